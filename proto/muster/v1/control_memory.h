@@ -1,0 +1,182 @@
+// The control memory of one generation on one node: what its agent and its local workers share besides the windows.
+//
+// One memfd, made, filled and sealed by the agent, which keeps it mapped; handed to the workers in Generation. All fields are
+// fixed-width and lock-free. The layout is: ControlHeader, then one RankArea for each local rank (by local rank), then the payload area of
+// each local rank (slots and staging), which only the data plane reads.
+//
+// Waiting (who may write what; runtime/shm/waiter.h has the protocol):
+//   doorbell   any member and the agent, by atomic add
+//   asleep     only its rank, by seq_cst exchange
+//   abort      compare-exchange from kNoAbort, by agent or member; then bump every doorbell and wake it
+// Everything else in a RankArea has its rank as the only writer.
+#ifndef MUSTER_PROTO_V1_CONTROL_MEMORY_H_
+#define MUSTER_PROTO_V1_CONTROL_MEMORY_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace muster::v1 {
+
+inline constexpr uint64_t kControlMagic = 0x6c7274637274736dULL;  // "mstrctrl"
+inline constexpr uint32_t kControlVersion = 1;
+inline constexpr size_t kLineBytes = 128;  // two cache lines: processors prefetch the neighbour
+inline constexpr size_t kPageBytes = 4096;
+inline constexpr int kLocalRanksMax = 256;
+
+enum class AbortReason : uint8_t {
+  kNone = 0,
+  kPeerLost = 1,       // the process is dead
+  kPeerLeft = 2,       // it closed its session while others still needed it
+  kMismatch = 3,       // its call differs from the others'
+  kAborted = 4,        // Communicator::Abort
+  kGenerationOver = 5, // the agent ends the generation
+  kDeadline = 6,       // a member's deadline passed
+};
+
+// reason in the low 8 bits, the blamed world rank in the next 24 (kNoRank: none), a detail above (the signal or exit status when
+// known, else 0).
+inline constexpr uint64_t kNoAbort = 0;
+inline constexpr uint32_t kNoRank = 0xffffff;
+constexpr uint64_t PackAbort(AbortReason reason, uint32_t rank, uint32_t detail) {
+  return static_cast<uint64_t>(reason) | static_cast<uint64_t>(rank & kNoRank) << 8 | static_cast<uint64_t>(detail) << 32;
+}
+constexpr AbortReason AbortReasonOf(uint64_t word) { return static_cast<AbortReason>(word & 0xff); }
+constexpr uint32_t AbortRankOf(uint64_t word) { return static_cast<uint32_t>(word >> 8) & kNoRank; }
+constexpr uint32_t AbortDetailOf(uint64_t word) { return static_cast<uint32_t>(word >> 32); }
+
+// How to wait, computed by the agent from all workers' masks, the CPU quota and the busiest core, and rewritten when they change.
+struct WaitingPolicy {
+  std::atomic<uint32_t> spin_nanoseconds;  // poll this long before sleeping; 0 when ranks share cores
+  std::atomic<uint32_t> yields;            // then sched_yield this often
+  std::atomic<uint32_t> oversubscribed;    // 1: ranks > usable cores, any running rank may claim a ready chunk
+};
+
+struct ControlHeader {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t header_bytes;
+  uint64_t total_bytes;
+  uint64_t generation;
+  uint8_t job_id[16];
+  uint32_t world_size;
+  uint32_t local_size;
+  uint32_t slot_bytes;            // one-shot slot; each rank has two
+  uint32_t staging_bytes;         // staging buffer; each rank has two
+  uint64_t rank_areas_offset;     // local_size * sizeof(RankArea)
+  uint64_t payload_offset;        // local_size * PayloadBytes(...)
+  alignas(kLineBytes) std::atomic<uint64_t> abort_word;  // PackAbort
+  alignas(kLineBytes) WaitingPolicy waiting;
+};
+
+// What a rank announces for an operation, so that a call that differs is named instead of hanging. Written before `announced` of
+// RankArea is released with the operation's number.
+enum class OpKind : uint8_t {
+  kNone = 0,
+  kAllReduce = 1,
+  kAllReduceShards = 2,
+  kBroadcast = 3,
+  kAllGather = 4,
+  kReduceScatter = 5,
+  kBarrier = 6,
+  kCreateWindow = 7,
+};
+inline constexpr uint32_t kPrivateMemory = 0xffffffff;
+
+struct OpDescriptor {
+  OpKind kind;
+  uint8_t type;      // DataType
+  uint8_t op;        // ReduceOp
+  uint8_t reserved;
+  int32_t root;      // or the number of shards
+  int64_t count;     // elements of the buffer that the documentation of Communicator calls `send` or `buffer`; bytes for windows
+  int64_t stride;    // ShardedTensor::stride_bytes, else 0
+  uint32_t window;   // where the input lives: a window's number, or kPrivateMemory
+  uint32_t window2;  // where the output lives, when it is another buffer
+  uint64_t offset;   // within the window
+  uint64_t offset2;
+};
+static_assert(sizeof(OpDescriptor) == 48);
+
+// One finished or running operation of the flight record.
+struct FlightEntry {
+  uint64_t op_seq;        // 0: empty
+  OpDescriptor what;
+  uint64_t begin_ns;      // CLOCK_MONOTONIC
+  uint64_t end_ns;        // 0 while it runs
+};
+inline constexpr int kFlightEntries = 32;
+
+struct RankArea {
+  alignas(kLineBytes) std::atomic<uint32_t> doorbell;
+  alignas(kLineBytes) std::atomic<uint32_t> asleep;
+  // Counters of the waiting protocol, for tests and `muster bench`; read at any time, written by the rank.
+  std::atomic<uint64_t> yields;
+  std::atomic<uint64_t> sleeps;
+  std::atomic<uint64_t> wakes_sent;
+  std::atomic<uint64_t> late_wakes;  // found what it waited for only by the 100 ms look: must stay 0
+  // Set once, before a clean leave: a waiter that still needs this rank reports kPeerLeft.
+  alignas(kLineBytes) std::atomic<uint32_t> left;
+  // The announce line: `announced` is the operation's number, released after `descriptors[announced % 2]` is written.
+  alignas(kLineBytes) std::atomic<uint64_t> announced;
+  OpDescriptor descriptors[2];
+  // The flag line: an operation's number, with a payload of up to 48 bytes inside, double-buffered by the number's parity.
+  struct alignas(kLineBytes) FlagLine {
+    std::atomic<uint64_t> op_seq;
+    uint64_t payload[6];
+  } flags[2];
+  // Free-running progress words of the larger algorithms, single-writer.
+  static constexpr int kProgressWords = 8;
+  struct alignas(kLineBytes) ProgressLine {
+    std::atomic<uint64_t> word;
+  } progress[kProgressWords];
+  // A dead worker's last operations stay readable here.
+  alignas(kLineBytes) std::atomic<uint64_t> flight_next;
+  FlightEntry flight[kFlightEntries];
+};
+
+static_assert(std::atomic<uint32_t>::is_always_lock_free && std::atomic<uint64_t>::is_always_lock_free);
+static_assert(sizeof(RankArea) % kLineBytes == 0);
+
+constexpr uint64_t RoundUp(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
+constexpr uint64_t PayloadBytes(uint32_t slot_bytes, uint32_t staging_bytes) {
+  return RoundUp(2ull * slot_bytes + 2ull * staging_bytes, kPageBytes);
+}
+constexpr uint64_t ControlMemoryBytes(uint32_t local_size, uint32_t slot_bytes, uint32_t staging_bytes) {
+  return RoundUp(sizeof(ControlHeader), kPageBytes) + RoundUp(local_size * sizeof(RankArea), kPageBytes) +
+         local_size * PayloadBytes(slot_bytes, staging_bytes);
+}
+
+// Fills a zeroed mapping of ControlMemoryBytes(...) bytes. Called once, before anyone else can see it.
+inline ControlHeader* FormatControlMemory(void* memory, uint64_t generation, const uint8_t job_id[16], uint32_t world_size,
+                                          uint32_t local_size, uint32_t slot_bytes, uint32_t staging_bytes) {
+  auto* header = static_cast<ControlHeader*>(memory);
+  header->magic = kControlMagic;
+  header->version = kControlVersion;
+  header->header_bytes = sizeof(ControlHeader);
+  header->total_bytes = ControlMemoryBytes(local_size, slot_bytes, staging_bytes);
+  header->generation = generation;
+  for (int i = 0; i < 16; ++i) header->job_id[i] = job_id[i];
+  header->world_size = world_size;
+  header->local_size = local_size;
+  header->slot_bytes = slot_bytes;
+  header->staging_bytes = staging_bytes;
+  header->rank_areas_offset = RoundUp(sizeof(ControlHeader), kPageBytes);
+  header->payload_offset = header->rank_areas_offset + RoundUp(local_size * sizeof(RankArea), kPageBytes);
+  return header;
+}
+
+inline RankArea& RankAreaOf(ControlHeader* header, uint32_t local_rank) {
+  return reinterpret_cast<RankArea*>(reinterpret_cast<char*>(header) + header->rank_areas_offset)[local_rank];
+}
+inline char* SlotOf(ControlHeader* header, uint32_t local_rank, int parity) {
+  return reinterpret_cast<char*>(header) + header->payload_offset +
+         local_rank * PayloadBytes(header->slot_bytes, header->staging_bytes) + static_cast<uint64_t>(parity) * header->slot_bytes;
+}
+inline char* StagingOf(ControlHeader* header, uint32_t local_rank, int parity) {
+  return SlotOf(header, local_rank, 0) + 2ull * header->slot_bytes + static_cast<uint64_t>(parity) * header->staging_bytes;
+}
+
+}  // namespace muster::v1
+
+#endif  // MUSTER_PROTO_V1_CONTROL_MEMORY_H_

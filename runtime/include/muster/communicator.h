@@ -1,0 +1,112 @@
+// Ranks that can run collectives together, for one generation.
+#ifndef MUSTER_COMMUNICATOR_H_
+#define MUSTER_COMMUNICATOR_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "muster/tensor.h"
+#include "muster/window.h"
+#include "muster/work.h"
+
+namespace muster {
+
+// Sums over virtual shards, whose result is the same at every world size: `shards` leaves, of which rank r owns
+// [r*shards/P, (r+1)*shards/P). A rank adds its own shards along the canonical tree into one partial for each maximal aligned
+// subtree it owns, and the collective adds the partials along the rest of the tree.
+struct ShardedTensor {
+  void* data = nullptr;      // partial i at data + i*stride_bytes, in shard order
+  int64_t count = 0;         // elements in one partial
+  int64_t stride_bytes = 0;  // a multiple of 64; at least count*SizeOf(type)
+  DataType type = DataType::kFloat32;
+  int32_t shards = 0;        // leaves of the whole tree, world_size <= shards <= kShardsMax, equal on all ranks
+};
+inline constexpr int kShardsMax = 4096;
+
+// What a communicator's backend can do beyond the required methods; constant over its life.
+struct Capabilities {
+  const char* backend = "";        // "native", "nccl", "mpi"
+  bool windows_are_zero_copy = false;
+  bool bits_follow_canonical_tree = false;  // sums follow the tree of ReduceOp; else only equal on all ranks and repeatable
+};
+
+// Every rank makes the same calls in the same order, from one thread at a time; only Abort() may come from any thread.
+// A blocking call runs in the calling thread, after everything that was started before it. Start... queues the operation to the
+// communicator's one progress thread and returns at once; queued operations run in the order queued.
+//
+// After the first error the communicator is broken: every later call returns that error, buffers hold unspecified values, and
+// the next generation gives a new communicator. The exception is an InvalidArgument found before anything was sent.
+//
+// Errors common to all methods:
+//   InvalidArgument    a null buffer, a negative count, a root out of range, a type that does not fit the op; also a call that
+//                      differs from the other ranks' call: the message names the odd rank and both calls
+//   Unavailable        a peer is lost or has left; the message names it
+//   DeadlineExceeded   the deadline passed; the message names a rank that had not arrived
+//   Aborted            Abort() was called, or this generation is over
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  virtual int rank() const = 0;
+  virtual int world_size() const = 0;
+  virtual uint64_t generation() const = 0;
+  virtual const Capabilities& capabilities() const = 0;
+
+  // Replaces `buffer` on every rank by the element-wise `op` over all ranks.
+  // Shape: same count and type on every rank, in place.
+  virtual absl::Status AllReduce(Tensor buffer, ReduceOp op, absl::Time deadline = absl::InfiniteFuture()) = 0;
+
+  // Sums (or averages, ...) all shards of all ranks; every rank finds the result in its partial 0. The other partials hold
+  // unspecified values afterwards. kAvg divides by `shards`.
+  // Shape: same count, type, shards and stride on every rank; OwnedPartials(shards, P, rank).size() partials on each.
+  virtual absl::Status AllReduceShards(ShardedTensor partials, ReduceOp op, absl::Time deadline = absl::InfiniteFuture()) = 0;
+
+  // Copies `buffer` of rank `root` to all ranks.
+  virtual absl::Status Broadcast(Tensor buffer, int root, absl::Time deadline = absl::InfiniteFuture()) = 0;
+
+  // Concatenates `send` of all ranks, in rank order, into `receive` on every rank.
+  // Shape: receive.count = P * send.count. `send` may be this rank's own part of `receive`; otherwise they must not overlap.
+  virtual absl::Status AllGather(ConstTensor send, Tensor receive, absl::Time deadline = absl::InfiniteFuture()) = 0;
+
+  // Reduces `send` over all ranks and leaves part r of the result in `receive` of rank r.
+  // Shape: send.count = P * receive.count. `receive` may be this rank's own part of `send`; otherwise they must not overlap.
+  // `send` holds unspecified values afterwards.
+  virtual absl::Status ReduceScatter(Tensor send, Tensor receive, ReduceOp op,
+                                     absl::Time deadline = absl::InfiniteFuture()) = 0;
+
+  // Returns when every rank has called it.
+  virtual absl::Status Barrier(absl::Time deadline = absl::InfiniteFuture()) = 0;
+
+  // The same, queued. Errors found before queueing are returned at once, all others by Work::Wait.
+  virtual absl::StatusOr<std::unique_ptr<Work>> StartAllReduce(Tensor buffer, ReduceOp op,
+                                                               absl::Time deadline = absl::InfiniteFuture()) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Work>> StartAllReduceShards(ShardedTensor partials, ReduceOp op,
+                                                                     absl::Time deadline = absl::InfiniteFuture()) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Work>> StartBroadcast(Tensor buffer, int root,
+                                                               absl::Time deadline = absl::InfiniteFuture()) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Work>> StartAllGather(ConstTensor send, Tensor receive,
+                                                               absl::Time deadline = absl::InfiniteFuture()) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Work>> StartReduceScatter(Tensor send, Tensor receive, ReduceOp op,
+                                                                   absl::Time deadline = absl::InfiniteFuture()) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Work>> StartBarrier(absl::Time deadline = absl::InfiniteFuture()) = 0;
+
+  // Collective. Makes shared memory of `bytes` (> 0, equal on all ranks) on every rank, mapped by all members.
+  // Errors: ResourceExhausted when the memory limit does not allow it; the message names the limit and where it is set.
+  virtual absl::StatusOr<std::unique_ptr<Window>> CreateWindow(int64_t bytes,
+                                                               absl::Time deadline = absl::InfiniteFuture()) = 0;
+
+  // Ends every blocked and later call on this rank, and on its peers, with Aborted and `reason`. Any thread; returns at once.
+  virtual void Abort(absl::Status reason) = 0;
+
+ protected:
+  Communicator() = default;
+};
+
+}  // namespace muster
+
+#endif  // MUSTER_COMMUNICATOR_H_

@@ -1,0 +1,12 @@
+// Everything a training program needs.
+#ifndef MUSTER_MUSTER_H_
+#define MUSTER_MUSTER_H_
+
+#include "muster/communicator.h"
+#include "muster/session.h"
+#include "muster/shards.h"
+#include "muster/tensor.h"
+#include "muster/window.h"
+#include "muster/work.h"
+
+#endif  // MUSTER_MUSTER_H_

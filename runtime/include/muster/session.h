@@ -1,0 +1,63 @@
+// A training program's place in its job.
+#ifndef MUSTER_SESSION_H_
+#define MUSTER_SESSION_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "muster/communicator.h"
+
+namespace muster {
+
+// What Session::Create reads from the environment once; tests and embedders may fill it themselves.
+struct SessionOptions {
+  std::string socket;       // MUSTER_SOCKET: abstract name of the agent's socket; empty: no agent, a world of one
+  std::string job_id;       // MUSTER_JOB_ID, 32 hexadecimal digits
+  int32_t slot = 0;         // MUSTER_SLOT
+  absl::Duration join_timeout = absl::Minutes(10);
+};
+
+// Errors: InvalidArgument names the variable that cannot be read. FailedPrecondition when another launcher's variables say that
+// the world is larger than one (WORLD_SIZE, OMPI_COMM_WORLD_SIZE, PMI_SIZE) but no muster agent is there.
+absl::StatusOr<SessionOptions> SessionOptionsFromEnvironment();
+
+// Joins the job's agent on creation and leaves on destruction (or at a normal exit). One per process and slot. Leaving is part of
+// the contract: a process that ends without it is reported as lost.
+//
+// Without an agent the session is a world of one and says so once on stderr.
+// Threads: calls from one thread at a time. A child made by fork() must not use the session; destroying it there does nothing.
+class Session {
+ public:
+  // Blocks until every rank of the generation has joined or been started.
+  // Errors: Unavailable (no agent at the socket, refused, or the job ended meanwhile), DeadlineExceeded, AlreadyExists (a second
+  // session in this process or slot).
+  static absl::StatusOr<std::unique_ptr<Session>> Create(const SessionOptions& options);
+  static absl::StatusOr<std::unique_ptr<Session>> Create();  // from the environment
+
+  virtual ~Session() = default;
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  virtual int rank() const = 0;
+  virtual int world_size() const = 0;
+  virtual int local_rank() const = 0;
+  virtual int local_world_size() const = 0;
+  virtual uint64_t generation() const = 0;
+  virtual int restarts() const = 0;  // times the whole job was restarted
+  virtual const std::string& job_id() const = 0;
+
+  // All ranks of the current generation. Owned by the session.
+  virtual Communicator& world() = 0;
+
+  // Tells the agent how far training is, for status pages and the verdict. Never blocks.
+  virtual void ReportStep(int64_t committed_step) = 0;
+
+ protected:
+  Session() = default;
+};
+
+}  // namespace muster
+
+#endif  // MUSTER_SESSION_H_

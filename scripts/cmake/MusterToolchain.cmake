@@ -1,0 +1,32 @@
+# Language level, output folders, warnings and sanitizers: one interface target, `muster_options`, that every room links.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+set(CMAKE_LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib)
+set(CMAKE_ARCHIVE_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib)
+include(GNUInstallDirs)
+
+add_library(muster_options INTERFACE)
+target_compile_options(muster_options INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-missing-field-initializers -Werror=return-type -Werror=unused-result>
+  $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:Clang>>:-Wthread-safety -Werror=thread-safety>)
+if(MUSTER_SANITIZER)
+  # Ubsan's vptr check is off: packaged libraries carry no run-time type information for it.
+  target_compile_options(muster_options INTERFACE -fsanitize=${MUSTER_SANITIZER} -fno-omit-frame-pointer)
+  target_link_options(muster_options INTERFACE -fsanitize=${MUSTER_SANITIZER})
+  if(MUSTER_SANITIZER MATCHES "undefined")
+    target_compile_options(muster_options INTERFACE -fno-sanitize-recover=undefined)
+  endif()
+endif()
+
+find_program(MUSTER_CCACHE ccache)
+if(MUSTER_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${MUSTER_CCACHE})
+  set(CMAKE_C_COMPILER_LAUNCHER ${MUSTER_CCACHE})
+endif()
+find_program(MUSTER_MOLD mold)
+if(MUSTER_MOLD AND NOT MUSTER_SANITIZER)
+  target_link_options(muster_options INTERFACE -fuse-ld=mold)
+endif()
