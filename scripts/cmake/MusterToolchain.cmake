@@ -30,3 +30,17 @@ find_program(MUSTER_MOLD mold)
 if(MUSTER_MOLD AND NOT MUSTER_SANITIZER)
   target_link_options(muster_options INTERFACE -fuse-ld=mold)
 endif()
+
+# Sanitizers of this age find their shadow memory taken when the kernel randomises addresses widely (vm.mmap_rnd_bits > 28), and
+# die with "unexpected memory mapping" in some runs. Where it is allowed, their tests therefore run without randomisation.
+set(MUSTER_TEST_LAUNCHER "")
+if(MUSTER_SANITIZER)
+  if(EXISTS /proc/sys/vm/mmap_rnd_bits)
+    execute_process(COMMAND cat /proc/sys/vm/mmap_rnd_bits OUTPUT_VARIABLE MUSTER_RANDOM_BITS ERROR_QUIET
+                    OUTPUT_STRIP_TRAILING_WHITESPACE)
+  endif()
+  execute_process(COMMAND setarch -R true RESULT_VARIABLE result OUTPUT_QUIET ERROR_QUIET)
+  if(result EQUAL 0)
+    set(MUSTER_TEST_LAUNCHER setarch -R)
+  endif()
+endif()
