@@ -1,0 +1,215 @@
+// The rules of an agent: when to spawn, signal and report. Pure: Step(now, event) -> actions.
+//
+//   START -> PREFLIGHT -> JOINING -> SPARE -> SPAWNING(g) -> READY(g) -> RUNNING(g) -> RECONFIG -> SPARE | STOPPING -> GONE
+//
+// Workers are spawned at Prepare(g); Ready(g) is sent when each has exec'ed; Go(g) begins the generation at the worker port.
+// The agent keeps what it has told of g (Ready, endings, blames, Stopped) and tells it again to a coordinator that has started
+// anew; that counts each once. Without any coordinator for `orphan_after` it ends its workers. The table is in agent_table.cc.
+#ifndef MUSTER_LAUNCHER_AGENT_TABLE_AGENT_TABLE_H_
+#define MUSTER_LAUNCHER_AGENT_TABLE_AGENT_TABLE_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "muster/v1/agent.pb.h"
+#include "runtime/base/log.h"
+#include "runtime/base/state_table.h"
+
+namespace muster {
+namespace agent {
+
+enum class State { kStart, kPreflight, kJoining, kSpare, kSpawning, kReady, kRunning, kReconfig, kStopping, kGone };
+inline constexpr int kStates = 10;
+
+enum class Timer {
+  kWarn,  // of the state; the machine sets both on entering it
+  kEnd,
+  kGrace,   // from the kind signal to the hard end
+  kOrphan,  // without a coordinator
+};
+inline constexpr int kTimers = 4;
+
+// --- Events ---
+struct Started {};  // first of all
+struct PreflightDone {
+  absl::Status status;
+  v1::Join join;
+};                    // guard and worker port are up, or why not
+struct ChannelUp {};  // a stream to the coordinator, the first or a new one
+struct ChannelLost {};
+struct Received {
+  v1::CoordinatorMessage message;
+};
+// From the guard.
+struct Spawned {
+  uint32_t slot = 0;
+  int64_t pid = 0;
+};
+struct SpawnFailed {
+  uint32_t slot = 0;
+  int error = 0;
+  std::string stage;
+};
+// Step this after WorkerPort::WorkerEnded, and fill it from the port.
+struct Ended {
+  uint32_t slot = 0;
+  int wait_status = 0;
+  bool had_joined = false;
+  bool had_left = false;
+  uint64_t last_op_seq = 0;
+  std::string last_op;
+  std::string out_of_memory;  // not empty: killed by the kernel for memory; which limit
+};
+struct TreeEnded {};
+struct GuardLost {};  // the tree is ended already
+// From the worker port.
+struct WorkerJoined {
+  uint32_t slot = 0;
+};
+struct WorkerLeft {
+  uint32_t slot = 0;
+};
+struct WorkerLost {
+  uint32_t slot = 0;
+};
+struct WorkerBlamed {
+  uint32_t slot = 0;
+  uint32_t blamed_rank = 0;
+  uint32_t reason = 0;
+  uint64_t op_seq = 0;
+  std::string message;
+};
+struct StepReported {
+  uint32_t slot = 0;
+  int64_t step = 0;
+};
+struct TimerFired {
+  Timer timer = Timer::kWarn;
+};
+using Event = std::variant<Started, PreflightDone, ChannelUp, ChannelLost, Received, Spawned, SpawnFailed, Ended, TreeEnded,
+                           GuardLost, WorkerJoined, WorkerLeft, WorkerLost, WorkerBlamed, StepReported, TimerFired>;
+
+// What the table distinguishes.
+enum class Kind {
+  kStarted,
+  kPreflightDone,
+  kChannelUp,
+  kChannelLost,
+  kJoined,
+  kPrepare,
+  kGo,
+  kAbandon,
+  kStop,
+  kMembers,
+  kStale,  // a message of another job, an older generation or a lower incarnation
+  kSpawned,
+  kSpawnFailed,
+  kEnded,
+  kTreeEnded,
+  kGuardLost,
+  kWorkerJoined,
+  kWorkerLeft,
+  kWorkerLost,
+  kWorkerBlamed,
+  kStepReported,
+  kWarn,
+  kEnd,
+  kGrace,
+  kOrphan,
+};
+inline constexpr int kKinds = 25;
+
+const char* StateName(State state);
+const char* KindName(Kind kind);
+
+// --- Actions, to be carried out in order ---
+struct RunPreflight {};  // start guard and worker port; answer with PreflightDone
+struct Send {
+  v1::AgentMessage message;
+};
+// `place` of generation `generation`; the rest of the environment is in `prepare`. `spawn` counts the slot's processes.
+struct Spawn {
+  uint64_t generation = 0;
+  v1::Place place;
+  uint32_t spawn = 0;
+  std::shared_ptr<const v1::Prepare> prepare;
+};
+struct ExpectWorker {
+  uint32_t slot = 0;
+  int64_t pid = 0;
+};  // WorkerPort::ExpectWorker
+struct SignalWorker {
+  uint32_t slot = 0;
+  int signal = 0;
+};
+struct EndTree {};  // answer with TreeEnded, also when nothing runs
+// WorkerPort::BeginGeneration with this node's places by local rank.
+struct BeginGeneration {
+  uint64_t generation = 0;
+  std::shared_ptr<const v1::Prepare> prepare;
+};
+struct EndGeneration {
+  std::string reason;
+};  // WorkerPort::EndGeneration
+struct SetTimer {
+  Timer timer = Timer::kWarn;
+  absl::Duration after;
+};  // replaces the same timer
+struct CancelTimer {
+  Timer timer = Timer::kWarn;
+};
+struct LogLine {
+  LogLevel level = LogLevel::kInfo;
+  std::string line;
+};
+// Nothing of this agent runs any more; it may exit once what it has sent is delivered. Not OK: it could not start.
+struct Gone {
+  absl::Status status;
+};
+using Action = std::variant<RunPreflight, Send, Spawn, ExpectWorker, SignalWorker, EndTree, BeginGeneration, EndGeneration,
+                            SetTimer, CancelTimer, LogLine, Gone>;
+using Actions = std::vector<Action>;
+
+struct Options {
+  std::string job_id;  // 16 bytes
+  absl::Duration orphan_after = absl::Seconds(40);
+  std::array<StateLimit, kStates> limits = DefaultLimits();  // by state
+  static std::array<StateLimit, kStates> DefaultLimits();
+};
+
+}  // namespace agent
+
+// One node's agent. Not thread-safe; belongs to whoever steps it.
+class AgentTable {
+ public:
+  explicit AgentTable(agent::Options options);
+  AgentTable(AgentTable&&) noexcept;
+  AgentTable& operator=(AgentTable&&) noexcept;
+  ~AgentTable();
+
+  // `now` is wall time, which stamps evidence and never decides: timers do.
+  agent::Actions Step(absl::Time now, const agent::Event& event);
+
+  agent::State state() const;
+  uint64_t generation() const;  // prepared or running; 0: none
+  uint64_t stale_messages() const;
+  size_t workers_alive() const;  // spawned or being spawned, end not seen
+
+  // Its table: as text, and what is wrong with it (nothing).
+  static std::string PrintTable();
+  static std::string CheckTable();
+
+ private:
+  class Core;  // agent_core.h
+  std::unique_ptr<Core> core_;
+};
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_AGENT_TABLE_AGENT_TABLE_H_

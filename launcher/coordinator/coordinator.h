@@ -1,0 +1,69 @@
+// The coordinator's shell: carries out what Membership decides, on an event loop.
+//
+// Behind a gRPC server or an in-memory channel alike: whoever owns the streams calls OnMessage and AgentLost, and delivers what
+// `send` is given, in order for each node.
+#ifndef MUSTER_LAUNCHER_COORDINATOR_COORDINATOR_H_
+#define MUSTER_LAUNCHER_COORDINATOR_COORDINATOR_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "launcher/coordinator/file_system.h"
+#include "launcher/coordinator/membership.h"
+#include "launcher/coordinator/record.h"
+#include "runtime/base/event_loop.h"
+
+namespace muster {
+
+struct CoordinatorOptions {
+  membership::Options membership;
+  std::string record_folder;    // empty: nothing is kept on disk
+  FileSystem* files = nullptr;  // null: PosixFileSystem()
+};
+
+// Belongs to the loop's thread. Callbacks come from the loop, never from inside a call to this class.
+class Coordinator {
+ public:
+  struct Callbacks {
+    std::function<void(uint32_t node, const v1::CoordinatorMessage& message)> send;
+    std::function<void(const Judgement& judgement)> finished;  // once, last of all
+    std::function<void(LogLevel level, const std::string& line)> log;
+  };
+
+  // Errors: those of Record::Open (`muster` ends with 73 then).
+  static absl::StatusOr<std::unique_ptr<Coordinator>> Create(EventLoop* loop, CoordinatorOptions options, Callbacks callbacks);
+  ~Coordinator();
+
+  // `node` is the number that the owner of the streams gave to the agent's stream; it keeps it when it comes back. The first
+  // message of an agent is Join.
+  void OnMessage(uint32_t node, v1::AgentMessage message);
+  void AgentLost(uint32_t node, std::string why);
+  // A second request means now.
+  void RequestStop(StopKind kind);
+
+  const Membership& membership() const { return membership_; }
+
+ private:
+  Coordinator(EventLoop* loop, std::unique_ptr<Record> record, membership::Options options, Callbacks callbacks);
+  void Post(membership::Event event);
+  void Step(const membership::Event& event);
+  void Do(membership::Action& action);
+  void Append(const membership::AppendRecord& append);
+
+  EventLoop* const loop_;
+  std::unique_ptr<Record> record_;  // null: none is kept
+  Callbacks callbacks_;
+  Membership membership_;
+  std::optional<EventLoop::TimerId> timers_[2];
+  // Posted work outlives this object; it looks here first.
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_COORDINATOR_COORDINATOR_H_

@@ -1,0 +1,177 @@
+// The rules of a job: who is a member, which generation runs, when and how the job ends. Pure: Step(now, event) -> actions.
+//
+//   BOOT -> RECOVER -> FORMING -> TAKING -> PREPARING -> COMMITTING -> RUNNING -> SETTLING -> QUIESCING -> CONCLUDING -> DONE |
+//   FAILED
+//
+// TAKING waits until the generation's number is on disk, and only then does a Prepare name it; COMMITTING waits until the
+// formed generation is, and only then does a Go leave. So a number is never used twice, also over restarts of the coordinator.
+// SETTLING lets workers that noticed a failure end by themselves; QUIESCING ends the rest and collects the evidence; the
+// verdict is made when every agent has stopped, so the order of arrival does not matter. The table is in membership_table.cc.
+#ifndef MUSTER_LAUNCHER_COORDINATOR_MEMBERSHIP_H_
+#define MUSTER_LAUNCHER_COORDINATOR_MEMBERSHIP_H_
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "launcher/coordinator/verdict.h"
+#include "muster/v1/agent.pb.h"
+#include "muster/v1/record.pb.h"
+#include "runtime/base/log.h"
+#include "runtime/base/state_table.h"
+
+namespace muster {
+namespace membership {
+
+enum class State {
+  kBoot,
+  kRecover,
+  kForming,
+  kTaking,
+  kPreparing,
+  kCommitting,
+  kRunning,
+  kSettling,
+  kQuiescing,
+  kConcluding,
+  kDone,
+  kFailed,
+};
+inline constexpr int kStates = 12;
+
+enum class Timer { kWarn, kEnd };  // of the state: the machine sets both on entering it
+
+// --- Events ---
+struct RecordLoaded {
+  std::vector<v1::RecordEntry> entries;
+};  // empty: a new job
+struct Received {
+  uint32_t node = 0;
+  v1::AgentMessage message;
+};  // an agent's first message is Join
+struct AgentLost {
+  uint32_t node = 0;
+  std::string why;
+};
+struct Appended {
+  uint64_t sequence = 0;
+};  // this entry and those before it are durable
+struct AppendFailed {
+  uint64_t sequence = 0;
+  absl::Status status;
+};
+struct TimerFired {
+  Timer timer = Timer::kWarn;
+};
+struct StopRequested {
+  StopKind kind = StopKind::kInterrupt;
+};
+using Event = std::variant<RecordLoaded, Received, AgentLost, Appended, AppendFailed, TimerFired, StopRequested>;
+
+// What the table distinguishes: the kinds of events, of messages and of timers in one list.
+enum class Kind {
+  kRecordLoaded,
+  kAppended,
+  kAppendFailed,
+  kJoin,
+  kReady,
+  kPrepareFailed,
+  kWorkerEnded,
+  kPeerBlamed,
+  kStepCommitted,
+  kStopped,
+  kHeartbeat,
+  kMembersRequest,
+  kStale,  // a message of another job or generation
+  kAgentLost,
+  kStopRequested,
+  kWarn,
+  kEnd,
+};
+inline constexpr int kKinds = 17;
+
+const char* StateName(State state);
+const char* KindName(Kind kind);
+
+// --- Actions, to be carried out in order ---
+struct AppendRecord {
+  uint64_t sequence = 0;
+  v1::RecordEntry entry;
+};  // answer with Appended or AppendFailed
+struct Send {
+  uint32_t node = 0;
+  v1::CoordinatorMessage message;
+};
+struct SetTimer {
+  Timer timer = Timer::kWarn;
+  absl::Duration after;
+};  // replaces the same timer
+struct CancelTimer {
+  Timer timer = Timer::kWarn;
+};
+struct LogLine {
+  LogLevel level = LogLevel::kInfo;
+  std::string line;
+};
+struct Finish {
+  Judgement judgement;
+};  // last action of all
+using Action = std::variant<AppendRecord, Send, SetTimer, CancelTimer, LogLine, Finish>;
+using Actions = std::vector<Action>;
+
+struct Options {
+  std::string job_id;                                      // 16 random bytes; a record's own wins
+  std::string command;                                     // for the record
+  uint32_t workers = 1;                                    // wanted
+  uint32_t restarts = 0;                                   // told to workers
+  std::function<std::string(size_t bytes)> random_bytes;   // generation keys
+  absl::Duration user_grace = absl::Seconds(5);            // SIGTERM to SIGKILL when asked to stop
+  absl::Duration failure_grace = absl::Milliseconds(400);  // the same after a failure
+  std::string timeout_text;                                // for the sentence: "--timeout 10s"
+  // By state. `end` of SETTLING is the time workers have to end by themselves after a failure; of QUIESCING it is added to the
+  // grace.
+  std::array<StateLimit, kStates> limits = DefaultLimits();
+  static std::array<StateLimit, kStates> DefaultLimits();
+  // For tests that prove their checkers: announces before the record is durable.
+  bool planted_announce_early = false;
+};
+
+}  // namespace membership
+
+// One job's coordinator. Not thread-safe; belongs to whoever steps it.
+class Membership {
+ public:
+  explicit Membership(membership::Options options);
+  Membership(Membership&&) noexcept;
+  Membership& operator=(Membership&&) noexcept;
+  ~Membership();
+
+  // The first event is RecordLoaded. `now` is wall time, which stamps entries and evidence and never decides: timers do.
+  membership::Actions Step(absl::Time now, const membership::Event& event);
+
+  membership::State state() const;
+  uint64_t generation() const;   // greatest ever taken; 0 before the first
+  uint64_t incarnation() const;  // counts starts of the coordinator
+  const std::string& job_id() const;
+  int64_t committed_step() const;  // greatest reported; -1: none
+  const Evidence& evidence() const;
+  uint64_t stale_messages() const;  // dropped: another job's or generation's
+
+  // Its table: as text, and what is wrong with it (nothing).
+  static std::string PrintTable();
+  static std::string CheckTable();
+
+ private:
+  class Core;  // membership_core.h
+  std::unique_ptr<Core> core_;
+};
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_COORDINATOR_MEMBERSHIP_H_

@@ -1,0 +1,53 @@
+// The coordinator's record on disk: what must outlive it. Append-only; an entry is durable before anything that follows from it
+// is announced.
+//
+// FOLDER/record: an 8-byte header, then entries {u32 mark, u32 length, u64 checksum, u64 sequence, bytes of a RecordEntry},
+// little endian; the checksum is XXH3 over length, sequence and bytes (https://github.com/Cyan4973/xxHash). At most one entry
+// is not yet durable, so a power loss leaves at most a torn tail, which is cut off; a bad entry with a good one behind it is
+// damage and is reported. (A damaged last entry cannot be told from a torn one.)
+#ifndef MUSTER_LAUNCHER_COORDINATOR_RECORD_H_
+#define MUSTER_LAUNCHER_COORDINATOR_RECORD_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "launcher/coordinator/file_system.h"
+#include "muster/v1/record.pb.h"
+
+namespace muster {
+
+// Not thread-safe.
+class Record {
+ public:
+  // Reads FOLDER/record and opens it for appending; makes folder, its parents and file where they are missing.
+  // Errors: DataLoss (a damaged middle, with file and offset), FailedPrecondition (another coordinator has it open),
+  // ResourceExhausted (disk full, read-only or not writable: path and remedy).
+  static absl::StatusOr<std::unique_ptr<Record>> Open(FileSystem* files, const std::string& folder);
+
+  // What was there on opening, in order.
+  const std::vector<v1::RecordEntry>& entries() const { return entries_; }
+  // Bytes of a torn tail that were cut off on opening.
+  uint64_t torn_bytes() const { return torn_bytes_; }
+
+  // `entry` is durable when this returns OK. After an error every further call fails too.
+  // Errors: ResourceExhausted (disk full or not writable: path and remedy).
+  absl::Status Append(const v1::RecordEntry& entry);
+
+ private:
+  Record(std::string path, std::unique_ptr<AppendFile> file) : path_(std::move(path)), file_(std::move(file)) {}
+
+  std::string path_;
+  std::unique_ptr<AppendFile> file_;
+  std::vector<v1::RecordEntry> entries_;
+  uint64_t next_sequence_ = 0;
+  uint64_t torn_bytes_ = 0;
+  absl::Status broken_;
+};
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_COORDINATOR_RECORD_H_
