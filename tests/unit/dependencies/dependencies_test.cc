@@ -88,6 +88,7 @@ INSTANTIATE_TEST_SUITE_P(
         Planted{"runtime/collectives/x.cc", "\"proto/muster/v1/control_memory.h\"", "may not include room proto"},
         Planted{"runtime/session/table/x.cc", "\"runtime/rendezvous/line.h\"", "may not include room runtime/rendezvous"},
         Planted{"runtime/session/table/x.cc", "<sys/socket.h>", "may not use library system"},
+        Planted{"runtime/session/table/x.cc", "<thread>", "may not use library system"},
         Planted{"runtime/session/x.cc", "\"muster/v1/worker.pb.h\"", "may not use library protobuf"},
         Planted{"runtime/session/x.cc", "<grpcpp/grpcpp.h>", "may not use library grpc"},
         Planted{"runtime/include/muster/x.h", "<unistd.h>", "may not use library system"},

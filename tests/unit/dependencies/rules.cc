@@ -1,6 +1,7 @@
 #include "tests/unit/dependencies/rules.h"
 
-#include <array>
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -18,7 +19,7 @@ struct Library {
   absl::string_view suffix;
   absl::string_view name;
 };
-constexpr std::array<Library, 26> kLibraries = {{
+constexpr Library kLibraries[] = {
     {"absl/", "", "absl"},
     {"muster/v1/", ".nano.h", "nanopb"},
     {"muster/v1/", ".grpc.pb.h", "grpc"},
@@ -41,30 +42,35 @@ constexpr std::array<Library, 26> kLibraries = {{
     {"gtest/", "", "googletest"},
     {"gmock/", "", "googletest"},
     {"rapidcheck", "", "rapidcheck"},
+    {"", "mmintrin.h", "simd"},  // immintrin.h, xmmintrin.h, ...
     {"immintrin.h", "", "simd"},
     {"cpuid.h", "", "simd"},
     {"sys/", "", "system"},
     {"linux/", "", "system"},
-}};
+    {"arpa/", "", "system"},
+    {"asm/", "", "system"},
+    {"bits/", "", "system"},
+    {"net/", "", "system"},
+    {"netinet/", "", "system"},
+};
 
-// The C library's headers without a folder that muster has met; one that is missing here is added with its library.
-constexpr std::array<absl::string_view, 27> kSystemHeaders = {
-    "dirent.h", "dlfcn.h",  "elf.h",     "errno.h",   "fcntl.h", "fenv.h",     "getopt.h", "langinfo.h", "limits.h",
-    "locale.h", "poll.h",   "pthread.h", "pty.h",     "pwd.h",   "sched.h",    "signal.h", "spawn.h",    "stdint.h",
-    "stdlib.h", "string.h", "syscall.h", "termios.h", "time.h",  "ucontext.h", "unistd.h", "utmp.h",     "wait.h"};
-
-constexpr absl::string_view kSystemFolders[] = {"arpa/", "asm/", "bits/", "net/", "netinet/"};
+// Headers without a folder, as far as muster has met them; one that is missing here is added with its library.
+constexpr absl::string_view kSystemHeaders[] = {
+    "dirent.h", "dlfcn.h", "elf.h", "endian.h", "errno.h", "fcntl.h", "fenv.h", "ftw.h", "getopt.h", "glob.h", "grp.h",
+    "ifaddrs.h", "link.h", "malloc.h", "netdb.h", "poll.h", "pthread.h", "pty.h", "pwd.h", "sched.h", "semaphore.h", "signal.h",
+    "spawn.h", "syscall.h", "syslog.h", "termios.h", "time.h", "ucontext.h", "unistd.h",
+    // The C++ standard library's own way to threads, clocks and files.
+    "chrono", "condition_variable", "csignal", "ctime", "filesystem", "fstream", "future", "mutex", "semaphore", "shared_mutex",
+    "stop_token", "thread"};
+constexpr absl::string_view kStandardCHeaders[] = {"assert.h",  "float.h",  "inttypes.h", "limits.h", "math.h",   "stdarg.h",
+                                                   "stdbool.h", "stddef.h", "stdint.h",   "stdio.h",  "stdlib.h", "string.h"};
 
 std::string LibraryOf(absl::string_view header) {
   for (const Library& library : kLibraries) {
     if (absl::StartsWith(header, library.prefix) && absl::EndsWith(header, library.suffix)) return std::string(library.name);
   }
-  for (absl::string_view name : kSystemHeaders) {
-    if (header == name) return "system";
-  }
-  for (absl::string_view folder : kSystemFolders) {
-    if (absl::StartsWith(header, folder)) return "system";
-  }
+  if (std::count(std::begin(kSystemHeaders), std::end(kSystemHeaders), header) > 0) return "system";
+  if (std::count(std::begin(kStandardCHeaders), std::end(kStandardCHeaders), header) > 0) return "std";
   // The C++ standard library's headers have neither a folder nor an extension.
   if (!absl::StrContains(header, '/') && !absl::StrContains(header, '.')) return "std";
   return "";
