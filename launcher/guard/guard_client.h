@@ -19,10 +19,10 @@ namespace muster {
 // What a worker is started with. No shell is involved.
 struct SpawnRequest {
   uint32_t slot = 0;
-  std::string program;             // a path; already looked up
-  std::vector<std::string> argv;   // argv[0] included
-  std::vector<std::string> env;    // "NAME=value", complete
-  std::string working_directory;   // empty: the guard's own
+  std::string program;                      // a path; already looked up
+  std::vector<std::string> argv;            // argv[0] included
+  std::vector<std::string> env;             // "NAME=value", complete
+  std::string working_directory;            // empty: the guard's own
   UniqueFd stdin_fd, stdout_fd, stderr_fd;  // become 0, 1, 2
   bool controlling_terminal = false;        // stdout_fd is a pty's slave: make it the controlling terminal
 };
@@ -39,7 +39,7 @@ class GuardClient {
   struct Events {
     std::function<void(uint32_t slot, pid_t pid, UniqueFd pidfd)> spawned;  // exec has succeeded; pid as this process sees it
     std::function<void(uint32_t slot, int error, std::string stage)> spawn_failed;  // stage: "execve PATH", "chdir DIR", "fork"
-    std::function<void(uint32_t slot, int wait_status)> ended;              // as from waitpid
+    std::function<void(uint32_t slot, int wait_status)> ended;                      // as from waitpid
     std::function<void()> tree_ended;  // EndTree is done: no process of the tree is left
     std::function<void()> lost;        // the guard died; the agent, a subreaper as well, has already ended the tree
   };

@@ -1,0 +1,36 @@
+// muster's stdin on its way to rank 0.
+#ifndef MUSTER_LAUNCHER_AGENT_STDIN_FORWARDER_H_
+#define MUSTER_LAUNCHER_AGENT_STDIN_FORWARDER_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "runtime/base/event_loop.h"
+#include "runtime/base/fd.h"
+
+namespace muster {
+
+// Belongs to the loop's thread; at most 64 KiB are held in between, so a worker that does not read stops the reading, never the
+// loop. A terminal is read only while muster is in its foreground: in the background it waits, and never gets stopped by
+// SIGTTIN. SIGPIPE and SIGTTIN are blocked in the thread that calls Start. The end of the input closes the worker's.
+class StdinForwarder {
+ public:
+  // Forwards from `source_fd` (borrowed, its flags untouched) to `worker_fd`, the write end of the worker's stdin pipe.
+  static absl::StatusOr<std::unique_ptr<StdinForwarder>> Start(EventLoop* loop, int source_fd, UniqueFd worker_fd);
+  virtual ~StdinForwarder() = default;  // closes the worker's stdin
+
+  // False once the input has ended and been passed on, or the worker has closed its end.
+  virtual bool active() const = 0;
+};
+
+struct StdinPipe {
+  UniqueFd our_end;     // for StdinForwarder::Start
+  UniqueFd worker_end;  // becomes the worker's descriptor 0
+};
+absl::StatusOr<StdinPipe> OpenStdinPipe();
+// /dev/null, for all other ranks.
+absl::StatusOr<UniqueFd> OpenEmptyStdin();
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_AGENT_STDIN_FORWARDER_H_
