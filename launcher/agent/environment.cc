@@ -1,0 +1,98 @@
+#include "launcher/agent/environment.h"
+
+#include <map>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace muster {
+namespace {
+
+using Variables = std::map<std::string, std::string>;
+
+constexpr char kOmpThreads[] = "OMP_NUM_THREADS";
+
+void Add(Variables* variables, const std::vector<std::string>& settings) {
+  for (const std::string& setting : settings) {
+    const size_t equals = setting.find('=');
+    if (equals != std::string::npos && equals > 0) (*variables)[setting.substr(0, equals)] = setting.substr(equals + 1);
+  }
+}
+
+// An Open MPI or MPICH program would otherwise call the launcher that muster itself was started by.
+bool BelongsToOuterLauncher(const std::string& name) {
+  return absl::StartsWith(name, "PMIX_") || absl::StartsWith(name, "PMI_") || absl::StartsWith(name, "OMPI_COMM_WORLD_");
+}
+
+Variables PlaceVariables(const WorkerPlace& place) {
+  const std::string rank = absl::StrCat(place.rank), world_size = absl::StrCat(place.world_size);
+  const std::string local_rank = absl::StrCat(place.local_rank), local_world_size = absl::StrCat(place.local_world_size);
+  Variables variables = {
+      {"RANK", rank},
+      {"LOCAL_RANK", local_rank},
+      {"WORLD_SIZE", world_size},
+      {"LOCAL_WORLD_SIZE", local_world_size},
+      {"GROUP_RANK", absl::StrCat(place.group_rank)},
+      {"GROUP_WORLD_SIZE", absl::StrCat(place.nodes)},
+      {"ROLE_NAME", "default"},
+      {"ROLE_RANK", rank},
+      {"ROLE_WORLD_SIZE", world_size},
+      {"MASTER_ADDR", place.master_address},
+      {"MASTER_PORT", absl::StrCat(place.master_port)},
+      {"TORCHELASTIC_RUN_ID", place.job_id},
+      {"TORCHELASTIC_RESTART_COUNT", absl::StrCat(place.restarts)},
+      {"TORCHELASTIC_MAX_RESTARTS", "0"},
+      {"TORCHELASTIC_USE_AGENT_STORE", "False"},
+      {"OMPI_COMM_WORLD_RANK", rank},
+      {"OMPI_COMM_WORLD_SIZE", world_size},
+      {"OMPI_COMM_WORLD_LOCAL_RANK", local_rank},
+      {"OMPI_COMM_WORLD_LOCAL_SIZE", local_world_size},
+      {"MUSTER_JOB_ID", place.job_id},
+      {"MUSTER_SLOT", absl::StrCat(place.slot)},
+  };
+  if (!place.socket_name.empty()) variables["MUSTER_SOCKET"] = place.socket_name;
+  if (!place.temporary_folder.empty()) {
+    variables["TMPDIR"] = place.temporary_folder;
+    variables["TORCHELASTIC_ERROR_FILE"] = absl::StrCat(place.temporary_folder, "/error-of-rank-", rank, ".json");
+  }
+  return variables;
+}
+
+}  // namespace
+
+std::vector<std::string> WorkerEnvironment(const std::vector<std::string>& inherited, const std::vector<std::string>& chosen,
+                                           const WorkerPlace& place) {
+  Variables variables;
+  Add(&variables, inherited);
+  std::erase_if(variables, [](const auto& variable) { return BelongsToOuterLauncher(variable.first); });
+  Variables fixed = PlaceVariables(place);
+  if (!place.temporary_folder.empty()) variables.erase("TMPDIR");
+  for (auto& [name, value] : fixed) {
+    if (IsPlaceVariable(name)) variables[name] = value;
+  }
+  Add(&variables, chosen);
+  variables.merge(fixed);  // those a user may choose: TMPDIR
+  variables.emplace("PYTHONUNBUFFERED", "1");
+  if (place.local_world_size > 1) variables.emplace(kOmpThreads, "1");
+  std::vector<std::string> environment;
+  environment.reserve(variables.size());
+  for (const auto& [name, value] : variables) environment.push_back(absl::StrCat(name, "=", value));
+  return environment;
+}
+
+bool WouldSetOmpThreads(const std::vector<std::string>& inherited, const std::vector<std::string>& chosen,
+                        uint32_t local_world_size) {
+  Variables variables;
+  Add(&variables, inherited);
+  Add(&variables, chosen);
+  return local_world_size > 1 && !variables.contains(kOmpThreads);
+}
+
+bool IsPlaceVariable(absl::string_view name) {
+  if (name == "TMPDIR") return false;
+  if (name == "MUSTER_SOCKET" || name == "TORCHELASTIC_ERROR_FILE") return true;
+  return PlaceVariables(WorkerPlace{}).contains(std::string(name));
+}
+
+}  // namespace muster

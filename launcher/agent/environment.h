@@ -1,0 +1,45 @@
+// The environment of a worker: torchrun's names, mpirun's and muster's own. Pure.
+#ifndef MUSTER_LAUNCHER_AGENT_ENVIRONMENT_H_
+#define MUSTER_LAUNCHER_AGENT_ENVIRONMENT_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+
+namespace muster {
+
+// All that a worker's variables are made from.
+struct WorkerPlace {
+  std::string job_id;            // hexadecimal
+  std::string socket_name;       // MUSTER_SOCKET; empty: none is set
+  std::string temporary_folder;  // TMPDIR; empty: the inherited one stays
+  std::string master_address;
+  uint32_t master_port = 0;
+  uint32_t rank = 0;
+  uint32_t world_size = 1;
+  uint32_t local_rank = 0;
+  uint32_t local_world_size = 1;
+  uint32_t group_rank = 0;  // this node among `nodes`
+  uint32_t nodes = 1;
+  uint32_t slot = 0;
+  uint32_t restarts = 0;
+};
+
+// `inherited` and `chosen` ("NAME=value") with the place's variables over them. Of an outer launcher's variables (PMIx, PMI)
+// none is passed on. Defaults that only fill what is unset: PYTHONUNBUFFERED=1, and OMP_NUM_THREADS=1 with more than one worker
+// on the node.
+std::vector<std::string> WorkerEnvironment(const std::vector<std::string>& inherited, const std::vector<std::string>& chosen,
+                                           const WorkerPlace& place);
+
+// Whether WorkerEnvironment would fill in OMP_NUM_THREADS: users are told once.
+bool WouldSetOmpThreads(const std::vector<std::string>& inherited, const std::vector<std::string>& chosen,
+                        uint32_t local_world_size);
+
+// Whether `name` says where a worker stands, so that it cannot be chosen.
+bool IsPlaceVariable(absl::string_view name);
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_AGENT_ENVIRONMENT_H_

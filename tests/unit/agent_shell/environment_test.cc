@@ -1,0 +1,117 @@
+#include "launcher/agent/environment.h"
+
+#include <map>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace muster {
+namespace {
+
+std::map<std::string, std::string> AsMap(const std::vector<std::string>& environment) {
+  std::map<std::string, std::string> variables;
+  for (const std::string& setting : environment) {
+    const size_t equals = setting.find('=');
+    EXPECT_TRUE(variables.emplace(setting.substr(0, equals), setting.substr(equals + 1)).second)
+        << setting << " is there twice";
+  }
+  return variables;
+}
+
+WorkerPlace Place() {
+  WorkerPlace place;
+  place.job_id = "0123456789abcdef0123456789abcdef";
+  place.socket_name = "@muster-socket";
+  place.temporary_folder = "/tmp/job";
+  place.master_address = "127.0.0.1";
+  place.master_port = 4242;
+  place.rank = 5;
+  place.world_size = 8;
+  place.local_rank = 1;
+  place.local_world_size = 4;
+  place.group_rank = 1;
+  place.nodes = 2;
+  place.slot = 6;
+  place.restarts = 2;
+  return place;
+}
+
+TEST(Environment, HoldsTheNamesOfTorchrunMpirunAndMuster) {
+  const auto variables = AsMap(WorkerEnvironment({"PATH=/bin"}, {}, Place()));
+  const std::map<std::string, std::string> expected = {
+      {"PATH", "/bin"},
+      {"RANK", "5"},
+      {"LOCAL_RANK", "1"},
+      {"WORLD_SIZE", "8"},
+      {"LOCAL_WORLD_SIZE", "4"},
+      {"GROUP_RANK", "1"},
+      {"GROUP_WORLD_SIZE", "2"},
+      {"ROLE_NAME", "default"},
+      {"ROLE_RANK", "5"},
+      {"ROLE_WORLD_SIZE", "8"},
+      {"MASTER_ADDR", "127.0.0.1"},
+      {"MASTER_PORT", "4242"},
+      {"TORCHELASTIC_RUN_ID", "0123456789abcdef0123456789abcdef"},
+      {"TORCHELASTIC_RESTART_COUNT", "2"},
+      {"TORCHELASTIC_MAX_RESTARTS", "0"},
+      {"TORCHELASTIC_ERROR_FILE", "/tmp/job/error-of-rank-5.json"},
+      {"TORCHELASTIC_USE_AGENT_STORE", "False"},
+      {"OMPI_COMM_WORLD_RANK", "5"},
+      {"OMPI_COMM_WORLD_SIZE", "8"},
+      {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
+      {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"},
+      {"MUSTER_JOB_ID", "0123456789abcdef0123456789abcdef"},
+      {"MUSTER_SOCKET", "@muster-socket"},
+      {"MUSTER_SLOT", "6"},
+      {"TMPDIR", "/tmp/job"},
+      {"PYTHONUNBUFFERED", "1"},
+      {"OMP_NUM_THREADS", "1"},
+  };
+  EXPECT_EQ(variables, expected);
+}
+
+TEST(Environment, ChosenGoesBeforeInheritedAndDefaults) {
+  const auto variables =
+      AsMap(WorkerEnvironment({"A=1", "B=1", "PYTHONUNBUFFERED=0", "TMPDIR=/old", "RANK=77", "EMPTY=", "odd"},
+                              {"B=2", "C=x=y", "OMP_NUM_THREADS=3"}, Place()));
+  EXPECT_EQ(variables.at("A"), "1");
+  EXPECT_EQ(variables.at("B"), "2");
+  EXPECT_EQ(variables.at("C"), "x=y");
+  EXPECT_EQ(variables.at("EMPTY"), "");
+  EXPECT_EQ(variables.at("PYTHONUNBUFFERED"), "0");
+  EXPECT_EQ(variables.at("OMP_NUM_THREADS"), "3");
+  EXPECT_EQ(variables.at("TMPDIR"), "/tmp/job");
+  EXPECT_EQ(variables.at("RANK"), "5");
+  EXPECT_EQ(AsMap(WorkerEnvironment({}, {"TMPDIR=/mine"}, Place())).at("TMPDIR"), "/mine");
+}
+
+TEST(Environment, PassesNothingOnFromAnOuterLauncher) {
+  const auto variables =
+      AsMap(WorkerEnvironment({"PMIX_RANK=1", "PMI_FD=7", "OMPI_COMM_WORLD_NODE_RANK=3", "OMPI_MCA_btl=self"}, {}, Place()));
+  EXPECT_FALSE(variables.contains("PMIX_RANK"));
+  EXPECT_FALSE(variables.contains("PMI_FD"));
+  EXPECT_FALSE(variables.contains("OMPI_COMM_WORLD_NODE_RANK"));
+  EXPECT_TRUE(variables.contains("OMPI_MCA_btl"));
+}
+
+TEST(Environment, OneWorkerKeepsItsThreads) {
+  WorkerPlace place = Place();
+  place.local_world_size = 1;
+  EXPECT_FALSE(AsMap(WorkerEnvironment({}, {}, place)).contains("OMP_NUM_THREADS"));
+  EXPECT_FALSE(WouldSetOmpThreads({}, {}, 1));
+  EXPECT_TRUE(WouldSetOmpThreads({}, {}, 2));
+  EXPECT_FALSE(WouldSetOmpThreads({"OMP_NUM_THREADS=2"}, {}, 2));
+  EXPECT_FALSE(WouldSetOmpThreads({}, {"OMP_NUM_THREADS=2"}, 2));
+}
+
+TEST(Environment, ThePlaceCannotBeChosen) {
+  EXPECT_TRUE(IsPlaceVariable("RANK"));
+  EXPECT_TRUE(IsPlaceVariable("MUSTER_SOCKET"));
+  EXPECT_TRUE(IsPlaceVariable("OMPI_COMM_WORLD_SIZE"));
+  EXPECT_FALSE(IsPlaceVariable("TMPDIR"));
+  EXPECT_FALSE(IsPlaceVariable("OMP_NUM_THREADS"));
+  EXPECT_FALSE(IsPlaceVariable("PATH"));
+}
+
+}  // namespace
+}  // namespace muster
