@@ -1,10 +1,10 @@
 // The control memory of one generation on one node: what its agent and its local workers share besides the windows.
 //
 // One memfd, made, filled and sealed by the agent, which keeps it mapped; handed to the workers in Generation. All fields are
-// fixed-width and lock-free. The layout is: ControlHeader, then one RankArea for each local rank (by local rank), then the payload area of
-// each local rank (slots and staging), which only the data plane reads.
+// fixed-width and lock-free. The layout is: ControlHeader, then one RankArea for each local rank (by local rank), then the
+// payload area of each local rank (slots and staging), which only the data plane reads.
 //
-// Waiting (who may write what; runtime/shm/waiter.h has the protocol):
+// Waiting (who may write what; runtime/shm/waiter.h has the protocol, control_wake.h what the agent needs of it):
 //   doorbell   any member and the agent, by atomic add
 //   asleep     only its rank, by seq_cst exchange
 //   abort      compare-exchange from kNoAbort, by agent or member; then bump every doorbell and wake it
@@ -23,19 +23,21 @@ inline constexpr uint32_t kControlVersion = 1;
 inline constexpr size_t kLineBytes = 128;  // two cache lines: processors prefetch the neighbour
 inline constexpr size_t kPageBytes = 4096;
 inline constexpr int kLocalRanksMax = 256;
+inline constexpr uint32_t kSlotBytes = 32 * 1024;      // what an agent chooses unless it knows better
+inline constexpr uint32_t kStagingBytes = 256 * 1024;  // three of them for each rank stay in its second-level cache
 
 enum class AbortReason : uint8_t {
   kNone = 0,
-  kPeerLost = 1,       // the process is dead
-  kPeerLeft = 2,       // it closed its session while others still needed it
-  kMismatch = 3,       // its call differs from the others'
-  kAborted = 4,        // Communicator::Abort
-  kGenerationOver = 5, // the agent ends the generation
-  kDeadline = 6,       // a member's deadline passed
+  kPeerLost = 1,        // the process is dead
+  kPeerLeft = 2,        // it closed its session while others still needed it
+  kMismatch = 3,        // its call differs from the others'
+  kAborted = 4,         // Communicator::Abort
+  kGenerationOver = 5,  // the agent ends the generation
+  kDeadline = 6,        // a member's deadline passed
 };
 
-// reason in the low 8 bits, the blamed world rank in the next 24 (kNoRank: none), a detail above (the signal or exit status when
-// known, else 0).
+// reason in the low 8 bits, the blamed world rank in the next 24 (kNoRank: none), a detail above (the signal or exit status
+// when known, else 0).
 inline constexpr uint64_t kNoAbort = 0;
 inline constexpr uint32_t kNoRank = 0xffffff;
 constexpr uint64_t PackAbort(AbortReason reason, uint32_t rank, uint32_t detail) {
@@ -45,7 +47,8 @@ constexpr AbortReason AbortReasonOf(uint64_t word) { return static_cast<AbortRea
 constexpr uint32_t AbortRankOf(uint64_t word) { return static_cast<uint32_t>(word >> 8) & kNoRank; }
 constexpr uint32_t AbortDetailOf(uint64_t word) { return static_cast<uint32_t>(word >> 32); }
 
-// How to wait, computed by the agent from all workers' masks, the CPU quota and the busiest core, and rewritten when they change.
+// How to wait, computed by the agent from all workers' masks, the CPU quota and the busiest core, and rewritten when they
+// change.
 struct WaitingPolicy {
   std::atomic<uint32_t> spin_nanoseconds;  // poll this long before sleeping; 0 when ranks share cores
   std::atomic<uint32_t> yields;            // then sched_yield this often
@@ -61,16 +64,17 @@ struct ControlHeader {
   uint8_t job_id[16];
   uint32_t world_size;
   uint32_t local_size;
-  uint32_t slot_bytes;            // one-shot slot; each rank has two
-  uint32_t staging_bytes;         // staging buffer; each rank has two
-  uint64_t rank_areas_offset;     // local_size * sizeof(RankArea)
-  uint64_t payload_offset;        // local_size * PayloadBytes(...)
+  uint32_t slot_bytes;         // one-shot slot; each rank has two
+  uint32_t staging_bytes;      // staging buffer; each rank has three: one filled, one reduced, one emptied
+  uint64_t rank_areas_offset;  // local_size * sizeof(RankArea)
+  uint64_t payload_offset;     // local_size * PayloadBytes(...)
   alignas(kLineBytes) std::atomic<uint64_t> abort_word;  // PackAbort
   alignas(kLineBytes) WaitingPolicy waiting;
 };
 
-// What a rank announces for an operation, so that a call that differs is named instead of hanging. Written before `announced` of
-// RankArea is released with the operation's number.
+// What a rank announces for an operation, so that a call that differs is named instead of hanging. Written before the
+// operation's number is released in the flag line, which carries a digest of it: peers read the whole of it only where they
+// need it.
 enum class OpKind : uint8_t {
   kNone = 0,
   kAllReduce = 1,
@@ -85,13 +89,13 @@ inline constexpr uint32_t kPrivateMemory = 0xffffffff;
 
 struct OpDescriptor {
   OpKind kind;
-  uint8_t type;      // DataType
-  uint8_t op;        // ReduceOp
+  uint8_t type;  // DataType
+  uint8_t op;    // ReduceOp
   uint8_t reserved;
-  int32_t root;      // or the number of shards
-  int64_t count;     // elements of the buffer that the documentation of Communicator calls `send` or `buffer`; bytes for windows
-  int64_t stride;    // ShardedTensor::stride_bytes, else 0
-  uint32_t window;   // where the input lives: a window's number, or kPrivateMemory
+  int32_t root;     // or the number of shards
+  int64_t count;    // elements of the buffer that the documentation of Communicator calls `send` or `buffer`; bytes for windows
+  int64_t stride;   // ShardedTensor::stride_bytes, else 0
+  uint32_t window;  // where the input lives: a window's number, or kPrivateMemory
   uint32_t window2;  // where the output lives, when it is another buffer
   uint64_t offset;   // within the window
   uint64_t offset2;
@@ -100,10 +104,10 @@ static_assert(sizeof(OpDescriptor) == 48);
 
 // One finished or running operation of the flight record.
 struct FlightEntry {
-  uint64_t op_seq;        // 0: empty
+  uint64_t op_seq;  // 0: empty
   OpDescriptor what;
-  uint64_t begin_ns;      // CLOCK_MONOTONIC
-  uint64_t end_ns;        // 0 while it runs
+  uint64_t begin_ns;  // CLOCK_MONOTONIC
+  uint64_t end_ns;    // 0 while it runs; equal to begin_ns where the payload rode in the flag line (its end is not timed)
 };
 inline constexpr int kFlightEntries = 32;
 
@@ -117,30 +121,40 @@ struct RankArea {
   std::atomic<uint64_t> late_wakes;  // found what it waited for only by the 100 ms look: must stay 0
   // Set once, before a clean leave: a waiter that still needs this rank reports kPeerLeft.
   alignas(kLineBytes) std::atomic<uint32_t> left;
-  // The announce line: `announced` is the operation's number, released after `descriptors[announced % 2]` is written.
-  alignas(kLineBytes) std::atomic<uint64_t> announced;
-  OpDescriptor descriptors[2];
-  // The flag line: an operation's number, with a payload of up to 48 bytes inside, double-buffered by the number's parity.
+  // The flag line: an operation's number, released after the digest of its descriptor and a payload of up to 48 bytes are
+  // written. Double-buffered by the number's parity: who has seen every rank's flag of operation n knows that all have finished
+  // operation n - 1, hence nobody reads the lines, slots and descriptors of n - 1 any more.
   struct alignas(kLineBytes) FlagLine {
     std::atomic<uint64_t> op_seq;
+    uint64_t digest;
     uint64_t payload[6];
   } flags[2];
-  // Free-running progress words of the larger algorithms, single-writer.
-  static constexpr int kProgressWords = 8;
-  struct alignas(kLineBytes) ProgressLine {
-    std::atomic<uint64_t> word;
-  } progress[kProgressWords];
+  alignas(kLineBytes) OpDescriptor descriptors[2];  // by parity, like the flags
+  // Progress inside the larger algorithms, single-writer. `steps` counts all steps of the communicator's life; `chunks` is the
+  // operation's number << kChunkBits | the chunks of it that this rank has finished.
+  alignas(kLineBytes) std::atomic<uint64_t> steps;
+  alignas(kLineBytes) std::atomic<uint64_t> chunks;
+  // The chunks of this rank's part of an operation: the number of the last operation in which somebody claimed it, by
+  // compare-exchange from any older one.
+  static constexpr int kClaims = 16;
+  struct alignas(64) ClaimLine {
+    std::atomic<uint64_t> op_seq;
+  } claims[kClaims];
+  // Why this rank called Communicator::Abort; zero-terminated, written once, before the abort word names this rank.
+  alignas(kLineBytes) char abort_text[256];
   // A dead worker's last operations stay readable here.
   alignas(kLineBytes) std::atomic<uint64_t> flight_next;
   FlightEntry flight[kFlightEntries];
 };
+inline constexpr int kChunkBits = 16;
+inline constexpr size_t kFlagPayloadBytes = sizeof(RankArea::FlagLine::payload);
 
 static_assert(std::atomic<uint32_t>::is_always_lock_free && std::atomic<uint64_t>::is_always_lock_free);
 static_assert(sizeof(RankArea) % kLineBytes == 0);
 
 constexpr uint64_t RoundUp(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
 constexpr uint64_t PayloadBytes(uint32_t slot_bytes, uint32_t staging_bytes) {
-  return RoundUp(2ull * slot_bytes + 2ull * staging_bytes, kPageBytes);
+  return RoundUp(2ull * slot_bytes + 3ull * staging_bytes, kPageBytes);
 }
 constexpr uint64_t ControlMemoryBytes(uint32_t local_size, uint32_t slot_bytes, uint32_t staging_bytes) {
   return RoundUp(sizeof(ControlHeader), kPageBytes) + RoundUp(local_size * sizeof(RankArea), kPageBytes) +
@@ -171,10 +185,11 @@ inline RankArea& RankAreaOf(ControlHeader* header, uint32_t local_rank) {
 }
 inline char* SlotOf(ControlHeader* header, uint32_t local_rank, int parity) {
   return reinterpret_cast<char*>(header) + header->payload_offset +
-         local_rank * PayloadBytes(header->slot_bytes, header->staging_bytes) + static_cast<uint64_t>(parity) * header->slot_bytes;
+         local_rank * PayloadBytes(header->slot_bytes, header->staging_bytes) +
+         static_cast<uint64_t>(parity) * header->slot_bytes;
 }
-inline char* StagingOf(ControlHeader* header, uint32_t local_rank, int parity) {
-  return SlotOf(header, local_rank, 0) + 2ull * header->slot_bytes + static_cast<uint64_t>(parity) * header->staging_bytes;
+inline char* StagingOf(ControlHeader* header, uint32_t local_rank, int buffer) {
+  return SlotOf(header, local_rank, 0) + 2ull * header->slot_bytes + static_cast<uint64_t>(buffer) * header->staging_bytes;
 }
 
 }  // namespace muster::v1

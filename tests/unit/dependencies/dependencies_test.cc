@@ -85,7 +85,7 @@ INSTANTIATE_TEST_SUITE_P(
         Planted{"runtime/shm/x.cc", "\"launcher/agent/worker_port.h\"", "may not include room launcher/agent"},
         Planted{"runtime/base/x.cc", "\"runtime/shm/waiter.h\"", "may not include room runtime/shm"},
         Planted{"runtime/training/x.cc", "\"runtime/backend/native/native.h\"", "may not include room runtime/backend/native"},
-        Planted{"runtime/collectives/x.cc", "\"proto/muster/v1/control_memory.h\"", "may not include room proto"},
+        Planted{"runtime/kernels/x.cc", "\"proto/muster/v1/control_memory.h\"", "may not include room proto"},
         Planted{"runtime/session/table/x.cc", "\"runtime/rendezvous/line.h\"", "may not include room runtime/rendezvous"},
         Planted{"runtime/session/table/x.cc", "<sys/socket.h>", "may not use library system"},
         Planted{"runtime/session/table/x.cc", "<thread>", "may not use library system"},

@@ -1,0 +1,144 @@
+#include "runtime/backend/native/progress.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/clock.h"
+
+namespace muster {
+namespace {
+
+// Counts a thread inside the library for its life.
+class InsideLibrary {
+ public:
+  explicit InsideLibrary(std::atomic<int>& count) : count_(count) { count_.fetch_add(1, std::memory_order_relaxed); }
+  ~InsideLibrary() { count_.fetch_sub(1, std::memory_order_relaxed); }
+  InsideLibrary(const InsideLibrary&) = delete;
+  InsideLibrary& operator=(const InsideLibrary&) = delete;
+
+ private:
+  std::atomic<int>& count_;
+};
+
+}  // namespace
+
+// Shared by the queue and the Work, either of which may go first.
+struct Progress::Started {
+  Started(const Operation& operation, CallersInside callers_inside)
+      : operation(operation), callers_inside(std::move(callers_inside)) {}
+
+  const Operation operation;
+  const CallersInside callers_inside;
+  std::atomic<bool> done{false};
+  mutable Mutex mutex;
+  CondVar finished;
+  absl::Status status ABSL_GUARDED_BY(mutex);
+  absl::Time start ABSL_GUARDED_BY(mutex) = absl::InfinitePast();
+  absl::Time end ABSL_GUARDED_BY(mutex) = absl::InfinitePast();
+};
+
+class Progress::StartedWork : public Work {
+ public:
+  explicit StartedWork(std::shared_ptr<Started> started) : started_(std::move(started)) {}
+
+  bool IsDone() const override { return started_->done.load(std::memory_order_acquire); }
+
+  absl::Status Wait() override {
+    InsideLibrary inside(*started_->callers_inside);
+    MutexLock lock(started_->mutex);
+    while (!started_->done.load(std::memory_order_acquire)) started_->finished.Wait(started_->mutex);
+    return started_->status;
+  }
+
+  absl::Time StartTime() const override {
+    MutexLock lock(started_->mutex);
+    return started_->start;
+  }
+  absl::Time EndTime() const override {
+    MutexLock lock(started_->mutex);
+    return started_->end;
+  }
+
+ private:
+  const std::shared_ptr<Started> started_;
+};
+
+Progress::~Progress() {
+  if (thread_ == nullptr) return;
+  if (::getpid() != thread_process_) {
+    thread_.release();  // destroying a joinable std::thread would end the child
+    return;
+  }
+  {
+    InsideLibrary inside(*callers_inside_);
+    MutexLock lock(mutex_);
+    stop_ = true;
+    changed_.SignalAll();
+  }
+  thread_->join();
+}
+
+absl::StatusOr<std::unique_ptr<Work>> Progress::Start(const Operation& operation) {
+  auto started = std::make_shared<Started>(operation, callers_inside_);
+  if (thread_ == nullptr) {
+    try {
+      thread_ = std::make_unique<std::thread>([this] { Loop(); });
+    } catch (const std::system_error& error) {
+      return absl::ResourceExhaustedError(absl::StrCat("cannot make the progress thread: ", error.what()));
+    }
+    thread_process_ = ::getpid();
+  }
+  MutexLock lock(mutex_);
+  if (queue_.size() >= kQueueMax) {
+    return absl::ResourceExhaustedError(absl::StrCat(kQueueMax, " started operations are waiting; wait for some first"));
+  }
+  unfinished_.fetch_add(1, std::memory_order_relaxed);
+  queue_.push_back(started);
+  changed_.SignalAll();
+  return std::make_unique<StartedWork>(std::move(started));
+}
+
+bool Progress::WaitUntilIdle(int64_t deadline) {
+  if (IsIdle()) return true;
+  InsideLibrary inside(*callers_inside_);
+  MutexLock lock(mutex_);
+  while (!IsIdle()) {
+    const int64_t left = deadline - MonotonicNanoseconds();
+    if (left <= 0) return false;
+    changed_.WaitFor(mutex_, absl::Nanoseconds(left));
+  }
+  return true;
+}
+
+void Progress::Loop() {
+  for (;;) {
+    std::shared_ptr<Started> next;
+    {
+      MutexLock lock(mutex_);
+      while (queue_.empty() && !stop_) changed_.Wait(mutex_);
+      if (queue_.empty()) return;
+      next = std::move(queue_.front());
+      queue_.pop_front();
+    }
+    {
+      MutexLock lock(next->mutex);
+      next->start = absl::Now();
+    }
+    absl::Status status = run_(next->operation, callers_inside_.get());
+    {
+      MutexLock lock(next->mutex);
+      next->status = std::move(status);
+      next->end = absl::Now();
+      next->done.store(true, std::memory_order_release);
+      next->finished.SignalAll();
+    }
+    MutexLock lock(mutex_);
+    if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) changed_.SignalAll();
+  }
+}
+
+}  // namespace muster

@@ -1,0 +1,11 @@
+#include "runtime/shm/algorithms.h"
+#include "runtime/shm/one_shot.h"
+
+namespace muster {
+
+absl::Status RunInFlagLine(Member& member, const Operation& operation) {
+  return RunOneShot(
+      member, operation, [&member](int r) { return member.payload(r); }, operation.row_bytes());
+}
+
+}  // namespace muster

@@ -1,0 +1,146 @@
+#include "runtime/shm/member.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "proto/muster/v1/control_wake.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/status.h"
+
+namespace muster {
+
+Member::Member(v1::ControlHeader* control, int local_rank, std::string host)
+    : control_(control),
+      areas_(&v1::RankAreaOf(control, 0)),
+      own_(areas_[local_rank]),
+      rank_(local_rank),
+      ranks_(static_cast<int>(control->local_size)),
+      host_(std::move(host)),
+      waiter_(control, local_rank) {}
+
+absl::Status Member::Begin(const Operation& operation, const std::atomic<int>* callers_inside) {
+  if (failure_.has_value()) return failure_->status;
+  what_ = operation.what;
+  const uint64_t abort = control_->abort_word.load(std::memory_order_seq_cst);
+  if (abort != v1::kNoAbort) return Fail(FailureOfAbortWord(abort));
+  deadline_ = operation.deadline;
+  callers_inside_ = callers_inside;
+  ++op_seq_;
+  own_.descriptors[parity()] = what_;
+  own_.flags[parity()].digest = DigestOf(what_);
+  OpenFlightRecord();
+  return absl::OkStatus();
+}
+
+void Member::OpenFlightRecord() {
+  const uint64_t next = own_.flight_next.load(std::memory_order_relaxed);
+  v1::FlightEntry& entry = own_.flight[next % v1::kFlightEntries];
+  entry.what = what_;
+  entry.begin_ns = static_cast<uint64_t>(MonotonicNanoseconds());
+  entry.end_ns = 0;
+  entry.op_seq = op_seq_;
+  own_.flight_next.store(next + 1, std::memory_order_release);
+}
+
+void Member::Finish(bool timed) {
+  v1::FlightEntry& entry = own_.flight[(own_.flight_next.load(std::memory_order_relaxed) - 1) % v1::kFlightEntries];
+  entry.end_ns = timed ? static_cast<uint64_t>(MonotonicNanoseconds()) : entry.begin_ns;
+}
+
+absl::Status Member::Exchange() {
+  const size_t parity = this->parity();
+  const uint64_t op_seq = op_seq_;
+  int seen = 0;
+  MUSTER_RETURN_IF_ERROR(PublishAndWait(own_.flags[parity].op_seq, op_seq, [&, this] {
+    while (seen < ranks_ && areas_[seen].flags[parity].op_seq.load(std::memory_order_seq_cst) == op_seq) ++seen;
+    return seen == ranks_ ? -1 : seen;
+  }));
+  const uint64_t digest = own_.flags[parity].digest;
+  for (int r = 0; r < ranks_; ++r) {
+    if (areas_[r].flags[parity].digest == digest) continue;
+    std::vector<v1::OpDescriptor> all;
+    for (int i = 0; i < ranks_; ++i) all.push_back(announced(i));
+    return Fail(MismatchFailure(all));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Member::Step() {
+  const uint64_t steps = ++steps_;
+  int seen = 0;
+  return PublishAndWait(own_.steps, steps, [&, this] {
+    while (seen < ranks_ && areas_[seen].steps.load(std::memory_order_seq_cst) >= steps) ++seen;
+    return seen == ranks_ ? -1 : seen;
+  });
+}
+
+bool Member::Claim(int owner, int chunk) {
+  std::atomic<uint64_t>& claim = areas_[owner].claims[chunk].op_seq;
+  uint64_t last = claim.load(std::memory_order_relaxed);
+  return last != op_seq_ && claim.compare_exchange_strong(last, op_seq_, std::memory_order_acq_rel);
+}
+
+absl::Status Member::FinishChunks(int64_t mine, int64_t total) {
+  const uint64_t op_seq = op_seq_;
+  return PublishAndWait(own_.chunks, op_seq << v1::kChunkBits | static_cast<uint64_t>(mine), [&, this] {
+    int64_t sum = 0;
+    int missing = -1;
+    for (int r = 0; r < ranks_; ++r) {
+      const uint64_t word = areas_[r].chunks.load(std::memory_order_seq_cst);
+      if (word >> v1::kChunkBits == op_seq) {
+        sum += static_cast<int64_t>(word & ((uint64_t{1} << v1::kChunkBits) - 1));
+      } else if (missing < 0) {
+        missing = r;
+      }
+    }
+    return sum == total ? -1 : std::max(missing, 0);
+  });
+}
+
+bool Member::InputsInOneWindow() const {
+  const uint32_t window = announced(0).window;
+  for (int r = 0; r < ranks_; ++r) {
+    if (announced(r).window != window) return false;
+  }
+  return window != v1::kPrivateMemory;
+}
+
+absl::Status Member::PublishAndWait(std::atomic<uint64_t>& word, uint64_t value, Waiter::Condition condition) {
+  if (failure_.has_value()) return failure_->status;
+  const bool may_spin = callers_inside_ == nullptr || callers_inside_->load(std::memory_order_relaxed) > 0;
+  const WaitOutcome outcome = waiter_.PublishAndWait(word, value, condition, deadline_, may_spin);
+  return outcome.end == WaitEnd::kDone ? absl::OkStatus() : Fail(outcome);
+}
+
+absl::Status Member::Fail(const WaitOutcome& outcome) {
+  if (outcome.end == WaitEnd::kPeerLeft) return Fail(PeerLeftFailure(outcome.missing, host_, what_));
+  if (outcome.end == WaitEnd::kDeadline) return Fail(DeadlineFailure(outcome.missing, host_, what_));
+  return Fail(FailureOfAbortWord(control_->abort_word.load(std::memory_order_seq_cst)));
+}
+
+absl::Status Member::Fail(Failure failure) {
+  failure_ = std::move(failure);
+  // The others cannot finish without this rank either; no effect if the generation has been ended already.
+  v1::RaiseAbort(control_, v1::PackAbort(failure_->reason, failure_->rank, 0));
+  return failure_->status;
+}
+
+Failure Member::FailureOfAbortWord(uint64_t word) const {
+  const uint32_t rank = v1::AbortRankOf(word);
+  std::string text;
+  if (v1::AbortReasonOf(word) == v1::AbortReason::kAborted && rank < static_cast<uint32_t>(ranks_)) {
+    const char* begin = areas_[rank].abort_text;
+    text.assign(begin, std::find(begin, begin + sizeof(v1::RankArea::abort_text), '\0'));
+  }
+  return AbortFailure(word, control_->generation, host_, text, what_);
+}
+
+void Member::Abort(const absl::Status& reason) {
+  if (abort_called_.exchange(true)) return;
+  const size_t length = std::min(reason.message().size(), sizeof(own_.abort_text) - 1);
+  std::copy_n(reason.message().data(), length, own_.abort_text);
+  own_.abort_text[length] = '\0';
+  v1::RaiseAbort(control_, v1::PackAbort(v1::AbortReason::kAborted, static_cast<uint32_t>(rank_), 0));
+}
+
+}  // namespace muster

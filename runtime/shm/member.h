@@ -1,0 +1,101 @@
+// One rank's hold on its node's control memory: counts operations, exchanges flags, steps and chunks with its peers.
+//
+// Every operation begins with Begin and one Exchange, in which each rank sees every rank's flag. That makes each operation a
+// barrier, and it makes double buffering enough: after the Exchange of operation n no rank is inside n - 1, so what n - 1 used
+// may be overwritten. Flags, slots and descriptors are written before the Exchange and so alternate by the number's parity.
+#ifndef MUSTER_RUNTIME_SHM_MEMBER_H_
+#define MUSTER_RUNTIME_SHM_MEMBER_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "proto/muster/v1/control_memory.h"
+#include "runtime/shm/failure.h"
+#include "runtime/shm/operation.h"
+#include "runtime/shm/waiter.h"
+#include "runtime/shm/window_map.h"
+
+namespace muster {
+
+// One thread at a time, except windows() and Abort(). After the first error every method that can fail returns it again.
+class Member {
+ public:
+  // `control` is mapped and outlives the member; `host` is named in errors.
+  Member(v1::ControlHeader* control, int local_rank, std::string host);
+
+  int rank() const { return rank_; }
+  int ranks() const { return ranks_; }
+  uint64_t op_seq() const { return op_seq_; }
+  WindowMap& windows() { return windows_; }
+
+  // Counts the next operation, announces it and opens its flight record. Its waits spin only while `callers_inside` counts
+  // somebody who waits for it (null: the caller does), else they go to sleep at once.
+  // Errors: what an abort word that is already there says; then nothing was announced.
+  absl::Status Begin(const Operation& operation, const std::atomic<int>* callers_inside);
+
+  // Closes the flight record. `timed` false leaves out reading the clock, which costs a tenth of the smallest operation.
+  void Finish(bool timed);
+
+  // Publishes this rank's flag and waits for all. Errors: also InvalidArgument when the calls differ.
+  absl::Status Exchange();
+
+  // After Exchange: what rank `r` announced, its flag line's payload and its slot. Before it: this rank's own, to be filled.
+  const v1::OpDescriptor& announced(int r) const { return areas_[r].descriptors[parity()]; }
+  char* payload(int r) const { return reinterpret_cast<char*>(areas_[r].flags[parity()].payload); }
+  char* slot(int r) const { return v1::SlotOf(control_, static_cast<uint32_t>(r), static_cast<int>(parity())); }
+  char* staging(int r, int64_t buffer) const {
+    return v1::StagingOf(control_, static_cast<uint32_t>(r), static_cast<int>(buffer % 3));
+  }
+  int64_t slot_bytes() const { return control_->slot_bytes; }
+  int64_t staging_bytes() const { return control_->staging_bytes; }
+
+  // A barrier inside an operation.
+  absl::Status Step();
+
+  // True for exactly one caller among all ranks, for each chunk of rank `owner` in this operation.
+  bool Claim(int owner, int chunk);
+  // This rank has finished `mine` chunks and claims no more; waits until all ranks together have finished `total`.
+  absl::Status FinishChunks(int64_t mine, int64_t total);
+  // Whether ranks share cores, so that chunks of a rank that does not run should be taken over.
+  bool oversubscribed() const { return control_->waiting.oversubscribed.load(std::memory_order_relaxed) != 0; }
+
+  // Whether all ranks announced an input in one and the same window.
+  bool InputsInOneWindow() const;
+
+  // Ends the generation for all with `reason`'s message. Any thread; only the first call of this rank has an effect.
+  void Abort(const absl::Status& reason);
+
+  // Why this rank's first failed operation failed; for the agent.
+  const std::optional<Failure>& failure() const { return failure_; }
+
+ private:
+  size_t parity() const { return op_seq_ & 1; }
+  absl::Status PublishAndWait(std::atomic<uint64_t>& word, uint64_t value, Waiter::Condition condition);
+  absl::Status Fail(const WaitOutcome& outcome);
+  absl::Status Fail(Failure failure);
+  Failure FailureOfAbortWord(uint64_t word) const;
+  void OpenFlightRecord();
+
+  v1::ControlHeader* control_;
+  v1::RankArea* areas_;
+  v1::RankArea& own_;
+  const int rank_;
+  const int ranks_;
+  const std::string host_;
+  Waiter waiter_;
+  WindowMap windows_;
+  uint64_t op_seq_ = 0;
+  uint64_t steps_ = 0;
+  int64_t deadline_ = INT64_MAX;
+  const std::atomic<int>* callers_inside_ = nullptr;
+  v1::OpDescriptor what_ = {};
+  std::optional<Failure> failure_;
+  std::atomic<bool> abort_called_{false};
+};
+
+}  // namespace muster
+
+#endif  // MUSTER_RUNTIME_SHM_MEMBER_H_

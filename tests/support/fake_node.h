@@ -1,0 +1,72 @@
+// A node in one process: ranks are threads on one control memory, and windows are handed over in memory.
+#ifndef MUSTER_TESTS_SUPPORT_FAKE_NODE_H_
+#define MUSTER_TESTS_SUPPORT_FAKE_NODE_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "muster/communicator.h"
+#include "proto/muster/v1/control_memory.h"
+#include "runtime/backend/native/local_control.h"
+#include "runtime/backend/native/node_link.h"
+#include "runtime/base/mutex.h"
+
+namespace muster::test {
+
+struct FakeNodeOptions {
+  int ranks = 1;
+  uint64_t generation = 1;
+  uint32_t slot_bytes = v1::kSlotBytes;
+  uint32_t staging_bytes = v1::kStagingBytes;
+  int64_t memory_limit_bytes = 0;
+};
+
+// What a rank told its agent.
+struct FakeBlame {
+  int reporter = 0;
+  uint32_t rank = 0;
+  v1::AbortReason reason = v1::AbortReason::kNone;
+  std::string message;
+};
+
+// Any thread. Outlives the communicators it hands out.
+class FakeNode {
+ public:
+  explicit FakeNode(const FakeNodeOptions& options);
+  ~FakeNode();
+
+  v1::ControlHeader* control() const { return control_->header(); }
+  const FakeNodeOptions& options() const { return options_; }
+
+  // The communicator of `rank`, to be used by one thread. Once a rank.
+  std::unique_ptr<Communicator> Join(int rank);
+
+  // What the agent does when the process of `rank` dies, and what a rank does at a clean end.
+  void Kill(int rank);
+  void Leave(int rank);
+
+  std::vector<FakeBlame> blames() const;
+
+ private:
+  class Link;
+
+  const FakeNodeOptions options_;
+  std::unique_ptr<LocalControl> control_;
+  std::vector<std::unique_ptr<Link>> links_;
+  mutable Mutex mutex_;
+  CondVar changed_;
+  std::map<uint32_t, std::vector<int>> offered_ ABSL_GUARDED_BY(mutex_);  // owned descriptors by window and rank; -1: not yet
+  std::vector<FakeBlame> blames_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Runs `body` on `ranks` threads, each with its rank's communicator, and waits for all. A rank leaves when its body returns.
+void RunRanks(FakeNode& node, const std::function<void(Communicator&)>& body);
+void RunRanks(int ranks, const std::function<void(Communicator&)>& body);
+
+}  // namespace muster::test
+
+#endif  // MUSTER_TESTS_SUPPORT_FAKE_NODE_H_
