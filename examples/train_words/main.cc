@@ -1,0 +1,279 @@
+// Trains a character-level language model on a list of words; see options.cc for how it is used.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "bigram.h"
+#include "flip.h"
+#include "invent.h"
+#include "model.h"
+#include "muster/muster.h"
+#include "options.h"
+#include "words.h"
+
+namespace {
+
+// Exit codes, as in sysexits.h.
+constexpr int kUsageError = 64;
+constexpr int kBadData = 65;
+constexpr int kNoInput = 66;
+constexpr int kCannotCreate = 73;
+
+// An error and the exit code that goes with it.
+struct Failure {
+  int exit_code = 0;
+  std::string message;
+};
+
+Failure Fail(int exit_code, const absl::Status& status) { return {exit_code, std::string(status.message())}; }
+
+struct Score {
+  double heldout = 0;
+  double bigram = 0;
+  double seconds = 0;
+  int64_t characters = 0;
+};
+
+// Every rank reads the data itself; the lowest rank that cannot, or that read something else than rank 0, speaks for all.
+Failure ReadSameWords(muster::Communicator& world, const Options& options, WordList& words) {
+  Failure mine;
+  absl::StatusOr<WordList> read = ReadWords(options.data);
+  if (!read.ok()) {
+    mine = Fail(absl::IsNotFound(read.status()) ? kNoInput : kBadData, read.status());
+  } else if (static_cast<int64_t>(read->training.size()) < options.batch) {
+    mine = {kBadData, absl::StrFormat("%s has %d words to train on, fewer than --batch %d; pass a smaller --batch",
+                                        options.data, read->training.size(), options.batch)};
+  }
+  const int64_t send[2] = {mine.exit_code, read.ok() ? static_cast<int64_t>(read->fingerprint) : 0};
+  std::vector<int64_t> all(2 * world.world_size());
+  const absl::Status gathered = world.AllGather(muster::ConstTensor(send, 2, muster::DataType::kInt64),
+                                                muster::MakeTensor(all.data(), static_cast<int64_t>(all.size())));
+  if (!gathered.ok()) return Fail(EXIT_FAILURE, gathered);
+  for (int rank = 0; rank < world.world_size(); ++rank) {
+    if (all[2 * rank] != 0) return {static_cast<int>(all[2 * rank]), rank == world.rank() ? mine.message : ""};
+    if (all[2 * rank + 1] != all[1]) {
+      return {kBadData,
+              world.rank() != 0 ? "" : absl::StrFormat("%s is not the same file on rank %d as on rank 0", options.data, rank)};
+    }
+  }
+  words = *std::move(read);
+  return {};
+}
+
+muster::TrainerOptions TrainerOptionsOf(const Options& options, const WordList& words) {
+  muster::TrainerOptions trainer;
+  trainer.samples = static_cast<int64_t>(words.training.size());
+  trainer.batch = options.batch;
+  trainer.shards = options.shards;
+  trainer.accumulate = options.accumulate;
+  trainer.seed = options.seed * 0x9e3779b97f4a7c15u ^ words.fingerprint;  // other words are another run
+  trainer.bucket_bytes = options.bucket_bytes;
+  trainer.trace = options.trace;
+  trainer.optimizer.kind = options.optimizer == "sgd" ? muster::OptimizerKind::kSgd : muster::OptimizerKind::kAdamW;
+  trainer.optimizer.learning_rate = options.learning_rate;
+  trainer.optimizer.weight_decay = options.optimizer == "sgd" ? 0 : 0.01;
+  trainer.optimizer.rate_factor = [steps = options.steps](int64_t step) {  // up over the first 20th, then down to a 20th
+    const double warmup = std::max<double>(1, static_cast<double>(steps) / 20);
+    const double left = static_cast<double>(steps - step) / static_cast<double>(steps);
+    return std::min(1.0, static_cast<double>(step + 1) / warmup) * std::max(0.05, left);
+  };
+  return trainer;
+}
+
+std::vector<const Word*> Select(const std::vector<Word>& words, std::span<const int64_t> numbers) {
+  std::vector<const Word*> selected;
+  for (const int64_t number : numbers) selected.push_back(&words[number]);
+  return selected;
+}
+
+// Prints a line now and then: where training stands and how fast it goes.
+class Progress {
+ public:
+  Progress(bool speaks, const Options& options) : speaks_(speaks), options_(options) {
+    if (speaks_) std::printf("    step     loss   words/s\n");
+  }
+  void Add(const muster::StepResult& result) {
+    loss_ += result.loss * static_cast<double>(result.weight);
+    weight_ += result.weight;
+    ++steps_;
+    const bool due = result.step == 1 || result.step == options_.steps ||
+                     result.step * 10 / options_.steps != (result.step - 1) * 10 / options_.steps;
+    if (!due || !speaks_) return;
+    const double seconds = absl::ToDoubleSeconds(absl::Now() - begin_);
+    std::printf("%8ld %8.4f %9.0f\n", static_cast<long>(result.step), loss_ / static_cast<double>(weight_),
+                static_cast<double>(steps_ * options_.batch) / seconds);
+    std::fflush(stdout);
+    loss_ = 0, weight_ = 0, steps_ = 0, begin_ = absl::Now();
+  }
+
+ private:
+  const bool speaks_;
+  const Options& options_;
+  double loss_ = 0;
+  int64_t weight_ = 0;
+  int64_t steps_ = 0;
+  absl::Time begin_ = absl::Now();
+};
+
+absl::Status TrainAll(muster::Session& session, muster::Trainer& trainer, Model& model, const WordList& words,
+                      const Options& options, Score& score) {
+  Progress progress(session.rank() == 0, options);
+  bool flip = session.rank() == options.flip_gradient_bit;
+  const absl::Time begin = absl::Now();
+  while (trainer.step() < options.steps) {
+    absl::StatusOr<muster::StepResult> result = trainer.Step([&](muster::Pass& pass) -> absl::StatusOr<muster::Loss> {
+      const std::vector<const Word*> batch = Select(words.training, pass.samples());
+      if (!std::exchange(flip, false)) return model.Train(pass, batch);
+      FlippingPass flipping(pass);
+      return model.Train(flipping, batch);
+    });
+    if (!result.ok()) return result.status();
+    score.characters += result->weight;
+    session.ReportStep(trainer.committed_step());
+    progress.Add(*result);
+  }
+  score.seconds = absl::ToDoubleSeconds(absl::Now() - begin);
+  return absl::OkStatus();
+}
+
+Model::Values ValuesOf(const muster::Trainer& trainer) {
+  Model::Values values;
+  for (int i = 0; i < trainer.parameters(); ++i) values.push_back(trainer.value(i));
+  return values;
+}
+
+absl::StatusOr<double> HeldoutLoss(muster::Trainer& trainer, Model& model, const WordList& words) {
+  constexpr int64_t kWordsAtOnce = 64;
+  const Model::Values values = ValuesOf(trainer);
+  const auto count = static_cast<int64_t>(words.heldout.size());
+  absl::StatusOr<muster::Loss> loss = trainer.Evaluate(count, [&](int64_t begin, int64_t end) -> absl::StatusOr<muster::Loss> {
+    muster::Loss sum;
+    for (; begin < end; begin += kWordsAtOnce) {
+      std::vector<const Word*> some;
+      for (int64_t i = begin; i < std::min(end, begin + kWordsAtOnce); ++i) some.push_back(&words.heldout[i]);
+      const muster::Loss part = model.Evaluate(values, some);
+      sum.sum += part.sum;
+      sum.weight += part.weight;
+    }
+    return sum;
+  });
+  if (!loss.ok()) return loss.status();
+  return loss->sum / static_cast<double>(loss->weight);
+}
+
+Failure WriteFile(const std::string& path, absl::string_view bytes) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  file.close();
+  if (file.fail()) return {kCannotCreate, absl::StrCat("cannot write ", path)};
+  return {};
+}
+
+std::string WeightBytes(const muster::Trainer& trainer) {
+  std::string bytes;
+  for (int i = 0; i < trainer.parameters(); ++i) {
+    bytes.append(reinterpret_cast<const char*>(trainer.value(i).data()), trainer.value(i).size_bytes());
+  }
+  return bytes;
+}
+
+std::string ResultJson(const muster::Session& session, const muster::Trainer& trainer, const Score& score) {
+  nlohmann::ordered_json result;
+  result["heldout_loss"] = score.heldout;
+  result["bigram_loss"] = score.bigram;
+  result["steps"] = trainer.committed_step();
+  result["world_size"] = session.world_size();
+  result["restarts"] = session.restarts();
+  result["generation"] = session.generation();
+  result["weights_sha256"] = trainer.ParametersSha256();
+  result["samples_sha256"] = trainer.SamplesSha256();
+  result["seconds"] = score.seconds;
+  result["tokens_per_second"] = static_cast<double>(score.characters) / score.seconds;
+  result["rank_samples"] = trainer.rank_samples();
+  return result.dump(2) + "\n";
+}
+
+// What rank 0 says and writes at the end.
+Failure Report(const muster::Session& session, const muster::Trainer& trainer, Model& model, const WordList& words,
+               const Options& options, const Score& score) {
+  std::printf("\nheld out  %.4f nats per character\nbigram    %.4f, so the model is %.4f %s\n", score.heldout, score.bigram,
+              std::abs(score.bigram - score.heldout), score.heldout < score.bigram ? "better" : "worse");
+  std::printf("weights   %s\nsamples   %s\n\ninvented:\n", trainer.ParametersSha256().c_str(), trainer.SamplesSha256().c_str());
+  const std::vector<std::string> invented = InventWords(model, ValuesOf(trainer), words, 20, options.seed);
+  for (size_t i = 0; i < invented.size(); i += 5) {
+    const auto end = invented.begin() + static_cast<std::ptrdiff_t>(std::min(i + 5, invented.size()));
+    std::printf("  %s\n", absl::StrJoin(invented.begin() + static_cast<std::ptrdiff_t>(i), end, "  ").c_str());
+  }
+  std::fflush(stdout);
+  if (!options.weights.empty()) {
+    if (Failure failure = WriteFile(options.weights, WeightBytes(trainer)); failure.exit_code != 0) return failure;
+  }
+  return options.result.empty() ? Failure{} : WriteFile(options.result, ResultJson(session, trainer, score));
+}
+
+Failure Train(muster::Session& session, const Options& options) {
+  WordList words;
+  if (Failure failure = ReadSameWords(session.world(), options, words); failure.exit_code != 0) return failure;
+  Model model({words.symbols(), options.context, options.embed, options.hidden});
+  absl::StatusOr<std::unique_ptr<muster::Trainer>> created =
+      muster::Trainer::Create(session.world(), model.Parameters(), TrainerOptionsOf(options, words));
+  if (!created.ok()) {
+    Failure failure = Fail(absl::IsInvalidArgument(created.status()) ? kUsageError : EXIT_FAILURE, created.status());
+    if (absl::IsInvalidArgument(created.status()) && session.rank() != 0) failure.message.clear();  // all ranks say the same
+    return failure;
+  }
+  muster::Trainer& trainer = **created;
+  if (session.rank() == 0) {
+    std::printf("%zu words to train on, %zu held out, %d symbols; %d %s, %d shards\n", words.training.size(),
+                words.heldout.size(), words.symbols(), session.world_size(), session.world_size() == 1 ? "rank" : "ranks",
+                options.shards);
+  }
+  Score score;
+  const absl::Status trained = TrainAll(session, trainer, model, words, options, score);
+  if (!trained.ok()) return Fail(EXIT_FAILURE, trained);
+  const absl::StatusOr<double> heldout = HeldoutLoss(trainer, model, words);
+  if (!heldout.ok()) return Fail(EXIT_FAILURE, heldout.status());
+  const absl::Status finished = trainer.Finish();
+  if (!finished.ok()) return Fail(EXIT_FAILURE, finished);
+  session.ReportStep(trainer.committed_step());
+  if (session.rank() != 0) return {};
+  score.heldout = *heldout;
+  score.bigram = BigramLoss(words.training, words.heldout, words.symbols());
+  return Report(session, trainer, model, words, options, score);
+}
+
+int Say(const Failure& failure) {
+  if (!failure.message.empty()) std::fprintf(stderr, "train_words: %s\n", failure.message.c_str());
+  return failure.exit_code;
+}
+
+bool IsFirstRank() {
+  const char* rank = std::getenv("RANK");
+  return rank == nullptr || std::string(rank) == "0";
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const absl::StatusOr<Options> options = ParseOptions(argc, argv);
+  if (!options.ok() || options->help) {  // the same on every rank: one of them speaks
+    if (options.ok() && IsFirstRank()) std::fputs(kUsage, stdout);
+    if (!options.ok() && IsFirstRank()) {
+      std::fprintf(stderr, "train_words: %s (train_words --help)\n", std::string(options.status().message()).c_str());
+    }
+    return options.ok() ? EXIT_SUCCESS : kUsageError;
+  }
+  absl::StatusOr<std::unique_ptr<muster::Session>> session = muster::Session::Create();
+  if (!session.ok()) return Say(Fail(EXIT_FAILURE, session.status()));
+  return Say(Train(**session, *options));
+}

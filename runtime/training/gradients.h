@@ -1,0 +1,105 @@
+// A rank's gradients: made shard by shard, summed along the canonical tree, reduced over all ranks while they are still being
+// made.
+#ifndef MUSTER_RUNTIME_TRAINING_GRADIENTS_H_
+#define MUSTER_RUNTIME_TRAINING_GRADIENTS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "muster/communicator.h"
+#include "runtime/training/buckets.h"
+#include "runtime/training/fold.h"
+
+namespace muster {
+
+// Floats on a 64-byte boundary, zero at first.
+class AlignedFloats {
+ public:
+  explicit AlignedFloats(int64_t count);
+  float* data() const { return static_cast<float*>(memory_.get()); }
+
+ private:
+  struct Free {
+    void operator()(void* memory) const;
+  };
+  std::unique_ptr<void, Free> memory_;
+};
+
+struct GradientOptions {
+  int32_t shards = 0;
+  int64_t first_bucket_bytes = 0;
+  int64_t bucket_bytes = 0;
+  absl::Duration timeout = absl::InfiniteDuration();  // of each all-reduce
+};
+
+// One step is: for each owned shard in order, BeginShard, gradients written through Gradient(), Ready() once for each
+// parameter; then Wait, and the sums through Sum(). During the last shard a bucket whose parameters are all ready starts its
+// all-reduce; buckets start in the same order on every rank. Abandon() ends a step at any point. Threads: one.
+class Gradients {
+ public:
+  // Collective. `counts` are elements by parameter; the first buckets hold the last parameters.
+  static absl::StatusOr<std::unique_ptr<Gradients>> Create(Communicator& communicator, std::vector<int64_t> counts,
+                                                           const GradientOptions& options);
+  ~Gradients();
+
+  // Collective. Cuts the buckets anew, filled in `order` (equal on all ranks). Not during a step. Sums keep their bits.
+  absl::Status Recut(std::span<const int32_t> order);
+  const BucketPlan& plan() const { return plan_; }
+
+  // Owned shards are counted from 0. Zeroes the gradient that Gradient() then points to.
+  void BeginShard(int32_t shard);
+  int32_t owned_shards() const { return static_cast<int32_t>(steps_.size()); }
+
+  // Where this shard's gradient of `parameter` is summed up; on a 64-byte boundary. Valid until Ready(parameter).
+  float* Gradient(int32_t parameter) const;
+
+  // This shard's gradient of `parameter` is complete.
+  absl::Status Ready(int32_t parameter);
+  bool IsReady(int32_t parameter) const { return ready_[parameter]; }
+
+  // Blocks until every bucket is reduced.
+  absl::Status Wait();
+
+  // The gradient's sum over all shards of all ranks, after Wait and until the next BeginShard.
+  const float* Sum(int32_t parameter) const { return Row(parameter, 0); }
+
+  // The all-reduce of `bucket` in this step, for its times; null before it started.
+  const Work* work(int32_t bucket) const { return works_[bucket].get(); }
+
+  // Waits for operations in flight, whatever their result, so that the next step may begin.
+  void Abandon();
+
+ private:
+  Gradients(Communicator& communicator, std::vector<int64_t> counts, const GradientOptions& options);
+  absl::Status MakeWindows();
+  float* Row(int32_t parameter, int32_t partial) const;
+  float* Target(int32_t parameter) const;  // where the fold of the current shard ends
+  absl::Status StartFullBuckets();
+
+  Communicator& communicator_;
+  const std::vector<int64_t> counts_;
+  const GradientOptions options_;
+  const std::vector<FoldStep> steps_;
+  const int32_t rows_;                   // partials a window has room for
+  std::vector<int64_t> offsets_;         // in floats, by parameter, in leaf_ and levels_
+  std::vector<AlignedFloats> levels_;    // pending subtrees
+  std::unique_ptr<AlignedFloats> leaf_;  // a shard that completes pending subtrees
+
+  BucketPlan plan_;
+  std::vector<std::unique_ptr<Window>> windows_;  // by bucket: rows_ partials one after another
+  std::vector<std::unique_ptr<Work>> works_;      // by bucket
+  std::vector<int32_t> missing_;                  // by bucket: parameters not ready
+  int32_t next_bucket_ = 0;                       // the first not started
+  int32_t shard_ = 0;
+  std::vector<bool> ready_;  // by parameter, in this shard
+};
+
+}  // namespace muster
+
+#endif  // MUSTER_RUNTIME_TRAINING_GRADIENTS_H_

@@ -1,0 +1,398 @@
+#include "muster/trainer.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <numeric>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "muster/sampler.h"
+#include "muster/shards.h"
+#include "runtime/base/status.h"
+#include "runtime/data/mix.h"
+#include "runtime/training/agreement.h"
+#include "runtime/training/digest.h"
+#include "runtime/training/fold.h"
+#include "runtime/training/gradients.h"
+#include "runtime/training/state.h"
+#include "runtime/training/trace.h"
+#include "runtime/training/update.h"
+
+namespace muster {
+namespace {
+
+// What the seed is used for; each use has a key of its own.
+enum SeedUse : uint64_t { kInitialValues = 1, kOrder = 2, kRandomState = 3 };
+
+int64_t CountOf(const ParameterSpec& parameter) {
+  return std::accumulate(parameter.shape.begin(), parameter.shape.end(), int64_t{1}, std::multiplies<>());
+}
+
+// The first of `total` samples that belong to `shard`.
+int64_t FirstSample(int64_t total, int32_t shards, int32_t shard) { return total * shard / shards; }
+
+void FillUniform(float* values, int64_t count, float range, uint64_t key) {
+  for (int64_t i = 0; i < count; ++i) {
+    const auto bits = static_cast<int32_t>(Mix(key, static_cast<uint64_t>(i)) >> 40);  // 24 bits, exact in float32
+    values[i] = static_cast<float>(bits - (1 << 23)) * (1.0f / (1 << 23)) * range;
+  }
+}
+
+absl::Status CheckWritable(const std::string& path) {
+  std::FILE* file = std::fopen(path.c_str(), "w");
+  if (file == nullptr) return ErrnoToStatus(errno, absl::StrCat("open trace file ", path));
+  std::fclose(file);
+  return absl::OkStatus();
+}
+
+class TrainerImpl final : public Trainer {
+ public:
+  TrainerImpl(Communicator& communicator, std::vector<ParameterSpec> parameters, const TrainerOptions& options);
+  absl::Status Init();
+
+  absl::StatusOr<StepResult> Step(const PassFunction& pass) override;
+  absl::StatusOr<Loss> Evaluate(int64_t samples, const EvaluateFunction& evaluate) override;
+  absl::Status Finish() override;
+
+  int64_t step() const override { return static_cast<int64_t>(state_->word()); }
+  int64_t committed_step() const override { return committed_step_; }
+  int64_t cursor() const override { return live().cursor; }
+  int parameters() const override { return static_cast<int>(counts_.size()); }
+  std::span<const float> value(int i) const override {
+    return {state_->value(state_->live(), i), static_cast<size_t>(counts_[i])};
+  }
+  std::span<float> initial_value(int i) override;
+  std::vector<int64_t> rank_samples() const override;
+  std::string SamplesSha256() const override;
+  std::string ParametersSha256() const override;
+
+ private:
+  friend class PassImpl;
+
+  const StateHeader& live() const { return state_->header(state_->live()); }
+  absl::Time Deadline() const { return absl::Now() + options_.timeout; }
+  int32_t first_shard() const { return FirstShard(options_.shards, communicator_.world_size(), communicator_.rank()); }
+
+  absl::StatusOr<StepResult> TryStep(const PassFunction& pass);
+  absl::Status RecutByReadyTimes();
+  absl::StatusOr<Loss> RunShard(int32_t shard, const PassFunction& pass);
+  absl::StatusOr<Loss> SumOverShards(std::span<const Loss> leaves);
+  absl::Status GatherSamples();
+  void WriteIdleState(const Loss& total);
+  void TraceReductions();
+  void NoteCollective() { committed_step_ = step(); }
+
+  Communicator& communicator_;
+  const std::vector<ParameterSpec> specs_;
+  std::vector<int64_t> counts_;
+  const TrainerOptions options_;
+  const Sampler sampler_;
+  std::unique_ptr<TrainingState> state_;
+  std::unique_ptr<Gradients> gradients_;
+  Trace trace_;
+
+  bool broadcast_done_ = false;
+  bool recut_done_ = false;
+  int64_t committed_step_ = 0;
+  std::vector<absl::Time> ready_times_;  // by parameter, in this rank's last pass
+  std::vector<int64_t> fed_;             // [0]: how many samples this rank fed in this step; then their numbers
+  std::vector<int64_t> gathered_;        // fed_ of all ranks
+};
+
+// One call of the user's function.
+class PassImpl final : public Pass {
+ public:
+  PassImpl(TrainerImpl& trainer, int32_t shard, bool last_of_shard, std::vector<int64_t> samples, uint64_t random_seed)
+      : trainer_(trainer),
+        shard_(shard),
+        last_of_shard_(last_of_shard),
+        samples_(std::move(samples)),
+        random_seed_(random_seed) {}
+
+  std::span<const int64_t> samples() const override { return samples_; }
+  std::span<const float> value(int i) const override { return trainer_.value(i); }
+  std::span<float> gradient(int i) override {
+    return {trainer_.gradients_->Gradient(i), static_cast<size_t>(trainer_.counts_[i])};
+  }
+  void GradientReady(int i) override {
+    if (!last_of_shard_ || trainer_.gradients_->IsReady(i)) return;
+    trainer_.ready_times_[i] = absl::Now();
+    status_.Update(trainer_.gradients_->Ready(i));
+  }
+  void BackwardBegins() override { backward_begin_ = absl::Now(); }
+  uint64_t random_seed() const override { return random_seed_; }
+  int64_t step() const override { return trainer_.step(); }
+  int32_t shard() const override { return shard_; }
+
+  // Runs the function, marks what it did not, and traces it.
+  absl::StatusOr<Loss> Run(const TrainerImpl::PassFunction& pass) {
+    const absl::Time begin = absl::Now();
+    absl::StatusOr<Loss> loss = pass(*this);
+    if (!loss.ok()) {
+      trainer_.communicator_.Abort(
+          Annotate(loss.status(), absl::StrCat("rank ", trainer_.communicator_.rank(), " in its pass")));
+      return loss;
+    }
+    for (const BucketPlan::Bucket& bucket : trainer_.gradients_->plan().buckets) {
+      for (const int32_t parameter : bucket.parameters) GradientReady(parameter);
+    }
+    if (!trainer_.options_.trace.empty()) AddToTrace(begin, absl::Now());
+    if (!status_.ok()) return status_;
+    return loss;
+  }
+
+ private:
+  void AddToTrace(absl::Time begin, absl::Time end) {
+    const std::string shard = absl::StrCat(" shard ", shard_);
+    if (backward_begin_ == absl::InfinitePast()) {
+      trainer_.trace_.Add(Trace::Track::kCompute, "pass", absl::StrCat("pass", shard), begin, end, step());
+      return;
+    }
+    trainer_.trace_.Add(Trace::Track::kCompute, "forward", absl::StrCat("forward", shard), begin, backward_begin_, step());
+    trainer_.trace_.Add(Trace::Track::kCompute, "backward", absl::StrCat("backward", shard), backward_begin_, end, step());
+  }
+
+  TrainerImpl& trainer_;
+  const int32_t shard_;
+  const bool last_of_shard_;
+  const std::vector<int64_t> samples_;
+  const uint64_t random_seed_;
+  absl::Time backward_begin_ = absl::InfinitePast();
+  absl::Status status_;
+};
+
+TrainerImpl::TrainerImpl(Communicator& communicator, std::vector<ParameterSpec> parameters, const TrainerOptions& options)
+    : communicator_(communicator),
+      specs_(std::move(parameters)),
+      options_(options),
+      sampler_(options.samples, Mix(options.seed, kOrder)),
+      ready_times_(specs_.size()) {
+  for (const ParameterSpec& parameter : specs_) counts_.push_back(CountOf(parameter));
+}
+
+absl::Status TrainerImpl::Init() {
+  const int world_size = communicator_.world_size();
+  MUSTER_ASSIGN_OR_RETURN(
+      state_, TrainingState::Create(communicator_, counts_, MomentsOf(options_.optimizer), Mix(options_.seed, kRandomState)));
+  for (size_t i = 0; i < specs_.size(); ++i) {
+    const uint64_t key = Mix(Mix(options_.seed, kInitialValues), i);
+    FillUniform(state_->value(0, static_cast<int32_t>(i)), counts_[i], specs_[i].initial_range, key);
+  }
+  const GradientOptions gradient_options{options_.shards, std::min(options_.first_bucket_bytes, options_.bucket_bytes),
+                                         options_.bucket_bytes, options_.timeout};
+  MUSTER_ASSIGN_OR_RETURN(gradients_, Gradients::Create(communicator_, counts_, gradient_options));
+  int64_t fed_max = 0;
+  for (int rank = 0; rank < world_size; ++rank) {
+    const int64_t begin = FirstSample(options_.batch, options_.shards, FirstShard(options_.shards, world_size, rank));
+    const int64_t end = FirstSample(options_.batch, options_.shards, FirstShard(options_.shards, world_size, rank + 1));
+    fed_max = std::max(fed_max, end - begin);
+  }
+  fed_.resize(1 + fed_max);
+  gathered_.resize(fed_.size() * world_size);
+  if (!options_.trace.empty() && communicator_.rank() == 0) return CheckWritable(options_.trace);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<StepResult> TrainerImpl::Step(const PassFunction& pass) {
+  absl::StatusOr<StepResult> result = TryStep(pass);
+  if (!result.ok()) gradients_->Abandon();
+  return result;
+}
+
+absl::StatusOr<StepResult> TrainerImpl::TryStep(const PassFunction& pass) {
+  if (!broadcast_done_) MUSTER_RETURN_IF_ERROR(communicator_.Broadcast(state_->values(state_->live()), 0, Deadline()));
+  broadcast_done_ = true;
+  if (!recut_done_ && step() > 0) MUSTER_RETURN_IF_ERROR(RecutByReadyTimes());
+  fed_[0] = 0;
+  std::vector<Loss> losses;
+  for (int32_t shard = 0; shard < gradients_->owned_shards(); ++shard) {
+    MUSTER_ASSIGN_OR_RETURN(const Loss loss, RunShard(shard, pass));
+    losses.push_back(loss);
+  }
+  MUSTER_ASSIGN_OR_RETURN(const Loss total, SumOverShards(losses));
+  MUSTER_RETURN_IF_ERROR(GatherSamples());
+  MUSTER_RETURN_IF_ERROR(gradients_->Wait());
+  const absl::Time begin = absl::Now();
+  WriteIdleState(total);
+  if (!options_.trace.empty()) {
+    TraceReductions();
+    trace_.Add(Trace::Track::kCompute, "optimizer", "optimizer", begin, absl::Now(), step());
+  }
+  state_->Flip();
+  return StepResult{step(), total.weight > 0 ? total.sum / static_cast<double>(total.weight) : 0, total.weight};
+}
+
+absl::Status TrainerImpl::RecutByReadyTimes() {
+  std::vector<int32_t> before;
+  for (const BucketPlan::Bucket& bucket : gradients_->plan().buckets) {
+    before.insert(before.end(), bucket.parameters.begin(), bucket.parameters.end());
+  }
+  std::vector<int32_t> order = before;
+  std::stable_sort(order.begin(), order.end(), [this](int32_t a, int32_t b) { return ready_times_[a] < ready_times_[b]; });
+  MUSTER_RETURN_IF_ERROR(communicator_.Broadcast(MakeTensor(order.data(), static_cast<int64_t>(order.size())), 0, Deadline()));
+  NoteCollective();
+  if (order != before) MUSTER_RETURN_IF_ERROR(gradients_->Recut(order));
+  recut_done_ = true;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Loss> TrainerImpl::RunShard(int32_t shard, const PassFunction& pass) {
+  gradients_->BeginShard(shard);
+  const int32_t global_shard = first_shard() + shard;
+  const int64_t begin = FirstSample(options_.batch, options_.shards, global_shard);
+  const int64_t samples = FirstSample(options_.batch, options_.shards, global_shard + 1) - begin;
+  const auto passes = static_cast<int32_t>(std::min<int64_t>(options_.accumulate, samples));
+  Loss sum;
+  for (int32_t i = 0; i < passes; ++i) {
+    std::vector<int64_t> numbers;
+    for (int64_t place = FirstSample(samples, passes, i); place < FirstSample(samples, passes, i + 1); ++place) {
+      numbers.push_back(sampler_.SampleAt(cursor() + begin + place));
+    }
+    std::copy(numbers.begin(), numbers.end(), fed_.begin() + 1 + fed_[0]);
+    fed_[0] += static_cast<int64_t>(numbers.size());
+    const uint64_t random_seed = Mix(Mix(live().random_state, global_shard), i);
+    PassImpl one(*this, global_shard, i + 1 == passes, std::move(numbers), random_seed);
+    MUSTER_ASSIGN_OR_RETURN(const Loss loss, one.Run(pass));
+    sum.sum += loss.sum;
+    sum.weight += loss.weight;
+  }
+  for (int32_t parameter = 0; parameter < parameters(); ++parameter) {  // a shard without samples
+    MUSTER_RETURN_IF_ERROR(gradients_->Ready(parameter));
+  }
+  return sum;
+}
+
+absl::StatusOr<Loss> TrainerImpl::SumOverShards(std::span<const Loss> leaves) {
+  constexpr int64_t kRowBytes = 64;
+  struct alignas(kRowBytes) Row {
+    double numbers[kRowBytes / sizeof(double)] = {};  // the sum, the weight (exact up to 2^53)
+  };
+  const int world_size = communicator_.world_size();
+  std::vector<Row> rows(PartialsMax(options_.shards, world_size));
+  size_t row = 0;
+  for (const Partial& partial : OwnedPartials(options_.shards, world_size, communicator_.rank())) {
+    std::vector<double> sums, weights;
+    for (int32_t shard = partial.first; shard < partial.first + partial.count; ++shard) {
+      sums.push_back(leaves[shard - first_shard()].sum);
+      weights.push_back(static_cast<double>(leaves[shard - first_shard()].weight));
+    }
+    rows[row].numbers[0] = TreeSum(sums);
+    rows[row].numbers[1] = TreeSum(weights);
+    ++row;
+  }
+  const ShardedTensor partials{rows.data(), 2, kRowBytes, DataType::kFloat64, options_.shards};
+  MUSTER_RETURN_IF_ERROR(communicator_.AllReduceShards(partials, ReduceOp::kSum, Deadline()));
+  NoteCollective();
+  return Loss{rows[0].numbers[0], static_cast<int64_t>(rows[0].numbers[1])};
+}
+
+absl::Status TrainerImpl::GatherSamples() {
+  const auto count = static_cast<int64_t>(fed_.size());
+  MUSTER_RETURN_IF_ERROR(communicator_.AllGather(MakeTensor(fed_.data(), count),
+                                                 MakeTensor(gathered_.data(), count * communicator_.world_size()), Deadline()));
+  int64_t total = 0;
+  for (int rank = 0; rank < communicator_.world_size(); ++rank) total += gathered_[rank * count];
+  if (total == options_.batch) return absl::OkStatus();
+  return absl::InternalError(absl::StrFormat("the ranks fed %d samples in step %d, not %d", total, step(), options_.batch));
+}
+
+void TrainerImpl::WriteIdleState(const Loss& total) {
+  const int from = state_->live();
+  const int to = state_->idle();
+  StateHeader header = state_->header(from);
+  header.step += 1;
+  header.cursor += options_.batch;
+  header.weight += total.weight;
+  header.random_state = Mix(header.random_state);
+  Sha256 digest;
+  digest.Update(header.samples_digest, sizeof(header.samples_digest));
+  for (int rank = 0; rank < communicator_.world_size(); ++rank) {
+    const int64_t* fed = gathered_.data() + rank * static_cast<int64_t>(fed_.size());
+    digest.Update(fed + 1, static_cast<size_t>(fed[0]) * sizeof(int64_t));
+    state_->rank_samples(to)[rank] = state_->rank_samples(from)[rank] + fed[0];
+  }
+  const Digest samples_digest = digest.Finish();
+  std::memcpy(header.samples_digest, samples_digest.data(), samples_digest.size());
+  state_->header(to) = header;
+
+  const float scale = total.weight > 0 ? static_cast<float>(1.0 / static_cast<double>(total.weight)) : 0.0f;
+  const int moments = MomentsOf(options_.optimizer);
+  for (int32_t i = 0; i < parameters(); ++i) {
+    UpdateInput input{gradients_->Sum(i), state_->value(from, i), {}};
+    UpdateOutput output{state_->value(to, i), {}};
+    for (int moment = 0; moment < moments; ++moment) {
+      input.moment[moment] = state_->moment(from, moment, i);
+      output.moment[moment] = state_->moment(to, moment, i);
+    }
+    Update(options_.optimizer, state_->header(from).step, scale, counts_[i], input, output);
+  }
+}
+
+void TrainerImpl::TraceReductions() {
+  for (size_t bucket = 0; bucket < gradients_->plan().buckets.size(); ++bucket) {
+    const Work* work = gradients_->work(static_cast<int32_t>(bucket));
+    const int64_t bytes = gradients_->plan().buckets[bucket].floats * SizeOf(DataType::kFloat32);
+    trace_.Add(Trace::Track::kCommunication, "all_reduce", absl::StrFormat("all-reduce bucket %d (%d bytes)", bucket, bytes),
+               work->StartTime(), work->EndTime(), step());
+  }
+}
+
+absl::StatusOr<Loss> TrainerImpl::Evaluate(int64_t samples, const EvaluateFunction& evaluate) {
+  std::vector<Loss> losses;
+  for (int32_t shard = first_shard(); shard < first_shard() + gradients_->owned_shards(); ++shard) {
+    const int64_t begin = FirstSample(samples, options_.shards, shard);
+    const int64_t end = FirstSample(samples, options_.shards, shard + 1);
+    absl::StatusOr<Loss> loss = begin < end ? evaluate(begin, end) : Loss{};
+    if (!loss.ok()) {
+      communicator_.Abort(Annotate(loss.status(), absl::StrCat("rank ", communicator_.rank(), " in its evaluation")));
+      return loss;
+    }
+    losses.push_back(*loss);
+  }
+  return SumOverShards(losses);
+}
+
+absl::Status TrainerImpl::Finish() {
+  MUSTER_RETURN_IF_ERROR(communicator_.Barrier(Deadline()));
+  NoteCollective();
+  if (options_.trace.empty()) return absl::OkStatus();
+  return trace_.Write(communicator_, options_.trace);
+}
+
+std::span<float> TrainerImpl::initial_value(int i) {
+  if (broadcast_done_) return {};
+  return {state_->value(0, i), static_cast<size_t>(counts_[i])};
+}
+
+std::vector<int64_t> TrainerImpl::rank_samples() const {
+  const std::span<int64_t> samples = state_->rank_samples(state_->live());
+  return {samples.begin(), samples.end()};
+}
+
+std::string TrainerImpl::SamplesSha256() const {
+  Digest digest;
+  std::memcpy(digest.data(), live().samples_digest, digest.size());
+  return ToHex(digest);
+}
+
+std::string TrainerImpl::ParametersSha256() const {
+  Sha256 hash;
+  for (int i = 0; i < parameters(); ++i) hash.Update(value(i).data(), value(i).size_bytes());
+  return ToHex(hash.Finish());
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(Communicator& communicator, std::vector<ParameterSpec> parameters,
+                                                         const TrainerOptions& options) {
+  MUSTER_RETURN_IF_ERROR(CheckOptions(parameters, options, communicator.world_size()));
+  MUSTER_RETURN_IF_ERROR(CheckAgreement(communicator, parameters, options));
+  auto trainer = std::make_unique<TrainerImpl>(communicator, std::move(parameters), options);
+  MUSTER_RETURN_IF_ERROR(trainer->Init());
+  return trainer;
+}
+
+}  // namespace muster
