@@ -6,7 +6,6 @@
 #define MUSTER_LAUNCHER_COORDINATOR_COORDINATOR_H_
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -59,7 +58,7 @@ class Coordinator {
   std::unique_ptr<Record> record_;  // null: none is kept
   Callbacks callbacks_;
   Membership membership_;
-  std::optional<EventLoop::TimerId> timers_[2];
+  std::optional<EventLoop::TimerId> timers_[membership::kTimers];
   // Posted work outlives this object; it looks here first.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -32,6 +32,7 @@ namespace membership {
 enum class State {
   kBoot,
   kRecover,
+  kResuming,
   kForming,
   kTaking,
   kPreparing,
@@ -43,9 +44,14 @@ enum class State {
   kDone,
   kFailed,
 };
-inline constexpr int kStates = 12;
+inline constexpr int kStates = 13;
 
-enum class Timer { kWarn, kEnd };  // of the state: the machine sets both on entering it
+enum class Timer {
+  kWarn,  // of the state; the machine sets both on entering it
+  kEnd,
+  kStep,  // the committed step goes to the record now and then
+};
+inline constexpr int kTimers = 3;
 
 // --- Events ---
 struct RecordLoaded {
@@ -76,6 +82,7 @@ using Event = std::variant<RecordLoaded, Received, AgentLost, Appended, AppendFa
 
 // What the table distinguishes: the kinds of events, of messages and of timers in one list.
 enum class Kind {
+  kConsider,  // after every event: does what is known now suffice to go on?
   kRecordLoaded,
   kAppended,
   kAppendFailed,
@@ -88,13 +95,14 @@ enum class Kind {
   kStopped,
   kHeartbeat,
   kMembersRequest,
-  kStale,  // a message of another job or generation
+  kStale,  // a message of another job or generation, or of a node that has not joined
   kAgentLost,
   kStopRequested,
   kWarn,
   kEnd,
+  kStep,
 };
-inline constexpr int kKinds = 17;
+inline constexpr int kKinds = 19;
 
 const char* StateName(State state);
 const char* KindName(Kind kind);
@@ -133,7 +141,8 @@ struct Options {
   std::function<std::string(size_t bytes)> random_bytes;   // generation keys
   absl::Duration user_grace = absl::Seconds(5);            // SIGTERM to SIGKILL when asked to stop
   absl::Duration failure_grace = absl::Milliseconds(400);  // the same after a failure
-  std::string timeout_text;                                // for the sentence: "--timeout 10s"
+  absl::Duration step_record_every = absl::Seconds(10);
+  std::string timeout_text;  // for the sentence: "--timeout 10s"
   // By state. `end` of SETTLING is the time workers have to end by themselves after a failure; of QUIESCING it is added to the
   // grace.
   std::array<StateLimit, kStates> limits = DefaultLimits();
@@ -147,6 +156,8 @@ struct Options {
 // One job's coordinator. Not thread-safe; belongs to whoever steps it.
 class Membership {
  public:
+  class Core;  // membership_core.h: its inside
+
   explicit Membership(membership::Options options);
   Membership(Membership&&) noexcept;
   Membership& operator=(Membership&&) noexcept;
@@ -168,7 +179,6 @@ class Membership {
   static std::string CheckTable();
 
  private:
-  class Core;  // membership_core.h
   std::unique_ptr<Core> core_;
 };
 

@@ -7,6 +7,7 @@
 #ifndef MUSTER_RUNTIME_BASE_STATE_TABLE_H_
 #define MUSTER_RUNTIME_BASE_STATE_TABLE_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -35,6 +36,14 @@ struct TableRow {
   void (Machine::*act)(const Event&) = nullptr;  // null: nothing is done
   const char* meaning = "";
 };
+
+// All values of an enumeration that counts from 0.
+template <typename T, int count>
+constexpr std::array<T, count> AllOf() {
+  std::array<T, count> all{};
+  for (int i = 0; i < count; ++i) all[static_cast<size_t>(i)] = static_cast<T>(i);
+  return all;
+}
 
 // How long a machine may wait in a state: `warn` after which it says so, `end` after which its end row is taken. Infinite: no
 // limit.

@@ -97,6 +97,7 @@ using Event = std::variant<Started, PreflightDone, ChannelUp, ChannelLost, Recei
 
 // What the table distinguishes.
 enum class Kind {
+  kConsider,  // after every event: does what is known now suffice to go on?
   kStarted,
   kPreflightDone,
   kChannelUp,
@@ -123,7 +124,7 @@ enum class Kind {
   kGrace,
   kOrphan,
 };
-inline constexpr int kKinds = 25;
+inline constexpr int kKinds = 26;
 
 const char* StateName(State state);
 const char* KindName(Kind kind);
@@ -188,6 +189,8 @@ struct Options {
 // One node's agent. Not thread-safe; belongs to whoever steps it.
 class AgentTable {
  public:
+  class Core;  // agent_core.h: its inside
+
   explicit AgentTable(agent::Options options);
   AgentTable(AgentTable&&) noexcept;
   AgentTable& operator=(AgentTable&&) noexcept;
@@ -206,7 +209,6 @@ class AgentTable {
   static std::string CheckTable();
 
  private:
-  class Core;  // agent_core.h
   std::unique_ptr<Core> core_;
 };
 

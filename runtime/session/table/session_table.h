@@ -131,6 +131,8 @@ struct Options {
 // One worker's session. Not thread-safe; belongs to whoever steps it.
 class SessionTable {
  public:
+  class Core;  // session_core.h: its inside
+
   explicit SessionTable(session::Options options);
   SessionTable(SessionTable&&) noexcept;
   SessionTable& operator=(SessionTable&&) noexcept;
@@ -146,7 +148,6 @@ class SessionTable {
   static std::string CheckTable();
 
  private:
-  class Core;
   std::unique_ptr<Core> core_;
 };
 

@@ -1,0 +1,118 @@
+#include "launcher/coordinator/file_system.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/fd.h"
+#include "runtime/base/status.h"
+
+namespace muster {
+namespace {
+
+class PosixAppendFile : public AppendFile {
+ public:
+  PosixAppendFile(UniqueFd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
+
+  absl::Status Write(absl::string_view bytes) override {
+    while (!bytes.empty()) {
+      const ssize_t written = ::write(fd_.get(), bytes.data(), bytes.size());
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) return ErrnoToStatus(errno, absl::StrCat("write ", path_));
+      bytes.remove_prefix(static_cast<size_t>(written));
+    }
+    return absl::OkStatus();
+  }
+  absl::Status Truncate(uint64_t bytes) override {
+    if (::ftruncate(fd_.get(), static_cast<off_t>(bytes)) != 0) return ErrnoToStatus(errno, absl::StrCat("ftruncate ", path_));
+    return absl::OkStatus();
+  }
+  absl::Status Sync() override {
+    if (::fsync(fd_.get()) != 0) return ErrnoToStatus(errno, absl::StrCat("fsync ", path_));
+    return absl::OkStatus();
+  }
+
+ private:
+  UniqueFd fd_;
+  std::string path_;
+};
+
+class Posix : public FileSystem {
+ public:
+  bool Exists(const std::string& path) override { return ::access(path.c_str(), F_OK) == 0; }
+
+  absl::StatusOr<std::string> Read(const std::string& path) override {
+    const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd) return ErrnoToStatus(errno, absl::StrCat("open ", path));
+    std::string bytes;
+    char buffer[65536];
+    while (true) {
+      const ssize_t got = ::read(fd.get(), buffer, sizeof buffer);
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) return ErrnoToStatus(errno, absl::StrCat("read ", path));
+      if (got == 0) return bytes;
+      bytes.append(buffer, static_cast<size_t>(got));
+    }
+  }
+
+  absl::StatusOr<std::unique_ptr<AppendFile>> OpenForAppend(const std::string& path) override {
+    UniqueFd fd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600));
+    if (!fd) return ErrnoToStatus(errno, absl::StrCat("open ", path));
+    if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+      if (errno != EWOULDBLOCK) return ErrnoToStatus(errno, absl::StrCat("flock ", path));
+      return absl::FailedPreconditionError(absl::StrCat(path, " is in use by another process"));
+    }
+    return std::make_unique<PosixAppendFile>(std::move(fd), path);
+  }
+
+  absl::Status MakeFolder(const std::string& path) override {
+    if (::mkdir(path.c_str(), 0700) != 0) return ErrnoToStatus(errno, absl::StrCat("mkdir ", path));
+    return absl::OkStatus();
+  }
+
+  absl::Status SyncFolder(const std::string& path) override {
+    const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!fd) return ErrnoToStatus(errno, absl::StrCat("open ", path));
+    if (::fsync(fd.get()) != 0) return ErrnoToStatus(errno, absl::StrCat("fsync ", path));
+    return absl::OkStatus();
+  }
+
+  absl::Status Rename(const std::string& from, const std::string& to) override {
+    if (::rename(from.c_str(), to.c_str()) != 0) return ErrnoToStatus(errno, absl::StrCat("rename ", from, " to ", to));
+    return absl::OkStatus();
+  }
+
+  absl::Status Unlink(const std::string& path) override {
+    if (::unlink(path.c_str()) != 0) return ErrnoToStatus(errno, absl::StrCat("unlink ", path));
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::vector<std::string>> List(const std::string& folder) override {
+    DIR* const dir = ::opendir(folder.c_str());
+    if (dir == nullptr) return ErrnoToStatus(errno, absl::StrCat("opendir ", folder));
+    std::vector<std::string> names;
+    while (const dirent* entry = ::readdir(dir)) {
+      const std::string name = entry->d_name;
+      if (name != "." && name != "..") names.push_back(name);
+    }
+    ::closedir(dir);
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+};
+
+}  // namespace
+
+FileSystem& PosixFileSystem() {
+  static Posix* const files = new Posix;  // never destroyed: used until the process ends
+  return *files;
+}
+
+}  // namespace muster

@@ -1,0 +1,574 @@
+// What the coordinator does: the acts of its rows, and what it does on entering a state.
+#include "launcher/coordinator/membership.h"
+
+#include <openssl/sha.h>
+
+#include <algorithm>
+#include <type_traits>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "launcher/coordinator/membership_core.h"
+
+namespace muster {
+
+using membership::Kind;
+using membership::State;
+using membership::Timer;
+
+namespace {
+
+constexpr int kBlamesPerRankMax = 16;  // a worker may not fill our memory
+
+template <typename T>
+const T& As(const membership::Event& event) {
+  return std::get<T>(event);
+}
+
+const v1::AgentMessage& MessageOf(const membership::Event& event) { return As<membership::Received>(event).message; }
+
+Kind KindOfMessage(const v1::AgentMessage& message) {
+  switch (message.kind_case()) {
+    case v1::AgentMessage::kJoin:
+      return Kind::kJoin;
+    case v1::AgentMessage::kReady:
+      return Kind::kReady;
+    case v1::AgentMessage::kPrepareFailed:
+      return Kind::kPrepareFailed;
+    case v1::AgentMessage::kWorkerEnded:
+      return Kind::kWorkerEnded;
+    case v1::AgentMessage::kPeerBlamed:
+      return Kind::kPeerBlamed;
+    case v1::AgentMessage::kStepCommitted:
+      return Kind::kStepCommitted;
+    case v1::AgentMessage::kStopped:
+      return Kind::kStopped;
+    case v1::AgentMessage::kHeartbeat:
+      return Kind::kHeartbeat;
+    case v1::AgentMessage::kMembersRequest:
+      return Kind::kMembersRequest;
+    case v1::AgentMessage::KIND_NOT_SET:
+      break;
+  }
+  return Kind::kStale;
+}
+
+std::string Sha256(const std::string& bytes) {
+  std::string digest(SHA256_DIGEST_LENGTH, '\0');
+  SHA256(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), reinterpret_cast<unsigned char*>(digest.data()));
+  return digest;
+}
+
+}  // namespace
+
+std::array<StateLimit, membership::kStates> membership::Options::DefaultLimits() {
+  std::array<StateLimit, kStates> limits;
+  const auto set = [&limits](State state, absl::Duration warn, absl::Duration end) {
+    limits[static_cast<size_t>(state)] = {warn, end};
+  };
+  set(State::kRecover, absl::Seconds(5), absl::Minutes(1));
+  set(State::kResuming, absl::Seconds(5), absl::Minutes(1));
+  set(State::kForming, absl::Seconds(10), absl::Minutes(1));
+  set(State::kTaking, absl::Seconds(5), absl::Minutes(1));
+  set(State::kPreparing, absl::Seconds(10), absl::Minutes(2));
+  set(State::kCommitting, absl::Seconds(5), absl::Minutes(1));
+  set(State::kSettling, absl::InfiniteDuration(), absl::Milliseconds(100));
+  set(State::kQuiescing, absl::Seconds(7), absl::Seconds(10));
+  set(State::kConcluding, absl::Seconds(5), absl::Seconds(30));
+  return limits;
+}
+
+// --- The machine ---
+
+membership::Actions Membership::Core::Step(absl::Time now, const Event& event) {
+  now_ = now;
+  Dispatch(KindOf(event), event);
+  while (Dispatch(Kind::kConsider, event)) {
+  }
+  return std::move(actions_);
+}
+
+Kind Membership::Core::KindOf(const Event& event) const {
+  return std::visit(
+      [this](const auto& e) {
+        using T = std::decay_t<decltype(e)>;
+        if constexpr (std::is_same_v<T, membership::RecordLoaded>) return Kind::kRecordLoaded;
+        if constexpr (std::is_same_v<T, membership::Appended>) return Kind::kAppended;
+        if constexpr (std::is_same_v<T, membership::AppendFailed>) return Kind::kAppendFailed;
+        if constexpr (std::is_same_v<T, membership::AgentLost>)
+          return agents_.contains(e.node) ? Kind::kAgentLost : Kind::kStale;
+        if constexpr (std::is_same_v<T, membership::StopRequested>) return Kind::kStopRequested;
+        if constexpr (std::is_same_v<T, membership::TimerFired>) {
+          return e.timer == Timer::kWarn ? Kind::kWarn : e.timer == Timer::kEnd ? Kind::kEnd : Kind::kStep;
+        }
+        if constexpr (std::is_same_v<T, membership::Received>) return IsStale(e) ? Kind::kStale : KindOfMessage(e.message);
+      },
+      event);
+}
+
+bool Membership::Core::IsStale(const membership::Received& received) const {
+  const v1::AgentMessage& message = received.message;
+  if (message.job_id() != job_id_ || message.incarnation() > incarnation_) return true;
+  if (message.has_join()) return false;
+  const auto agent = agents_.find(received.node);
+  if (agent == agents_.end() || agent->second.lost || !agent->second.returned) return true;
+  const bool of_no_generation = message.has_stopped() || message.has_heartbeat();
+  return !of_no_generation && (!agent->second.member || message.generation() != generation_);
+}
+
+bool Membership::Core::Dispatch(Kind kind, const Event& event) {
+  const Row& row = FindRow<Row>(Rows(), *this, state_, kind, event);
+  if (row.act != nullptr) (this->*row.act)(event);
+  if (!row.next) return false;
+  Enter(*row.next);
+  return true;
+}
+
+void Membership::Core::Enter(State state) {
+  state_ = state;
+  StartTimers(state);
+  if (RowOf(state).enter != nullptr) (this->*RowOf(state).enter)();
+}
+
+absl::Duration Membership::Core::EndAfter(State state) const {
+  const absl::Duration end = options_.limits[static_cast<size_t>(state)].end;
+  return state == State::kQuiescing ? end + Grace() : end;
+}
+
+void Membership::Core::StartTimers(State state) {
+  const auto set = [this](Timer timer, absl::Duration after) {
+    if (after == absl::InfiniteDuration()) {
+      actions_.push_back(membership::CancelTimer{timer});
+    } else {
+      actions_.push_back(membership::SetTimer{timer, after});
+    }
+  };
+  set(Timer::kWarn, options_.limits[static_cast<size_t>(state)].warn);
+  set(Timer::kEnd, EndAfter(state));
+}
+
+void Membership::Core::Log(LogLevel level, std::string line) {
+  actions_.push_back(membership::LogLine{level, std::move(line)});
+}
+
+void Membership::Core::Append(v1::RecordEntry entry, bool wait) {
+  entry.set_job_id(job_id_);
+  entry.set_incarnation(incarnation_);
+  const uint64_t sequence = next_sequence_++;
+  if (wait) awaited_ = sequence;
+  if (options_.planted_announce_early) durable_ = sequence;
+  actions_.push_back(membership::AppendRecord{sequence, std::move(entry)});
+}
+
+void Membership::Core::Tell(uint32_t node, v1::CoordinatorMessage message) {
+  message.set_job_id(job_id_);
+  message.set_incarnation(incarnation_);
+  if (message.generation() == 0) message.set_generation(generation_);
+  actions_.push_back(membership::Send{node, std::move(message)});
+}
+
+// --- Record ---
+
+void Membership::Core::Load(const Event& event) {
+  for (const v1::RecordEntry& entry : As<membership::RecordLoaded>(event).entries) {
+    job_id_ = entry.job_id();
+    incarnation_ = std::max(incarnation_, entry.incarnation());
+    if (entry.has_generation_taken()) {
+      generation_ = std::max(generation_, entry.generation_taken().generation());
+      formed_ = false;
+    }
+    if (entry.has_generation_formed() && entry.generation_formed().generation() == generation_)
+      Adopt(entry.generation_formed());
+    if (entry.has_step()) evidence_.committed_step = std::max(evidence_.committed_step, entry.step().committed_step());
+  }
+  recorded_step_ = evidence_.committed_step;
+  ++incarnation_;
+  v1::RecordEntry entry;
+  entry.mutable_started()->set_unix_ms(absl::ToUnixMillis(now_));
+  entry.mutable_started()->set_command(options_.command);
+  Append(std::move(entry), true);
+}
+
+void Membership::Core::LoadVerdict(const Event& event) {
+  for (const v1::RecordEntry& entry : As<membership::RecordLoaded>(event).entries) {
+    job_id_ = entry.job_id();
+    incarnation_ = std::max(incarnation_, entry.incarnation());
+    if (entry.has_generation_taken()) generation_ = std::max(generation_, entry.generation_taken().generation());
+    if (entry.has_verdict()) judgement_.verdict = entry.verdict().verdict();
+  }
+  evidence_.committed_step = judgement_.verdict.committed_step();
+}
+
+void Membership::Core::Adopt(const v1::GenerationFormed& formed) {
+  formed_ = true;
+  members_ = formed.members();
+  evidence_.committed_step = std::max(evidence_.committed_step, formed.committed_step());
+  agents_.clear();
+  evidence_.members.clear();
+  for (const v1::Node& node : members_.nodes()) {
+    Agent& agent = agents_[node.node()];
+    agent.member = true;
+    agent.join.set_host(node.host());
+    agent.join.set_address(node.address());
+  }
+  for (const v1::Place& place : members_.places()) {
+    evidence_.members.push_back({place.rank(), place.slot(), place.node(), HostOf(place.node())});
+  }
+}
+
+void Membership::Core::NoteDurable(const Event& event) {
+  durable_ = std::max(durable_, As<membership::Appended>(event).sequence);
+}
+
+void Membership::Core::NoteWriteError(const Event& event) {
+  Log(LogLevel::kError, absl::StrCat("the job's record cannot be written any more: ",
+                                     std::string(As<membership::AppendFailed>(event).status.message())));
+}
+
+void Membership::Core::FailToWrite(const Event& event) {
+  SetFault(73, "cannot write state", std::string(As<membership::AppendFailed>(event).status.message()));
+}
+
+void Membership::Core::RecordSilent(const Event&) {
+  SetFault(73, "cannot write state",
+           absl::StrCat("the job's record on disk did not answer within ", absl::FormatDuration(EndAfter(state_)),
+                        ": look at the file system that holds it"));
+}
+
+void Membership::Core::SetFault(int exit_code, std::string failure_class, std::string sentence) {
+  if (evidence_.fault || evidence_.stop) return;
+  evidence_.fault = Evidence::Fault{exit_code, std::move(failure_class), std::move(sentence)};
+}
+
+// --- Joining ---
+
+void Membership::Core::NoteJoin(const Event& event) {
+  const auto& received = As<membership::Received>(event);
+  Agent& agent = agents_[received.node];
+  const bool lost_its_workers = agent.member && received.message.generation() != generation_;
+  agent.join = received.message.join();
+  agent.generation = received.message.generation();
+  agent.returned = true;
+  agent.greeted = false;
+  if (!agent.member) agent.lost = false;
+  if (lost_its_workers && !agent.lost) {
+    LoseAgent(received.node, agent, "it was started anew and its workers are gone");
+    agent.lost = false;  // the new one is there and has to be stopped
+  }
+}
+
+void Membership::Core::Greet(const Event& event) {
+  NoteJoin(event);
+  GreetPending();
+}
+
+void Membership::Core::GreetAndStop(const Event& event) {
+  Greet(event);
+  SendStop(As<membership::Received>(event).node, absl::ZeroDuration());
+}
+
+void Membership::Core::GreetPending() {
+  for (auto& [node, agent] : agents_) {
+    if (agent.returned && !agent.greeted && !agent.lost) GreetAgent(node, agent);
+  }
+}
+
+void Membership::Core::GreetAgent(uint32_t node, Agent& agent) {
+  agent.greeted = true;
+  v1::CoordinatorMessage joined;
+  joined.mutable_joined()->set_node(node);
+  joined.mutable_joined()->set_session(absl::StrCat(node));
+  Tell(node, std::move(joined));
+  if (agent.generation != 0 && !agent.member) {
+    v1::CoordinatorMessage abandon;
+    abandon.set_generation(agent.generation);
+    abandon.mutable_abandon()->set_reason("the coordinator ended before this generation was formed");
+    Tell(node, std::move(abandon));
+  }
+  Log(LogLevel::kInfo, absl::StrCat("node ", node, " (", agent.join.host(), ") joined, slots=", agent.join.slots()));
+}
+
+void Membership::Core::Forget(const Event& event) {
+  const auto& lost = As<membership::AgentLost>(event);
+  const auto agent = agents_.find(lost.node);
+  Log(LogLevel::kWarning,
+      absl::StrCat("node ", lost.node, " (", agent->second.join.host(), ") went before it had a place: ", lost.why));
+  if (agent->second.member) {
+    agent->second.returned = false;
+  } else {
+    agents_.erase(agent);
+  }
+}
+
+void Membership::Core::MarkAbsent(const Event& event) {
+  Agent& agent = agents_.at(As<membership::AgentLost>(event).node);
+  agent.returned = false;
+  if (!agent.member) agent.lost = true;
+}
+
+void Membership::Core::Mourn(const Event& event) {
+  const auto& lost = As<membership::AgentLost>(event);
+  LoseAgent(lost.node, agents_.at(lost.node), lost.why);
+}
+
+void Membership::Core::LoseAgent(uint32_t node, Agent& agent, const std::string& why) {
+  if (agent.lost) return;
+  agent.lost = true;
+  if (!agent.member || agent.stopped) return;
+  evidence_.lost_agents.push_back({node, HostOf(node), why, static_cast<uint64_t>(absl::ToUnixMillis(now_))});
+  Log(LogLevel::kWarning, absl::StrCat("the agent of node ", node, " (", HostOf(node), ") was lost: ", why));
+}
+
+void Membership::Core::NotEnough(const Event&) {
+  uint64_t slots = 0;
+  for (const auto& [node, agent] : agents_) slots += agent.join.slots();
+  SetFault(69, "not enough nodes",
+           absl::StrCat(options_.workers, " workers are wanted, but after ", absl::FormatDuration(EndAfter(state_)), " ",
+                        agents_.size(), " nodes with ", slots, " slots have joined: ask for fewer workers or add nodes"));
+}
+
+void Membership::Core::NeverReturned(const Event&) {
+  for (auto& [node, agent] : agents_) {
+    if (agent.member && !agent.returned) LoseAgent(node, agent, "it did not come back to the new coordinator");
+  }
+}
+
+// --- Forming ---
+
+void Membership::Core::TakeGeneration() {
+  ++generation_;
+  formed_ = false;
+  v1::RecordEntry entry;
+  entry.mutable_generation_taken()->set_generation(generation_);
+  Append(std::move(entry), true);
+}
+
+void Membership::Core::ChooseMembers() {
+  members_.Clear();
+  evidence_.members.clear();
+  uint32_t rank = 0;
+  for (auto& [node, agent] : agents_) {
+    agent.member = agent.ready = false;
+    if (!agent.returned || agent.lost || agent.stopped || rank == options_.workers || agent.join.slots() == 0) continue;
+    agent.member = true;
+    v1::Node* entry = members_.add_nodes();
+    entry->set_node(node);
+    entry->set_host(agent.join.host());
+    entry->set_address(agent.join.address());
+    for (uint32_t local = 0; local < agent.join.slots() && rank < options_.workers; ++local, ++rank) {
+      v1::Place* place = members_.add_places();
+      place->set_rank(rank);
+      place->set_slot(rank);
+      place->set_node(node);
+      place->set_local_rank(local);
+      evidence_.members.push_back({rank, rank, node, agent.join.host()});
+    }
+  }
+}
+
+void Membership::Core::SendPrepares() {
+  ChooseMembers();
+  const std::string key = options_.random_bytes ? options_.random_bytes(32) : std::string();
+  const std::string digest = Sha256(members_.SerializeAsString());
+  uint32_t group_rank = 0;
+  for (const v1::Node& node : members_.nodes()) {
+    v1::CoordinatorMessage message;
+    *message.mutable_prepare() = PrepareFor(node.node(), group_rank++, key, digest);
+    Tell(node.node(), std::move(message));
+  }
+  Log(LogLevel::kInfo,
+      absl::StrCat("preparing generation ", generation_, ": workers=", options_.workers, " nodes=", members_.nodes_size()));
+}
+
+v1::Prepare Membership::Core::PrepareFor(uint32_t node, uint32_t group_rank, const std::string& key,
+                                         const std::string& digest) const {
+  v1::Prepare prepare;
+  prepare.set_world_size(static_cast<uint32_t>(members_.places_size()));
+  prepare.set_nodes(static_cast<uint32_t>(members_.nodes_size()));
+  prepare.set_members_sha256(digest);
+  prepare.set_key(key);
+  prepare.set_restarts(options_.restarts);
+  prepare.set_group_rank(group_rank);
+  const v1::Join& first = agents_.at(members_.places(0).node()).join;
+  prepare.set_master_address(first.address());
+  prepare.set_master_port(first.master_port());
+  for (const v1::Place& place : members_.places()) {
+    if (place.node() == node) *prepare.add_places() = place;
+  }
+  const int size = members_.places_size();
+  const int before = (static_cast<int>(prepare.places(0).rank()) + size - 1) % size;
+  const int after = (static_cast<int>(prepare.places(prepare.places_size() - 1).rank()) + 1) % size;
+  *prepare.add_neighbours() = members_.places(before);
+  *prepare.add_neighbours() = members_.places(after);
+  return prepare;
+}
+
+void Membership::Core::NoteReady(const Event& event) { agents_.at(As<membership::Received>(event).node).ready = true; }
+
+void Membership::Core::NeverReady(const Event&) {
+  std::vector<std::string> hosts;
+  for (const auto& [node, agent] : agents_) {
+    if (agent.member && !agent.ready) hosts.push_back(HostOf(node));
+  }
+  SetFault(69, "never arrived",
+           absl::StrCat("host ", absl::StrJoin(hosts, ", "), " did not start its workers within ",
+                        absl::FormatDuration(EndAfter(state_)), ": look at its agent's log"));
+}
+
+void Membership::Core::RecordFormed() {
+  v1::RecordEntry entry;
+  entry.mutable_generation_formed()->set_generation(generation_);
+  *entry.mutable_generation_formed()->mutable_members() = members_;
+  entry.mutable_generation_formed()->set_committed_step(evidence_.committed_step);
+  Append(std::move(entry), true);
+}
+
+void Membership::Core::SendGo() {
+  formed_ = true;
+  for (const auto& [node, agent] : agents_) {
+    if (!agent.member || agent.lost) continue;
+    v1::CoordinatorMessage message;
+    message.mutable_go();
+    Tell(node, std::move(message));
+  }
+  Log(LogLevel::kInfo, absl::StrCat("generation ", generation_, " runs: workers=", members_.places_size()));
+}
+
+void Membership::Core::AnswerMembers(const Event& event) {
+  v1::CoordinatorMessage message;
+  *message.mutable_members() = members_;
+  Tell(As<membership::Received>(event).node, std::move(message));
+}
+
+// --- Evidence ---
+
+std::string Membership::Core::HostOf(uint32_t node) const {
+  const auto agent = agents_.find(node);
+  return agent == agents_.end() ? std::string() : agent->second.join.host();
+}
+
+void Membership::Core::NoteSpawnFailure(const Event& event) {
+  const auto& received = As<membership::Received>(event);
+  const v1::PrepareFailed& failed = received.message.prepare_failed();
+  if (!slots_over_.insert(failed.slot()).second) return;
+  evidence_.spawn_failures.push_back({failed.slot(), received.node, failed.ending()});
+}
+
+void Membership::Core::NoteEnding(const Event& event) {
+  const v1::WorkerEnded& ended = MessageOf(event).worker_ended();
+  if (!endings_seen_.emplace(ended.slot(), ended.spawn()).second) return;
+  slots_over_.insert(ended.slot());
+  evidence_.endings.push_back(ended);
+  if (IsFailure(ended)) {
+    Log(LogLevel::kWarning, absl::StrCat("rank ", ended.rank(), " ended: kind=", v1::Ending::Kind_Name(ended.ending().kind()),
+                                         " code=", ended.ending().code(), " pid=", ended.pid()));
+  }
+}
+
+void Membership::Core::NoteBlame(const Event& event) {
+  const v1::PeerBlamed& blame = MessageOf(event).peer_blamed();
+  for (const v1::PeerBlamed& known : evidence_.blames) {
+    if (known.rank() == blame.rank() && known.blamed_rank() == blame.blamed_rank() && known.reason() == blame.reason() &&
+        known.op_seq() == blame.op_seq()) {
+      return;
+    }
+  }
+  if (++blames_of_[blame.rank()] > kBlamesPerRankMax) return;
+  evidence_.blames.push_back(blame);
+}
+
+void Membership::Core::NoteStep(const Event& event) {
+  evidence_.committed_step = std::max(evidence_.committed_step, MessageOf(event).step_committed().step());
+  if (!step_timer_runs_) RecordStep(event);
+}
+
+void Membership::Core::RecordStep(const Event&) {
+  step_timer_runs_ = evidence_.committed_step > recorded_step_;
+  if (!step_timer_runs_) return;
+  recorded_step_ = evidence_.committed_step;
+  v1::RecordEntry entry;
+  entry.mutable_step()->set_generation(generation_);
+  entry.mutable_step()->set_committed_step(recorded_step_);
+  Append(std::move(entry), false);
+  actions_.push_back(membership::SetTimer{Timer::kStep, options_.step_record_every});
+}
+
+void Membership::Core::CountStale(const Event&) { ++stale_messages_; }
+
+// --- Ending ---
+
+void Membership::Core::NoteStopped(const Event& event) { agents_.at(As<membership::Received>(event).node).stopped = true; }
+
+void Membership::Core::NoteStop(const Event& event) {
+  ++stop_requests_;
+  if (SomethingFailed() || evidence_.stop) return;
+  evidence_.stop = As<membership::StopRequested>(event).kind;
+  evidence_.stop_detail = options_.timeout_text;
+}
+
+void Membership::Core::StopNow(const Event& event) {
+  NoteStop(event);
+  for (const auto& [node, agent] : agents_) SendStop(node, absl::ZeroDuration());
+}
+
+absl::Duration Membership::Core::Grace() const {
+  if (stop_requests_ > 1) return absl::ZeroDuration();
+  if (evidence_.stop) return options_.user_grace;
+  return SomethingFailed() ? options_.failure_grace : absl::ZeroDuration();
+}
+
+void Membership::Core::SendStops() {
+  for (const auto& [node, agent] : agents_) SendStop(node, Grace());
+}
+
+void Membership::Core::SendStop(uint32_t node, absl::Duration grace) {
+  const Agent& agent = agents_.at(node);
+  if (!agent.greeted || agent.lost || agent.stopped) return;
+  v1::CoordinatorMessage message;
+  message.mutable_stop()->set_grace_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(grace)));
+  message.mutable_stop()->set_reason(evidence_.stop      ? "asked to stop"
+                                     : SomethingFailed() ? "a worker failed"
+                                                         : "the job is over");
+  Tell(node, std::move(message));
+}
+
+void Membership::Core::NeverStopped(const Event&) {
+  for (auto& [node, agent] : agents_) {
+    if (agent.stopped || agent.lost) continue;
+    Log(LogLevel::kError,
+        absl::StrCat("the agent of node ", node, " (", HostOf(node), ") did not stop: look for processes left there"));
+    LoseAgent(node, agent, "it did not stop when it was told to");
+  }
+}
+
+void Membership::Core::Warn(const Event&) {
+  Log(LogLevel::kWarning,
+      absl::StrCat("still waiting for ", RowOf(state_).waits_for, " (", RowOf(state_).name, ", generation ", generation_, ")"));
+}
+
+void Membership::Core::Conclude() {
+  judgement_ = Judge(evidence_);
+  v1::RecordEntry entry;
+  *entry.mutable_verdict()->mutable_verdict() = judgement_.verdict;
+  Append(std::move(entry), true);
+}
+
+void Membership::Core::Publish() { actions_.push_back(membership::Finish{judgement_}); }
+
+// --- Outside ---
+
+Membership::Membership(membership::Options options) : core_(std::make_unique<Core>(std::move(options))) {}
+Membership::Membership(Membership&&) noexcept = default;
+Membership& Membership::operator=(Membership&&) noexcept = default;
+Membership::~Membership() = default;
+
+membership::Actions Membership::Step(absl::Time now, const membership::Event& event) { return core_->Step(now, event); }
+State Membership::state() const { return core_->state_; }
+uint64_t Membership::generation() const { return core_->generation_; }
+uint64_t Membership::incarnation() const { return core_->incarnation_; }
+const std::string& Membership::job_id() const { return core_->job_id_; }
+int64_t Membership::committed_step() const { return core_->evidence_.committed_step; }
+const Evidence& Membership::evidence() const { return core_->evidence_; }
+uint64_t Membership::stale_messages() const { return core_->stale_messages_; }
+
+}  // namespace muster

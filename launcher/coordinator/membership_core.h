@@ -1,0 +1,164 @@
+// The inside of Membership: what it knows, and the conditions and acts that the rows of membership_table.cc name.
+#ifndef MUSTER_LAUNCHER_COORDINATOR_MEMBERSHIP_CORE_H_
+#define MUSTER_LAUNCHER_COORDINATOR_MEMBERSHIP_CORE_H_
+
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "launcher/coordinator/membership.h"
+
+namespace muster {
+
+class Membership::Core {
+ public:
+  using State = membership::State;
+  using Kind = membership::Kind;
+  using Event = membership::Event;
+  using Row = TableRow<Core, State, Kind, Event>;
+
+  // What a state is called, what it waits for, and what is done on entering it.
+  struct StateRow {
+    const char* name;
+    const char* waits_for;
+    void (Core::*enter)();  // null: nothing
+  };
+
+  explicit Core(membership::Options options) : options_(std::move(options)), job_id_(options_.job_id) {}
+  membership::Actions Step(absl::Time now, const Event& event);
+
+  static std::span<const Row> Rows();
+  static const StateRow& RowOf(State state);
+
+ private:
+  friend class Membership;
+  struct Agent {
+    v1::Join join;
+    uint64_t generation = 0;  // that it named on joining
+    bool member = false;      // holds places of generation_
+    bool returned = false;    // has joined since this coordinator started
+    bool greeted = false;
+    bool ready = false;
+    bool stopped = false;  // nothing of it runs
+    bool lost = false;
+  };
+
+  Kind KindOf(const Event& event) const;
+  bool IsStale(const membership::Received& received) const;
+  bool Dispatch(Kind kind, const Event& event);
+  void Enter(State state);
+  void StartTimers(State state);
+  absl::Duration EndAfter(State state) const;
+
+  // Facts.
+  bool Durable() const { return durable_ >= awaited_; }
+  bool Enough() const;
+  bool AllReady() const;
+  bool AllReturned() const;
+  bool AllEnded() const;
+  bool AllStopped() const;
+  bool SomethingFailed() const;
+  absl::Duration Grace() const;
+  std::string HostOf(uint32_t node) const;
+  bool RanksNode(uint32_t rank, uint32_t node) const;
+
+  // Conditions of rows.
+  bool RecordedWell(const Event& event) const;
+  bool RecordedBadly(const Event& event) const;
+  bool IfDurable(const Event&) const { return Durable(); }
+  bool IfDurableAndFormed(const Event&) const { return Durable() && formed_; }
+  bool IfDurableAndEnough(const Event&) const { return Durable() && Enough(); }
+  bool IfDurableAndAllEnded(const Event&) const { return Durable() && AllEnded(); }
+  bool IfDurableAndWell(const Event&) const { return Durable() && judgement_.verdict.exit_code() == 0; }
+  bool IfWell(const Event&) const { return judgement_.verdict.exit_code() == 0; }
+  bool IfEnough(const Event&) const { return Enough(); }
+  bool IfAllReady(const Event&) const { return AllReady(); }
+  bool IfAllReturned(const Event&) const { return AllReturned(); }
+  bool IfAllEnded(const Event&) const { return AllEnded(); }
+  bool IfAllStopped(const Event&) const { return AllStopped(); }
+  bool IfAnyStopped(const Event&) const;
+  bool IfFailed(const Event&) const { return SomethingFailed(); }
+  bool IfStopWanted(const Event&) const { return stop_requests_ > 0; }
+
+  // Acts of rows.
+  void Load(const Event& event);
+  void LoadVerdict(const Event& event);
+  void NoteDurable(const Event& event);
+  void NoteWriteError(const Event& event);
+  void FailToWrite(const Event& event);
+  void NoteJoin(const Event& event);
+  void Greet(const Event& event);
+  void GreetAndStop(const Event& event);
+  void NoteReady(const Event& event);
+  void NoteSpawnFailure(const Event& event);
+  void NoteEnding(const Event& event);
+  void NoteBlame(const Event& event);
+  void NoteStep(const Event& event);
+  void RecordStep(const Event& event);
+  void NoteStopped(const Event& event);
+  void AnswerMembers(const Event& event);
+  void CountStale(const Event& event);
+  void Forget(const Event& event);
+  void MarkAbsent(const Event& event);
+  void Mourn(const Event& event);
+  void NoteStop(const Event& event);
+  void StopNow(const Event& event);
+  void Warn(const Event& event);
+  void RecordSilent(const Event& event);
+  void NotEnough(const Event& event);
+  void NeverReady(const Event& event);
+  void NeverReturned(const Event& event);
+  void NeverStopped(const Event& event);
+
+  // On entering a state.
+  void GreetPending();
+  void TakeGeneration();
+  void SendPrepares();
+  void RecordFormed();
+  void SendGo();
+  void SendStops();
+  void Conclude();
+  void Publish();
+
+  // Small things the acts share.
+  void Log(LogLevel level, std::string line);
+  void Append(v1::RecordEntry entry, bool wait);
+  void Tell(uint32_t node, v1::CoordinatorMessage message);
+  void SendStop(uint32_t node, absl::Duration grace);
+  void GreetAgent(uint32_t node, Agent& agent);
+  void ChooseMembers();
+  void Adopt(const v1::GenerationFormed& formed);
+  v1::Prepare PrepareFor(uint32_t node, uint32_t group_rank, const std::string& key, const std::string& digest) const;
+  void LoseAgent(uint32_t node, Agent& agent, const std::string& why);
+  void SetFault(int exit_code, std::string failure_class, std::string sentence);
+
+  membership::Options options_;
+  State state_ = State::kBoot;
+  std::string job_id_;
+  uint64_t incarnation_ = 0;
+  uint64_t generation_ = 0;
+  bool formed_ = false;  // generation_ is on disk as formed
+  uint64_t next_sequence_ = 1;
+  uint64_t awaited_ = 0;
+  uint64_t durable_ = 0;
+  std::map<uint32_t, Agent> agents_;
+  v1::Members members_;                                   // of generation_
+  std::set<std::pair<uint32_t, uint32_t>> endings_seen_;  // slot, spawn
+  std::set<uint32_t> slots_over_;                         // ended, or never started
+  std::map<uint32_t, int> blames_of_;                     // by rank that says it
+  Evidence evidence_;
+  int stop_requests_ = 0;
+  int64_t recorded_step_ = -1;
+  bool step_timer_runs_ = false;
+  Judgement judgement_;
+  uint64_t stale_messages_ = 0;
+  membership::Actions actions_;
+  absl::Time now_;
+};
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_COORDINATOR_MEMBERSHIP_CORE_H_

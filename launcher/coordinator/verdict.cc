@@ -1,0 +1,419 @@
+#include "launcher/coordinator/verdict.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+#include <algorithm>
+#include <map>
+
+#include "absl/strings/str_cat.h"
+#include "launcher/coordinator/blame_graph.h"
+#include "proto/muster/v1/control_memory.h"
+
+namespace muster {
+namespace {
+
+constexpr int kInternal = 70;
+constexpr size_t kCausesInSentence = 3;
+
+// What one blame says of the rank it points at.
+struct Accusation {
+  v1::AbortReason reason = v1::AbortReason::kNone;
+  std::string message;
+  uint64_t when_ms = 0;
+};
+
+// The evidence, by rank.
+class Case {
+ public:
+  explicit Case(const Evidence& evidence);
+
+  std::vector<Cause> Causes();
+  int32_t EndedWith(const std::vector<Cause>& causes) const;
+  // The first exit code of a worker's own among unexpected endings, 0 for none.
+  int OwnExitCode() const;
+
+ private:
+  struct Rank {
+    const Evidence::Member* member = nullptr;
+    const v1::WorkerEnded* ended = nullptr;
+    const Evidence::SpawnFailure* not_started = nullptr;
+    const Evidence::LostAgent* agent_lost = nullptr;
+    const Accusation* accused = nullptr;
+  };
+
+  bool FailedByItself(const Rank& rank) const;
+  bool IsCause(const Rank& rank) const;
+  void AddRankCause(const Rank& rank, std::vector<Cause>& causes) const;
+  Cause CauseOf(const Rank& rank) const;
+  bool AccusationSaysMore(const Rank& rank) const;
+  void DescribeAccusation(const Rank& rank, Cause& cause) const;
+  void DescribeEnding(const v1::Ending& ending, const std::string& who, Cause& cause) const;
+  void AddNodeCauses(std::vector<Cause>& causes) const;
+  std::string Who(const Rank& rank) const;
+
+  const Evidence& evidence_;
+  std::map<uint32_t, Rank> ranks_;
+  std::map<uint32_t, Accusation> accusations_;
+};
+
+int ExitCodeOf(const v1::Ending& ending) {
+  switch (ending.kind()) {
+    case v1::Ending::EXITED:
+      return ending.code();
+    case v1::Ending::SIGNALED:
+      return 128 + ending.code();
+    case v1::Ending::OUT_OF_MEMORY:
+      return 128 + SIGKILL;
+    case v1::Ending::NOT_FOUND:
+      return 127;
+    case v1::Ending::NOT_EXECUTABLE:
+    case v1::Ending::SPAWN_FAILED:
+      return 126;
+    default:
+      return kInternal;
+  }
+}
+
+bool IsRankOwn(v1::Ending::Kind kind) {
+  return kind == v1::Ending::EXITED || kind == v1::Ending::SIGNALED || kind == v1::Ending::OUT_OF_MEMORY;
+}
+
+std::string AtStep(int64_t step) { return step < 0 ? "" : absl::StrCat(" at step ", step); }
+
+Case::Case(const Evidence& evidence) : evidence_(evidence) {
+  std::map<uint32_t, uint32_t> rank_of_slot;
+  for (const Evidence::Member& member : evidence.members) {
+    ranks_[member.rank].member = &member;
+    rank_of_slot[member.slot] = member.rank;
+  }
+  for (const v1::WorkerEnded& ended : evidence.endings) {
+    if (ranks_.contains(ended.rank())) ranks_[ended.rank()].ended = &ended;
+  }
+  for (const Evidence::SpawnFailure& failure : evidence.spawn_failures) {
+    if (rank_of_slot.contains(failure.slot)) ranks_[rank_of_slot[failure.slot]].not_started = &failure;
+  }
+  for (const Evidence::LostAgent& lost : evidence.lost_agents) {
+    for (auto& [number, rank] : ranks_) {
+      if (rank.member->node == lost.node && rank.ended == nullptr) rank.agent_lost = &lost;
+    }
+  }
+}
+
+bool Case::FailedByItself(const Rank& rank) const {
+  return rank.not_started != nullptr || rank.agent_lost != nullptr || (rank.ended != nullptr && IsFailure(*rank.ended));
+}
+
+// A rank at a root of the blame graph, or outside of it. One that we ended and that is only called lost or gone ended because
+// of our Stop.
+bool Case::IsCause(const Rank& rank) const {
+  if (FailedByItself(rank)) return true;
+  if (rank.accused == nullptr) return false;
+  const bool called_gone =
+      rank.accused->reason == v1::AbortReason::kPeerLost || rank.accused->reason == v1::AbortReason::kPeerLeft;
+  if (!called_gone || rank.ended == nullptr) return true;
+  return !rank.ended->expected();
+}
+
+std::vector<Cause> Case::Causes() {
+  BlameGraph graph;
+  for (const auto& [number, rank] : ranks_) {
+    if (FailedByItself(rank)) graph.AddRank(number);
+  }
+  for (const v1::PeerBlamed& blame : evidence_.blames) {
+    if (!IsFailure(blame) || !ranks_.contains(blame.rank()) || !ranks_.contains(blame.blamed_rank())) continue;
+    graph.AddBlame(blame.rank(), blame.blamed_rank());
+    Accusation& accusation = accusations_[blame.blamed_rank()];
+    if (accusation.reason == v1::AbortReason::kNone || blame.when_ms() < accusation.when_ms) {
+      accusation = {static_cast<v1::AbortReason>(blame.reason()), blame.message(), blame.when_ms()};
+    }
+  }
+  for (auto& [number, accusation] : accusations_) ranks_[number].accused = &accusation;
+
+  std::vector<Cause> causes;
+  for (const uint32_t number : graph.Roots()) {
+    const Rank& rank = ranks_[number];
+    if (IsCause(rank)) AddRankCause(rank, causes);
+  }
+  AddNodeCauses(causes);
+  std::stable_sort(causes.begin(), causes.end(), [](const Cause& a, const Cause& b) { return a.when_ms < b.when_ms; });
+  return causes;
+}
+
+std::string Case::Who(const Rank& rank) const {
+  return absl::StrCat("rank ", rank.member->rank, " on host ", rank.member->host);
+}
+
+// One cause a rank; ranks of one host whose program could not be started, or whose guard or agent went, make one together.
+void Case::AddRankCause(const Rank& rank, std::vector<Cause>& causes) const {
+  Cause cause = CauseOf(rank);
+  const bool merges = rank.not_started != nullptr || cause.rank < 0;
+  const auto same = [&cause](const Cause& known) {
+    return known.host == cause.host && known.failure_class == cause.failure_class;
+  };
+  if (merges && std::any_of(causes.begin(), causes.end(), same)) return;
+  causes.push_back(std::move(cause));
+}
+
+// An exit code after a wrong call says less than the call.
+bool Case::AccusationSaysMore(const Rank& rank) const {
+  if (rank.accused == nullptr || rank.not_started != nullptr || rank.agent_lost != nullptr) return false;
+  if (rank.ended == nullptr || !IsFailure(*rank.ended)) return true;
+  return rank.ended->ending().kind() == v1::Ending::EXITED && rank.accused->reason != v1::AbortReason::kPeerLost;
+}
+
+Cause Case::CauseOf(const Rank& rank) const {
+  Cause cause;
+  cause.rank = static_cast<int32_t>(rank.member->rank);
+  cause.host = rank.member->host;
+  if (rank.ended != nullptr) {
+    cause.pid = rank.ended->pid();
+    cause.when_ms = rank.ended->when_ms();
+    cause.last_op_seq = rank.ended->last_op_seq();
+    cause.last_op = rank.ended->last_op();
+  }
+  if (AccusationSaysMore(rank)) {
+    DescribeAccusation(rank, cause);
+  } else if (rank.not_started != nullptr) {
+    DescribeEnding(rank.not_started->ending, Who(rank), cause);
+  } else if (rank.agent_lost != nullptr) {
+    cause.rank = -1;
+    cause.failure_class = "agent lost";
+    cause.exit_code = kInternal;
+    cause.when_ms = rank.agent_lost->when_ms;
+    cause.sentence = absl::StrCat("the agent on host ", cause.host, " was lost (", rank.agent_lost->why, ")");
+  } else {
+    DescribeEnding(rank.ended->ending(), Who(rank), cause);
+  }
+  return cause;
+}
+
+void Case::DescribeAccusation(const Rank& rank, Cause& cause) const {
+  cause.worker_exit_code = rank.ended != nullptr && IsFailure(*rank.ended) ? rank.ended->ending().code() : OwnExitCode();
+  cause.exit_code = cause.worker_exit_code != 0 ? cause.worker_exit_code : kInternal;
+  cause.when_ms = rank.accused->when_ms;
+  const std::string said = rank.accused->message.empty() ? "" : absl::StrCat(" (", rank.accused->message, ")");
+  const std::string at_step = AtStep(evidence_.committed_step);
+  switch (rank.accused->reason) {
+    case v1::AbortReason::kMismatch:
+      cause.failure_class = "wrong collective";
+      cause.sentence = absl::StrCat(Who(rank), " made another collective call than the others", at_step, said);
+      return;
+    case v1::AbortReason::kDeadline:
+      cause.failure_class = "never arrived";
+      cause.sentence = absl::StrCat(Who(rank), " did not arrive at a collective in time", at_step, said);
+      return;
+    case v1::AbortReason::kAborted:
+      cause.failure_class = "aborted";
+      cause.sentence = absl::StrCat(Who(rank), " aborted the communicator", at_step, said);
+      return;
+    default:
+      break;
+  }
+  if (rank.ended == nullptr) {
+    cause.failure_class = "unknown";
+    cause.sentence = absl::StrCat(Who(rank), " was lost", at_step, said);
+    return;
+  }
+  cause.failure_class = "left early";
+  cause.sentence = absl::StrCat(Who(rank), " left before the others", at_step,
+                                ": a rank may end only after its last collective call, and must close its session");
+}
+
+void Case::DescribeEnding(const v1::Ending& ending, const std::string& who, Cause& cause) const {
+  cause.exit_code = ExitCodeOf(ending);
+  if (IsRankOwn(ending.kind())) cause.worker_exit_code = cause.exit_code;
+  const std::string at_step = AtStep(evidence_.committed_step);
+  switch (ending.kind()) {
+    case v1::Ending::EXITED:
+      cause.failure_class = "exit code";
+      cause.sentence = absl::StrCat(who, " exited with code ", ending.code(), at_step);
+      break;
+    case v1::Ending::SIGNALED:
+      cause.failure_class = "signal";
+      cause.signal = ending.code();
+      cause.sentence =
+          absl::StrCat(who, " was killed by signal ", ending.code(), " (", SignalName(ending.code()), ")", at_step);
+      break;
+    case v1::Ending::OUT_OF_MEMORY:
+      cause.failure_class = "out of memory";
+      cause.signal = SIGKILL;
+      cause.sentence = absl::StrCat(who, " was killed by the kernel for want of memory (", ending.detail(), ")", at_step,
+                                    ": start fewer ranks on this host or raise the limit");
+      break;
+    case v1::Ending::NOT_FOUND:
+      cause.failure_class = "not found";
+      cause.sentence = absl::StrCat("the program of rank ", cause.rank, " was not found on host ", cause.host, " (",
+                                    ending.detail(), "): check its name, or give a path such as ./train");
+      break;
+    case v1::Ending::NOT_EXECUTABLE:
+      cause.failure_class = "not executable";
+      cause.sentence =
+          absl::StrCat("the program of rank ", cause.rank, " cannot be executed on host ", cause.host, " (", ending.detail(),
+                       ": ", strerror(ending.code()), "): ",
+                       ending.code() == ENOEXEC ? "it is no program for this machine, or a script without its #! line"
+                                                : "make it executable with chmod +x");
+      break;
+    case v1::Ending::SPAWN_FAILED:
+      cause.failure_class = "not started";
+      cause.sentence = absl::StrCat(who, " could not be started (", ending.detail(), ": ", strerror(ending.code()), ")");
+      break;
+    case v1::Ending::TIMED_OUT:
+      cause.failure_class = "not started";
+      cause.sentence = absl::StrCat(who, " was not started in time (", ending.detail(), ")");
+      break;
+    case v1::Ending::GUARD_LOST:
+      cause.rank = -1;
+      cause.failure_class = "guard lost";
+      cause.sentence = absl::StrCat("the guard process on host ", cause.host, " died, and its workers were ended", at_step);
+      break;
+    default:
+      cause.failure_class = "unknown";
+      cause.sentence = absl::StrCat(who, " ended and nothing is known of how", at_step);
+  }
+}
+
+// Agents that were lost with no rank of their own left to name them.
+void Case::AddNodeCauses(std::vector<Cause>& causes) const {
+  if (!causes.empty() || evidence_.lost_agents.empty()) return;
+  const Evidence::LostAgent& lost = evidence_.lost_agents.front();
+  Cause cause;
+  cause.host = lost.host;
+  cause.failure_class = "agent lost";
+  cause.exit_code = kInternal;
+  cause.when_ms = lost.when_ms;
+  cause.sentence = absl::StrCat("the agent on host ", lost.host, " was lost (", lost.why, ")");
+  causes.push_back(std::move(cause));
+}
+
+int Case::OwnExitCode() const {
+  const v1::WorkerEnded* first = nullptr;
+  for (const v1::WorkerEnded& ended : evidence_.endings) {
+    if (!IsFailure(ended) || !IsRankOwn(ended.ending().kind())) continue;
+    if (first == nullptr || ended.when_ms() < first->when_ms()) first = &ended;
+  }
+  return first == nullptr ? 0 : ExitCodeOf(first->ending());
+}
+
+// Ranks that are no cause and did not end well by themselves.
+int32_t Case::EndedWith(const std::vector<Cause>& causes) const {
+  int32_t count = 0;
+  for (const auto& [number, rank] : ranks_) {
+    const bool is_cause = std::any_of(causes.begin(), causes.end(),
+                                      [&](const Cause& cause) { return cause.rank == static_cast<int32_t>(number); });
+    const bool well = rank.ended != nullptr && rank.ended->ending().kind() == v1::Ending::EXITED &&
+                      rank.ended->ending().code() == 0 && !rank.ended->expected();
+    if (!is_cause && !well && rank.not_started == nullptr) ++count;
+  }
+  return count;
+}
+
+Judgement Stopped(const Evidence& evidence) {
+  Judgement judgement;
+  v1::Verdict& verdict = judgement.verdict;
+  switch (*evidence.stop) {
+    case StopKind::kInterrupt:
+      verdict.set_exit_code(130);
+      verdict.set_sentence("interrupted (SIGINT)");
+      break;
+    case StopKind::kTerminate:
+      verdict.set_exit_code(143);
+      verdict.set_sentence("terminated (SIGTERM)");
+      break;
+    case StopKind::kHangup:
+      verdict.set_exit_code(129);
+      verdict.set_sentence("the terminal hung up (SIGHUP)");
+      break;
+    case StopKind::kTimeout:
+      verdict.set_exit_code(124);
+      verdict.set_sentence(absl::StrCat("the job was stopped by ",
+                                        evidence.stop_detail.empty() ? "--timeout" : evidence.stop_detail,
+                                        AtStep(evidence.committed_step)));
+  }
+  verdict.set_failure_class(*evidence.stop == StopKind::kTimeout ? "timeout" : "stopped");
+  return judgement;
+}
+
+// Workers were ended, nobody asked for it, and no cause is known.
+bool EndedUnasked(const Evidence& evidence) {
+  return std::any_of(evidence.endings.begin(), evidence.endings.end(),
+                     [](const v1::WorkerEnded& ended) { return ended.expected(); });
+}
+
+void SetFault(const Evidence::Fault& fault, Judgement& judgement) {
+  judgement.verdict.set_exit_code(fault.exit_code);
+  judgement.verdict.set_sentence(fault.sentence);
+  judgement.verdict.set_failure_class(fault.failure_class);
+}
+
+void Sum(const Case& whole, Judgement& judgement) {
+  const std::vector<Cause>& causes = judgement.causes;
+  const Cause& first = causes.front();
+  v1::Verdict& verdict = judgement.verdict;
+  verdict.set_exit_code(first.exit_code);
+  verdict.set_origin(first.worker_exit_code != 0 ? "worker" : "muster");
+  verdict.set_failure_class(first.failure_class);
+  verdict.set_rank(first.rank);
+  verdict.set_host(first.host);
+  verdict.set_signal(first.signal);
+  verdict.set_worker_exit_code(first.worker_exit_code);
+  verdict.set_ended_with_it(whole.EndedWith(causes));
+  std::string sentence;
+  for (size_t i = 0; i < std::min(causes.size(), kCausesInSentence); ++i) {
+    absl::StrAppend(&sentence, i == 0 ? "" : "; ", causes[i].sentence);
+  }
+  if (causes.size() > kCausesInSentence) absl::StrAppend(&sentence, "; and ", causes.size() - kCausesInSentence, " more");
+  if (const int others = verdict.ended_with_it(); others > 0) {
+    absl::StrAppend(&sentence, "; ", others, first.rank < 0 ? "" : " other", others == 1 ? " rank" : " ranks",
+                    " ended because of it");
+  }
+  verdict.set_sentence(sentence);
+}
+
+}  // namespace
+
+bool IsFailure(const v1::WorkerEnded& ended) {
+  return !ended.expected() && !(ended.ending().kind() == v1::Ending::EXITED && ended.ending().code() == 0);
+}
+
+bool IsFailure(const v1::PeerBlamed& blame) {
+  if (blame.blamed_rank() == v1::kNoRank) return false;
+  switch (static_cast<v1::AbortReason>(blame.reason())) {
+    case v1::AbortReason::kPeerLost:
+    case v1::AbortReason::kPeerLeft:
+    case v1::AbortReason::kMismatch:
+    case v1::AbortReason::kAborted:
+    case v1::AbortReason::kDeadline:
+      return true;
+    default:
+      return false;
+  }
+}
+
+Judgement Judge(const Evidence& evidence) {
+  Judgement judgement;
+  judgement.verdict.set_rank(-1);
+  judgement.verdict.set_origin("muster");
+  Case whole(evidence);
+  if (evidence.stop) {
+    judgement = Stopped(evidence);
+    judgement.verdict.set_rank(-1);
+    judgement.verdict.set_origin("muster");
+  } else if (judgement.causes = whole.Causes(); !judgement.causes.empty()) {
+    Sum(whole, judgement);
+  } else if (evidence.fault) {
+    SetFault(*evidence.fault, judgement);
+  } else if (EndedUnasked(evidence)) {
+    SetFault({kInternal, "stopped", "the workers were ended while no coordinator was there to ask for it"}, judgement);
+  }
+  judgement.verdict.set_committed_step(evidence.committed_step);
+  return judgement;
+}
+
+std::string SignalName(int signal) {
+  const char* name = sigabbrev_np(signal);
+  return name == nullptr ? absl::StrCat("signal ", signal) : absl::StrCat("SIG", name);
+}
+
+}  // namespace muster

@@ -1,0 +1,250 @@
+#include "launcher/coordinator/membership.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+
+#include "proto/muster/v1/control_memory.h"
+
+namespace muster {
+namespace {
+
+using membership::State;
+using membership::Timer;
+using ::testing::HasSubstr;
+
+const absl::Time kNow = absl::FromUnixSeconds(1'700'000'000);
+
+// A coordinator whose record answers when the test says so, and two nodes' worth of messages to it.
+class MembershipTest : public ::testing::Test {
+ protected:
+  MembershipTest() { Start({}); }
+
+  void Start(std::vector<v1::RecordEntry> entries) {
+    membership::Options options;
+    options.job_id = std::string(16, 'j');
+    options.workers = 3;
+    options.random_bytes = [](size_t bytes) { return std::string(bytes, 'k'); };
+    machine_.emplace(options);
+    appends_.clear();
+    sent_.clear();
+    finished_.reset();
+    timers_.clear();
+    Step(membership::RecordLoaded{std::move(entries)});
+  }
+
+  void Step(const membership::Event& event) {
+    for (membership::Action& action : machine_->Step(kNow, event)) {
+      if (auto* append = std::get_if<membership::AppendRecord>(&action)) appends_.push_back(*append);
+      if (auto* send = std::get_if<membership::Send>(&action)) sent_.push_back(*send);
+      if (auto* finish = std::get_if<membership::Finish>(&action)) finished_ = finish->judgement;
+      if (auto* timer = std::get_if<membership::SetTimer>(&action)) timers_[timer->timer] = timer->after;
+      if (auto* timer = std::get_if<membership::CancelTimer>(&action)) timers_.erase(timer->timer);
+    }
+  }
+  void Durable() { Step(membership::Appended{appends_.back().sequence}); }
+
+  v1::AgentMessage Message(uint64_t generation) {
+    v1::AgentMessage message;
+    message.set_job_id(machine_->job_id());
+    message.set_generation(generation);
+    return message;
+  }
+  void Join(uint32_t node, uint32_t slots, uint64_t generation = 0) {
+    v1::AgentMessage message = Message(generation);
+    message.mutable_join()->set_host("node-" + std::string(1, static_cast<char>('a' + node)));
+    message.mutable_join()->set_slots(slots);
+    message.mutable_join()->set_address("10.0.0." + std::to_string(node));
+    message.mutable_join()->set_master_port(7000 + node);
+    Step(membership::Received{node, message});
+  }
+  void Ready(uint32_t node) {
+    v1::AgentMessage message = Message(machine_->generation());
+    message.mutable_ready();
+    Step(membership::Received{node, message});
+  }
+  void Ended(uint32_t node, uint32_t rank, v1::Ending::Kind kind, int code, bool expected = false) {
+    v1::AgentMessage message = Message(machine_->generation());
+    v1::WorkerEnded* ended = message.mutable_worker_ended();
+    ended->set_slot(rank);
+    ended->set_rank(rank);
+    ended->set_spawn(1);
+    ended->set_expected(expected);
+    ended->mutable_ending()->set_kind(kind);
+    ended->mutable_ending()->set_code(code);
+    ended->set_when_ms(1000 + rank);
+    Step(membership::Received{node, message});
+  }
+  void Stopped(uint32_t node) {
+    v1::AgentMessage message = Message(machine_->generation());
+    message.mutable_stopped();
+    Step(membership::Received{node, message});
+  }
+  // Node 0 with two slots and node 1 with one.
+  void Form() {
+    Durable();
+    Join(0, 2);
+    Join(1, 1);
+  }
+  void Run() {
+    Form();
+    Durable();
+    Ready(0);
+    Ready(1);
+    Durable();
+    ASSERT_EQ(machine_->state(), State::kRunning);
+  }
+  int CountSent(v1::CoordinatorMessage::KindCase kind) {
+    int count = 0;
+    for (const auto& send : sent_) count += send.message.kind_case() == kind;
+    return count;
+  }
+  std::vector<v1::RecordEntry> Written() {
+    std::vector<v1::RecordEntry> entries;
+    for (const auto& append : appends_) entries.push_back(append.entry);
+    return entries;
+  }
+
+  std::optional<Membership> machine_;
+  std::vector<membership::AppendRecord> appends_;
+  std::vector<membership::Send> sent_;
+  std::optional<Judgement> finished_;
+  std::map<Timer, absl::Duration> timers_;
+};
+
+TEST_F(MembershipTest, TheTableIsComplete) {
+  EXPECT_EQ(Membership::CheckTable(), "");
+  EXPECT_THAT(Membership::PrintTable(), HasSubstr("RUNNING  WorkerEnded  -> stay  evidence"));
+}
+
+TEST_F(MembershipTest, NoPrepareBeforeItsNumberIsDurable) {
+  Form();
+  EXPECT_EQ(machine_->state(), State::kTaking);
+  EXPECT_TRUE(appends_.back().entry.has_generation_taken());
+  EXPECT_EQ(CountSent(v1::CoordinatorMessage::kPrepare), 0);
+  Durable();
+  EXPECT_EQ(CountSent(v1::CoordinatorMessage::kPrepare), 2);
+}
+
+TEST_F(MembershipTest, NoGoBeforeTheGenerationIsDurable) {
+  Form();
+  Durable();
+  Ready(0);
+  EXPECT_EQ(machine_->state(), State::kPreparing);
+  Ready(1);
+  EXPECT_EQ(machine_->state(), State::kCommitting);
+  EXPECT_EQ(appends_.back().entry.generation_formed().members().places_size(), 3);
+  EXPECT_EQ(CountSent(v1::CoordinatorMessage::kGo), 0);
+  Durable();
+  EXPECT_EQ(CountSent(v1::CoordinatorMessage::kGo), 2);
+}
+
+TEST_F(MembershipTest, APrepareHoldsOwnPlacesAndTheirNeighbours) {
+  Form();
+  Durable();
+  const auto prepare =
+      std::find_if(sent_.begin(), sent_.end(), [](const auto& send) { return send.node == 1 && send.message.has_prepare(); });
+  ASSERT_NE(prepare, sent_.end());
+  const v1::Prepare& it = prepare->message.prepare();
+  EXPECT_EQ(prepare->message.generation(), 1u);
+  EXPECT_EQ(it.world_size(), 3u);
+  EXPECT_EQ(it.nodes(), 2u);
+  EXPECT_EQ(it.group_rank(), 1u);
+  ASSERT_EQ(it.places_size(), 1);
+  EXPECT_EQ(it.places(0).rank(), 2u);
+  EXPECT_EQ(it.places(0).local_rank(), 0u);
+  ASSERT_EQ(it.neighbours_size(), 2);
+  EXPECT_EQ(it.neighbours(0).rank(), 1u);
+  EXPECT_EQ(it.neighbours(1).rank(), 0u);
+  EXPECT_EQ(it.master_address(), "10.0.0.0");
+  EXPECT_EQ(it.master_port(), 7000u);
+  EXPECT_EQ(it.key().size(), 32u);
+  EXPECT_EQ(it.members_sha256().size(), 32u);
+}
+
+TEST_F(MembershipTest, AllExitedWithZeroIsDone) {
+  Run();
+  for (uint32_t rank = 0; rank < 3; ++rank) Ended(rank / 2, rank, v1::Ending::EXITED, 0);
+  EXPECT_EQ(machine_->state(), State::kQuiescing);
+  EXPECT_EQ(CountSent(v1::CoordinatorMessage::kStop), 2);
+  Stopped(0);
+  Stopped(1);
+  EXPECT_EQ(machine_->state(), State::kConcluding);
+  EXPECT_FALSE(finished_);
+  Durable();
+  EXPECT_EQ(machine_->state(), State::kDone);
+  ASSERT_TRUE(finished_);
+  EXPECT_EQ(finished_->verdict.exit_code(), 0);
+  EXPECT_EQ(finished_->verdict.sentence(), "");
+}
+
+TEST_F(MembershipTest, AKilledWorkerEndsTheJobWithItsName) {
+  Run();
+  Ended(1, 2, v1::Ending::SIGNALED, 9);
+  EXPECT_EQ(machine_->state(), State::kSettling);
+  EXPECT_EQ(timers_[Timer::kEnd], absl::Milliseconds(100));
+  Step(membership::TimerFired{Timer::kEnd});
+  EXPECT_EQ(machine_->state(), State::kQuiescing);
+  EXPECT_EQ(sent_.back().message.stop().grace_ms(), 400u);
+  Ended(0, 0, v1::Ending::SIGNALED, 15, true);
+  Ended(0, 1, v1::Ending::SIGNALED, 15, true);
+  Stopped(0);
+  Stopped(1);
+  Durable();
+  EXPECT_EQ(machine_->state(), State::kFailed);
+  EXPECT_EQ(finished_->verdict.exit_code(), 137);
+  EXPECT_EQ(finished_->verdict.sentence(),
+            "rank 2 on host node-b was killed by signal 9 (SIGKILL); 2 other ranks ended because of it");
+}
+
+TEST_F(MembershipTest, StopOnceIsKindAndTwiceIsNow) {
+  Run();
+  Step(membership::StopRequested{StopKind::kInterrupt});
+  EXPECT_EQ(machine_->state(), State::kQuiescing);
+  EXPECT_EQ(sent_.back().message.stop().grace_ms(), 5000u);
+  Step(membership::StopRequested{StopKind::kInterrupt});
+  EXPECT_EQ(sent_.back().message.stop().grace_ms(), 0u);
+  Stopped(0);
+  Stopped(1);
+  Durable();
+  EXPECT_EQ(finished_->verdict.exit_code(), 130);
+}
+
+TEST_F(MembershipTest, ANumberIsNeverUsedTwiceOverRestarts) {
+  Form();
+  EXPECT_EQ(machine_->generation(), 1u);
+  Start(Written());  // with the number durable, but nothing announced
+  EXPECT_EQ(machine_->incarnation(), 2u);
+  Form();
+  EXPECT_EQ(appends_.back().entry.generation_taken().generation(), 2u);
+}
+
+TEST_F(MembershipTest, ARunningGenerationIsResumed) {
+  Run();
+  Start(Written());
+  Durable();
+  EXPECT_EQ(machine_->state(), State::kResuming);
+  Join(0, 2, 1);
+  Join(1, 1, 1);
+  EXPECT_EQ(machine_->state(), State::kRunning);
+  EXPECT_EQ(machine_->generation(), 1u);
+}
+
+TEST_F(MembershipTest, AnUnwritableRecordEndsTheJobWith73) {
+  Form();
+  Step(membership::AppendFailed{appends_.back().sequence, absl::ResourceExhaustedError("write /x: No space left on device")});
+  EXPECT_EQ(machine_->state(), State::kQuiescing);
+  EXPECT_EQ(CountSent(v1::CoordinatorMessage::kPrepare), 0);
+  Stopped(0);
+  Stopped(1);
+  Step(membership::AppendFailed{appends_.back().sequence, absl::ResourceExhaustedError("write /x: No space left on device")});
+  EXPECT_EQ(machine_->state(), State::kFailed);
+  EXPECT_EQ(finished_->verdict.exit_code(), 73);
+  EXPECT_THAT(finished_->verdict.sentence(), HasSubstr("/x"));
+}
+
+}  // namespace
+}  // namespace muster
