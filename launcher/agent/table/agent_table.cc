@@ -1,11 +1,8 @@
 // What the agent does: the acts of its rows, and what it does on entering a state.
 #include "launcher/agent/table/agent_table.h"
 
-#include <errno.h>
-#include <signal.h>
-#include <sys/wait.h>
-
 #include <algorithm>
+#include <cerrno>
 #include <type_traits>
 
 #include "absl/strings/match.h"
@@ -22,6 +19,13 @@ using agent::Timer;
 namespace {
 
 constexpr int kBlamesPerWorkerMax = 16;  // a worker may not fill our memory
+
+// Signals and wait status as POSIX and Linux number them; this room includes nothing of the system. Source: signal(7),
+// waitpid(2).
+constexpr int kKillSignal = 9;
+constexpr int kTerminateSignal = 15;
+constexpr int SignalOf(int wait_status) { return wait_status & 0x7f; }
+constexpr int ExitStatusOf(int wait_status) { return wait_status >> 8 & 0xff; }
 
 template <typename T>
 const T& As(const agent::Event& event) {
@@ -82,12 +86,12 @@ v1::Ending EndingOf(const agent::Ended& ended) {
   if (!ended.out_of_memory.empty()) {
     ending.set_kind(v1::Ending::OUT_OF_MEMORY);
     ending.set_detail(ended.out_of_memory);
-  } else if (WIFEXITED(ended.wait_status)) {
+  } else if (SignalOf(ended.wait_status) == 0) {
     ending.set_kind(v1::Ending::EXITED);
-    ending.set_code(WEXITSTATUS(ended.wait_status));
-  } else if (WIFSIGNALED(ended.wait_status)) {
+    ending.set_code(ExitStatusOf(ended.wait_status));
+  } else {
     ending.set_kind(v1::Ending::SIGNALED);
-    ending.set_code(WTERMSIG(ended.wait_status));
+    ending.set_code(SignalOf(ended.wait_status));
   }
   return ending;
 }
@@ -330,7 +334,7 @@ void AgentTable::Core::EndWorkersForGood() { EndTree(reason_); }
 void AgentTable::Core::EndTree(const std::string& reason) {
   tree_ending_ = true;
   tree_ended_ = false;
-  for (auto& [slot, worker] : workers_) worker.signals.insert(SIGKILL);
+  for (auto& [slot, worker] : workers_) worker.signals.insert(kKillSignal);
   if (begun_) actions_.push_back(agent::EndGeneration{reason});
   begun_ = false;
   actions_.push_back(agent::EndTree{});
@@ -448,7 +452,7 @@ void AgentTable::Core::NoteStop(const Event& event) {
   NoteCoordinator(event);
   const v1::Stop& stop = MessageOf(event).stop();
   grace_ = absl::Milliseconds(stop.grace_ms());
-  stop_signal_ = stop.signal() != 0 ? static_cast<int>(stop.signal()) : SIGTERM;
+  stop_signal_ = stop.signal() != 0 ? static_cast<int>(stop.signal()) : kTerminateSignal;
   reason_ = stop.reason();
 }
 
