@@ -1,0 +1,236 @@
+#include "launcher/agent/output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include <algorithm>
+#include <list>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "launcher/agent/output_sink.h"
+#include "runtime/base/log.h"
+#include "runtime/base/status.h"
+
+namespace muster {
+namespace {
+
+constexpr size_t kReadBytes = 128 << 10;
+// More than a pipe or a pty may hold unless somebody enlarged it, which F_GETPIPE_SZ tells.
+constexpr size_t kLeftBehindBytesMax = 1 << 20;
+
+absl::string_view StreamName(OutputStream which) { return which == OutputStream::kStdout ? "stdout" : "stderr"; }
+
+bool SamePlace(int a, int b) {
+  struct stat x, y;
+  return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+struct Stream {
+  uint32_t rank;
+  OutputStream which;
+  UniqueFd fd;
+  std::string tag;    // "[1,3]<stdout>:" or what of it was asked for
+  std::string begun;  // of a line whose end has not come
+};
+
+class Forwarder final : public OutputForwarder {
+ public:
+  Forwarder(EventLoop* loop, OutputOptions options, std::unique_ptr<OutputSink> stdout_sink,
+            std::unique_ptr<OutputSink> stderr_sink)
+      : loop_(loop),
+        options_(std::move(options)),
+        tagged_(options_.tag || options_.timestamp),
+        stdout_(std::move(stdout_sink)),
+        stderr_(std::move(stderr_sink)),
+        buffer_(kReadBytes, '\0') {}
+
+  ~Forwarder() override {
+    *alive_ = false;
+    for (const Stream& stream : streams_) loop_->Remove(stream.fd.get());
+  }
+
+  absl::Status AddStream(uint32_t rank, OutputStream which, UniqueFd fd) override {
+    const int flags = fcntl(fd.get(), F_GETFL);
+    if (flags < 0 || fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0) return ErrnoToStatus(errno, "a worker's output");
+    std::string tag = options_.tag ? absl::StrCat("[1,", rank, "]") : "";
+    if (tagged_) absl::StrAppend(&tag, "<", StreamName(which), ">:");
+    streams_.push_back({rank, which, std::move(fd), std::move(tag), ""});
+    const auto stream = std::prev(streams_.end());
+    absl::Status added = loop_->Add(stream->fd.get(), EPOLLIN, [this, stream](uint32_t) {
+      if (!Read(&*stream)) Close(stream);
+    });
+    if (!added.ok()) streams_.pop_back();
+    return added;
+  }
+
+  void Drain(uint32_t rank) override {
+    for (auto stream = streams_.begin(); stream != streams_.end();) {
+      const auto next = std::next(stream);
+      if (stream->rank == rank && !ReadWhatIsThere(&*stream)) Close(stream);
+      stream = next;
+    }
+  }
+
+  void DrainAll() override {
+    while (!streams_.empty()) {
+      ReadWhatIsThere(&streams_.front());
+      Close(streams_.begin());
+    }
+  }
+
+  void Flush(std::function<void()> done) override {
+    Sink(OutputStream::kStdout).WhenEmpty([this, alive = alive_, done = std::move(done)]() mutable {
+      if (!*alive) return;
+      Sink(OutputStream::kStderr).WhenEmpty([this, alive, done = std::move(done)] {
+        if (!*alive) return;
+        WarnOfDropped();
+        done();
+      });
+    });
+  }
+
+  bool HasStreams(uint32_t rank) const override {
+    return std::any_of(streams_.begin(), streams_.end(), [rank](const Stream& stream) { return stream.rank == rank; });
+  }
+  bool ReaderGone(OutputStream which) const override {
+    return (which == OutputStream::kStderr && stderr_ ? *stderr_ : *stdout_).reader_gone();
+  }
+  uint64_t lines_dropped() const override { return lines_dropped_; }
+
+ private:
+  OutputSink& Sink(OutputStream which) { return which == OutputStream::kStderr && stderr_ ? *stderr_ : *stdout_; }
+
+  // One read. True while the stream lives; `read`: bytes it gave.
+  bool Read(Stream* stream, size_t* read_bytes = nullptr) {
+    const ssize_t bytes = read(stream->fd.get(), buffer_.data(), buffer_.size());
+    if (read_bytes != nullptr) *read_bytes = bytes > 0 ? static_cast<size_t>(bytes) : 0;
+    if (bytes > 0) Take(stream, absl::string_view(buffer_.data(), static_cast<size_t>(bytes)));
+    return bytes > 0 || (bytes < 0 && (errno == EAGAIN || errno == EINTR));  // a pty ends with EIO
+  }
+
+  // What the dead have written cannot be more than the pipe holds; a living descendant may go on writing for ever.
+  bool ReadWhatIsThere(Stream* stream) {
+    const int capacity = fcntl(stream->fd.get(), F_GETPIPE_SZ);
+    const size_t enough = std::max<size_t>(kLeftBehindBytesMax, capacity > 0 ? static_cast<size_t>(capacity) : 0);
+    size_t bytes = 0;
+    for (size_t total = 0; total < enough; total += bytes) {
+      if (!Read(stream, &bytes)) return false;
+      if (bytes == 0 && errno == EAGAIN) return true;
+    }
+    return true;
+  }
+
+  void Take(Stream* stream, absl::string_view text) {
+    if (!tagged_ && options_.pass_partial_lines) return Write(*stream, text);
+    const size_t last = text.rfind('\n');
+    if (last != absl::string_view::npos) {
+      const absl::string_view lines = text.substr(0, last + 1);
+      text.remove_prefix(last + 1);
+      if (stream->begun.empty()) {
+        WriteLines(*stream, lines);
+      } else {
+        stream->begun.append(lines.data(), lines.size());
+        WriteLines(*stream, stream->begun);
+        stream->begun.clear();
+      }
+    }
+    stream->begun.append(text.data(), text.size());
+    if (stream->begun.size() < options_.line_bytes_max) return;
+    const size_t whole = stream->begun.size() / options_.line_bytes_max * options_.line_bytes_max;
+    WriteLines(*stream, absl::string_view(stream->begun).substr(0, whole));
+    stream->begun.erase(0, whole);
+  }
+
+  // Lines with their ends; the last may lack its own.
+  void WriteLines(const Stream& stream, absl::string_view lines) {
+    if (!tagged_) return Write(stream, lines);
+    const std::string prefix = absl::StrCat(options_.timestamp ? Timestamp() : "", stream.tag);
+    tagged_lines_.clear();
+    while (!lines.empty()) {
+      const size_t end = std::min(lines.find('\n'), lines.size());
+      const size_t length = std::min(end, options_.line_bytes_max);
+      absl::StrAppend(&tagged_lines_, prefix, lines.substr(0, length), "\n");
+      lines.remove_prefix(length);
+      if (length == end && !lines.empty()) lines.remove_prefix(1);
+    }
+    Write(stream, tagged_lines_);
+  }
+
+  void Write(const Stream& stream, absl::string_view text) {
+    if (Sink(stream.which).Write(text)) return;
+    const uint64_t lines = static_cast<uint64_t>(std::count(text.begin(), text.end(), '\n'));
+    lines_dropped_ += lines;
+    dropped_[stream.rank] += lines;
+    bytes_dropped_ += text.size();
+  }
+
+  void Close(std::list<Stream>::iterator stream) {
+    if (!stream->begun.empty()) WriteLines(*stream, stream->begun);
+    loop_->Remove(stream->fd.get());
+    streams_.erase(stream);
+  }
+
+  // "Sat Nov 21 09:30:00 2026", made once a second.
+  const std::string& Timestamp() {
+    const time_t now = time(nullptr);
+    if (now == timestamp_second_) return timestamp_;
+    tm parts;
+    char text[64];
+    timestamp_.assign(text, strftime(text, sizeof text, "%a %b %e %H:%M:%S %Y", localtime_r(&now, &parts)));
+    timestamp_second_ = now;
+    return timestamp_;
+  }
+
+  void WarnOfDropped() {
+    if (bytes_dropped_ == 0) return;
+    const std::string ranks = absl::StrJoin(dropped_, ", ", [](std::string* out, const auto& entry) {
+      absl::StrAppend(out, "rank ", entry.first, ": ", entry.second);
+    });
+    Log(LogLevel::kWarning, absl::StrCat("dropped ", lines_dropped_, " lines (", bytes_dropped_,
+                                         " bytes) of output, because its reader was too slow and ", options_.memory_bytes_max,
+                                         " bytes of memory and ", options_.spill_folder.empty() ? 0 : options_.spill_bytes_max,
+                                         " bytes of spill file were full; ", ranks));
+    bytes_dropped_ = 0;  // warned of
+  }
+
+  EventLoop* const loop_;
+  const OutputOptions options_;
+  const bool tagged_;
+  const std::unique_ptr<OutputSink> stdout_;
+  const std::unique_ptr<OutputSink> stderr_;  // null: where stdout goes
+  std::list<Stream> streams_;
+  std::string buffer_;
+  std::string tagged_lines_;
+  std::string timestamp_;
+  time_t timestamp_second_ = -1;
+  uint64_t lines_dropped_ = 0;
+  uint64_t bytes_dropped_ = 0;
+  std::map<uint32_t, uint64_t> dropped_;
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for what is posted to the loop
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<OutputForwarder>> OutputForwarder::Create(EventLoop* loop, OutputOptions options) {
+  sigset_t broken_pipe;
+  sigemptyset(&broken_pipe);
+  sigaddset(&broken_pipe, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &broken_pipe, nullptr);
+  const SinkLimits limits = {options.memory_bytes_max, options.spill_bytes_max, options.spill_folder};
+  MUSTER_ASSIGN_OR_RETURN(auto stdout_sink, OutputSink::Create(loop, options.stdout_fd, limits));
+  std::unique_ptr<OutputSink> stderr_sink;
+  if (!SamePlace(options.stdout_fd, options.stderr_fd)) {
+    MUSTER_ASSIGN_OR_RETURN(stderr_sink, OutputSink::Create(loop, options.stderr_fd, limits));
+  }
+  return std::make_unique<Forwarder>(loop, std::move(options), std::move(stdout_sink), std::move(stderr_sink));
+}
+
+}  // namespace muster

@@ -1,0 +1,75 @@
+// One place that output goes to, written without ever blocking the loop: first at once, then from memory, then from a spill
+// file.
+#ifndef MUSTER_LAUNCHER_AGENT_OUTPUT_SINK_H_
+#define MUSTER_LAUNCHER_AGENT_OUTPUT_SINK_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "runtime/base/event_loop.h"
+#include "runtime/base/fd.h"
+
+namespace muster {
+
+struct SinkLimits {
+  size_t memory_bytes_max = 0;
+  int64_t spill_bytes_max = 0;
+  std::string spill_folder;  // empty: no spill file
+};
+
+// Belongs to the loop's thread, in which SIGPIPE is blocked.
+class OutputSink {
+ public:
+  // Leaves the flags of `fd` as they are, because others share them (a shell, another program in the same pipeline): a pipe or
+  // terminal is opened once more for itself, non-blocking; a socket is asked not to block call by call; a file cannot be waited
+  // for and is written at once.
+  static absl::StatusOr<std::unique_ptr<OutputSink>> Create(EventLoop* loop, int fd, SinkLimits limits);
+  ~OutputSink();
+
+  // Takes all of `text` or, when memory and spill are full, nothing: false. What is taken comes out in order and in one piece.
+  bool Write(absl::string_view text);
+  // All that was taken has been written, or its reader is gone.
+  bool empty() const { return memory_bytes_ == 0 && spill_begin_ == spill_end_; }
+  bool reader_gone() const { return reader_gone_; }
+  // Calls `done` on the loop once the sink is empty.
+  void WhenEmpty(std::function<void()> done);
+
+ private:
+  enum class Kind { kFile, kSocket, kNonBlocking, kBlocking };
+  OutputSink(EventLoop* loop, UniqueFd fd, Kind kind, SinkLimits limits);
+  ssize_t WriteOnce(absl::string_view text);
+  size_t WriteSome(absl::string_view text);
+  void Queue(absl::string_view text);
+  bool Spill(absl::string_view text);
+  void Unspill();
+  void OnWritable();
+  void LoseReader(int error);
+  void WaitIfNeeded();
+
+  EventLoop* const loop_;
+  const UniqueFd fd_;
+  const Kind kind_;
+  const SinkLimits limits_;
+  std::deque<std::string> memory_;
+  size_t front_written_ = 0;  // bytes of memory_.front() that are out already
+  size_t memory_bytes_ = 0;
+  UniqueFd spill_;  // has no name in any folder
+  int64_t spill_begin_ = 0;
+  int64_t spill_end_ = 0;
+  bool spill_failed_ = false;
+  bool reader_gone_ = false;
+  bool waiting_ = false;
+  std::vector<std::function<void()>> when_empty_;
+};
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_AGENT_OUTPUT_SINK_H_

@@ -1,0 +1,153 @@
+#include "launcher/agent/stdin_forwarder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/string_view.h"
+#include "runtime/base/status.h"
+
+namespace muster {
+namespace {
+
+constexpr size_t kHeldBytesMax = 64 << 10;
+constexpr absl::Duration kForegroundCheck = absl::Milliseconds(250);
+
+class Forwarder final : public StdinForwarder {
+ public:
+  Forwarder(EventLoop* loop, UniqueFd source, bool waitable, UniqueFd worker)
+      : loop_(loop), source_(std::move(source)), waitable_(waitable), worker_(std::move(worker)) {}
+  ~Forwarder() override { Finish(); }
+
+  absl::Status Begin() {
+    // Without EPOLLOUT too, so that EPOLLERR tells when the worker has closed its end.
+    MUSTER_RETURN_IF_ERROR(loop_->Add(worker_.get(), 0, [this](uint32_t ready) { OnWorker(ready); }));
+    ListenToSource();
+    return absl::OkStatus();
+  }
+
+  bool active() const override { return worker_.valid(); }
+
+ private:
+  void OnWorker(uint32_t ready) {
+    if ((ready & EPOLLERR) != 0) return Finish();
+    if (!WriteHeld()) return;
+    (void)loop_->Modify(worker_.get(), 0);
+    ListenToSource();
+  }
+
+  // From here on the source's bytes are asked for; a file, which epoll does not take, is read whenever the worker has room.
+  void ListenToSource() {
+    if (!waitable_) return OnSource();
+    if (InBackground()) return LookAgainLater();
+    const absl::Status added = loop_->Add(source_.get(), EPOLLIN, [this](uint32_t) { OnSource(); });
+    listening_ = added.ok();
+    if (!added.ok()) Finish();
+  }
+  void StopListening() {
+    if (listening_) loop_->Remove(source_.get());
+    listening_ = false;
+  }
+
+  void OnSource() {
+    if (InBackground()) {
+      StopListening();
+      return LookAgainLater();
+    }
+    held_.resize(kHeldBytesMax);
+    const ssize_t bytes = ReadSource();
+    const int error = errno;
+    held_.resize(bytes > 0 ? static_cast<size_t>(bytes) : 0);
+    if (bytes < 0 && (error == EAGAIN || error == EINTR)) return;
+    if (bytes < 0 && error == EIO && isatty(source_.get()) != 0) {  // put into the background just now
+      StopListening();
+      return LookAgainLater();
+    }
+    if (bytes <= 0) return Finish();
+    if (!WriteHeld() || !waitable_) {
+      StopListening();
+      if (active()) (void)loop_->Modify(worker_.get(), EPOLLOUT);
+    }
+  }
+
+  // Never blocks, although the descriptor, which others share, may be a blocking one and somebody else may take the bytes
+  // first.
+  ssize_t ReadSource() {
+    iovec into = {held_.data(), held_.size()};
+    if (waitable_) {
+      const ssize_t bytes = preadv2(source_.get(), &into, 1, -1, RWF_NOWAIT);
+      if (bytes >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS)) return bytes;
+    }
+    return read(source_.get(), held_.data(), held_.size());
+  }
+
+  // True when nothing is held any more and the worker still listens.
+  bool WriteHeld() {
+    while (!held_.empty()) {
+      const ssize_t bytes = write(worker_.get(), held_.data(), held_.size());
+      if (bytes > 0) held_.erase(0, static_cast<size_t>(bytes));
+      if (bytes >= 0 || errno == EINTR) continue;
+      if (errno != EAGAIN) Finish();
+      return false;
+    }
+    return true;
+  }
+
+  bool InBackground() const {
+    const pid_t foreground = tcgetpgrp(source_.get());  // -1: not our terminal
+    return foreground >= 0 && foreground != getpgrp();
+  }
+  // No descriptor tells when the shell brings us back.
+  void LookAgainLater() {
+    timer_ = loop_->After(kForegroundCheck, [this] {
+      timer_.reset();
+      ListenToSource();
+    });
+  }
+
+  void Finish() {
+    StopListening();
+    if (timer_) loop_->Cancel(*timer_);
+    timer_.reset();
+    held_.clear();
+    if (!worker_) return;
+    loop_->Remove(worker_.get());
+    worker_.Reset();
+  }
+
+  EventLoop* const loop_;
+  const UniqueFd source_;
+  const bool waitable_;
+  UniqueFd worker_;
+  std::string held_;
+  bool listening_ = false;
+  std::optional<EventLoop::TimerId> timer_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<StdinForwarder>> StdinForwarder::Start(EventLoop* loop, int source_fd, UniqueFd worker_fd) {
+  sigset_t blocked;
+  sigemptyset(&blocked);
+  sigaddset(&blocked, SIGPIPE);
+  sigaddset(&blocked, SIGTTIN);
+  pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
+  struct stat kind;
+  UniqueFd source(fcntl(source_fd, F_DUPFD_CLOEXEC, 0));  // the loop takes each number once; the flags stay shared
+  if (!source || fstat(source.get(), &kind) != 0) return ErrnoToStatus(errno, "standard input");
+  const bool waitable = S_ISFIFO(kind.st_mode) || S_ISSOCK(kind.st_mode) || isatty(source.get()) != 0;
+  if (fcntl(worker_fd.get(), F_SETFL, O_WRONLY | O_NONBLOCK) != 0) return ErrnoToStatus(errno, "a worker's standard input");
+  auto forwarder = std::make_unique<Forwarder>(loop, std::move(source), waitable, std::move(worker_fd));
+  MUSTER_RETURN_IF_ERROR(forwarder->Begin());
+  return forwarder;
+}
+
+}  // namespace muster
