@@ -499,6 +499,13 @@ void Membership::Core::CountStale(const Event&) { ++stale_messages_; }
 
 void Membership::Core::NoteStopped(const Event& event) { agents_.at(As<membership::Received>(event).node).stopped = true; }
 
+void Membership::Core::NoteStoppedEarly(const Event& event) {
+  NoteStopped(event);
+  SetFault(70, "agent lost",
+           absl::StrCat("the agent on host ", HostOf(As<membership::Received>(event).node),
+                        " stopped before its workers were started: look at its guard process"));
+}
+
 void Membership::Core::NoteStop(const Event& event) {
   ++stop_requests_;
   if (SomethingFailed() || evidence_.stop) return;

@@ -99,6 +99,7 @@ class Membership::Core {
   void NoteStep(const Event& event);
   void RecordStep(const Event& event);
   void NoteStopped(const Event& event);
+  void NoteStoppedEarly(const Event& event);
   void AnswerMembers(const Event& event);
   void CountStale(const Event& event);
   void Forget(const Event& event);

@@ -13,7 +13,7 @@ namespace muster {
 namespace {
 
 constexpr uint32_t kMark = 0x0163654d;  // the top byte is the format's version
-constexpr size_t kFrameBytes = 24;  // mark, length, checksum, sequence
+constexpr size_t kFrameBytes = 24;      // mark, length, checksum, sequence
 constexpr size_t kEntryBytesMax = 64 << 20;
 
 void Put32(std::string& out, uint32_t value) {

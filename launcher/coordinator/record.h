@@ -1,10 +1,10 @@
 // The coordinator's record on disk: what must outlive it. Append-only; an entry is durable before anything that follows from it
 // is announced.
 //
-// FOLDER/record: entries {u32 mark and version, u32 length, u64 checksum, u64 sequence, bytes of a RecordEntry}, little endian; the
-// checksum is XXH3 over length, sequence and bytes (https://github.com/Cyan4973/xxHash). At most one entry is not yet durable, so a
-// power loss leaves at most a torn tail, which is cut off; a bad entry with a good one behind it is damage and is reported. (A
-// damaged last entry cannot be told from a torn one.)
+// FOLDER/record: entries {u32 mark and version, u32 length, u64 checksum, u64 sequence, bytes of a RecordEntry}, little endian;
+// the checksum is XXH3 over length, sequence and bytes (https://github.com/Cyan4973/xxHash). At most one entry is not yet
+// durable, so a power loss leaves at most a torn tail, which is cut off; a bad entry with a good one behind it is damage and is
+// reported. (A damaged last entry cannot be told from a torn one.)
 #ifndef MUSTER_LAUNCHER_COORDINATOR_RECORD_H_
 #define MUSTER_LAUNCHER_COORDINATOR_RECORD_H_
 
