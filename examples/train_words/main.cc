@@ -52,7 +52,7 @@ Failure ReadSameWords(muster::Communicator& world, const Options& options, WordL
     mine = Fail(absl::IsNotFound(read.status()) ? kNoInput : kBadData, read.status());
   } else if (static_cast<int64_t>(read->training.size()) < options.batch) {
     mine = {kBadData, absl::StrFormat("%s has %d words to train on, fewer than --batch %d; pass a smaller --batch",
-                                        options.data, read->training.size(), options.batch)};
+                                      options.data, read->training.size(), options.batch)};
   }
   const int64_t send[2] = {mine.exit_code, read.ok() ? static_cast<int64_t>(read->fingerprint) : 0};
   std::vector<int64_t> all(2 * world.world_size());

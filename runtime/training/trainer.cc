@@ -60,6 +60,7 @@ class TrainerImpl final : public Trainer {
   int64_t step() const override { return static_cast<int64_t>(state_->word()); }
   int64_t committed_step() const override { return committed_step_; }
   int64_t cursor() const override { return live().cursor; }
+  const Sampler& sampler() const override { return sampler_; }
   int parameters() const override { return static_cast<int>(counts_.size()); }
   std::span<const float> value(int i) const override {
     return {state_->value(state_->live(), i), static_cast<size_t>(counts_[i])};

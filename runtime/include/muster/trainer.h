@@ -25,6 +25,7 @@
 #include "absl/time/time.h"
 #include "muster/communicator.h"
 #include "muster/optimizer.h"
+#include "muster/sampler.h"
 
 namespace muster {
 
@@ -132,6 +133,7 @@ class Trainer {
   virtual int64_t step() const = 0;            // steps applied on this rank
   virtual int64_t committed_step() const = 0;  // steps that every rank is known to have applied
   virtual int64_t cursor() const = 0;          // place of the next step's first sample
+  virtual const Sampler& sampler() const = 0;  // what stands at which place
 
   virtual int parameters() const = 0;
   virtual std::span<const float> value(int parameter) const = 0;
