@@ -5,6 +5,9 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <fstream>
+#include <limits>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status.h"
@@ -33,7 +36,22 @@ absl::StatusOr<Mapping> Mapping::Map(int fd, int64_t bytes) {
   return mapping;
 }
 
+int64_t AvailableMemoryBytes() {
+  std::ifstream meminfo("/proc/meminfo");
+  std::string key;
+  int64_t kibibytes;
+  std::string rest;
+  while (meminfo >> key >> kibibytes && std::getline(meminfo, rest)) {
+    if (key == "MemAvailable:") return kibibytes * 1024;
+  }
+  return std::numeric_limits<int64_t>::max();
+}
+
 absl::StatusOr<UniqueFd> CreateSealedMemory(const char* name, int64_t bytes) {
+  const int64_t available = AvailableMemoryBytes();
+  if (bytes > available) {
+    return absl::ResourceExhaustedError(absl::StrCat(bytes, " bytes of shared memory, but only ", available, " are available"));
+  }
   UniqueFd fd(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd) return ErrnoToStatus(errno, "memfd_create");
   int error;

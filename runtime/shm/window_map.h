@@ -31,8 +31,12 @@ class Mapping {
   int64_t bytes_ = 0;
 };
 
+// What the kernel says could be had now without swapping (MemAvailable of /proc/meminfo); INT64_MAX if it says nothing.
+int64_t AvailableMemoryBytes();
+
 // A memfd of `bytes` zeros whose pages are all there, sealed against growing and shrinking, so that no later access can fault.
-// Errors: ResourceExhausted when the memory cannot be had.
+// Errors: ResourceExhausted when the memory cannot be had. More than is available is refused beforehand: the kernel would kill
+// processes before it fails such an allocation.
 absl::StatusOr<UniqueFd> CreateSealedMemory(const char* name, int64_t bytes);
 
 // Any thread.

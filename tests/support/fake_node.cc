@@ -17,6 +17,7 @@ class FakeNode::Link : public NodeLink {
   Link(FakeNode& node, int rank) : node_(node), rank_(rank) {}
 
   absl::Status OfferWindow(uint32_t window, int fd, int64_t) override {
+    if (rank_ == node_.options_.offer_fails_on_rank) return absl::ResourceExhaustedError("no descriptor is free");
     MutexLock lock(node_.mutex_);
     std::vector<int>& fds = node_.offered_[window];
     fds.resize(static_cast<size_t>(node_.options_.ranks), -1);

@@ -23,6 +23,7 @@ struct FakeNodeOptions {
   uint32_t slot_bytes = v1::kSlotBytes;
   uint32_t staging_bytes = v1::kStagingBytes;
   int64_t memory_limit_bytes = 0;
+  int offer_fails_on_rank = -1;  // whose OfferWindow returns ResourceExhausted
 };
 
 // What a rank told its agent.

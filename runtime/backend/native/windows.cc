@@ -1,6 +1,8 @@
 #include "runtime/backend/native/windows.h"
 
+#include <algorithm>
 #include <cstring>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -19,7 +21,7 @@ class SharedWindow : public Window {
 
   ~SharedWindow() override {
     home_->member->windows().Remove(window_);
-    if (home_->link != nullptr) home_->link->ReleaseWindow(window_);
+    if (home_->link != nullptr && home_->member->ranks() > 1) home_->link->ReleaseWindow(window_);
   }
 
   void* data() override { return data_; }
@@ -32,77 +34,89 @@ class SharedWindow : public Window {
   const int64_t bytes_;
 };
 
-// One word from every rank, by rank: a small all-gather in the flag line, under the window's own announcement.
-absl::StatusOr<std::vector<int64_t>> ExchangeWords(Member& member, int64_t bytes, int64_t word, absl::Time deadline) {
+// What ranks tell each other on the way, in the flag line's payload.
+struct Word {
+  int64_t value = 0;
+  int64_t available_bytes = 0;
+};
+static_assert(sizeof(Word) <= v1::kFlagPayloadBytes);
+
+// A small all-gather, by rank, under the window's own announcement.
+absl::StatusOr<std::vector<Word>> ExchangeWords(Member& member, int64_t bytes, const Word& own, absl::Time deadline) {
   Operation operation;
   operation.what.kind = v1::OpKind::kCreateWindow;
   operation.what.count = bytes;
   operation.what.window = operation.what.window2 = v1::kPrivateMemory;
   operation.deadline = MonotonicDeadline(deadline);
   MUSTER_RETURN_IF_ERROR(member.Begin(operation, nullptr));
-  std::memcpy(member.payload(member.rank()), &word, sizeof(word));
+  std::memcpy(member.payload(member.rank()), &own, sizeof(own));
   MUSTER_RETURN_IF_ERROR(member.Exchange());
-  std::vector<int64_t> words(static_cast<size_t>(member.ranks()));
-  for (int r = 0; r < member.ranks(); ++r) std::memcpy(&words[static_cast<size_t>(r)], member.payload(r), sizeof(word));
+  std::vector<Word> words(static_cast<size_t>(member.ranks()));
+  for (int r = 0; r < member.ranks(); ++r) std::memcpy(&words[static_cast<size_t>(r)], member.payload(r), sizeof(Word));
   member.Finish(/*timed=*/true);
   return words;
 }
 
-// The same answer on every rank, since all add up the same words.
+// The same answer on every rank, since all look at the same words.
 absl::Status CheckMemoryLimit(Member& member, const NodeLink* link, int64_t bytes, absl::Time deadline) {
-  MUSTER_ASSIGN_OR_RETURN(const std::vector<int64_t> held,
-                          ExchangeWords(member, bytes, member.windows().own_bytes(), deadline));
-  if (link == nullptr || link->memory_limit_bytes() == 0) return absl::OkStatus();
-  const int64_t limit = link->memory_limit_bytes();
-  int64_t free = limit;
-  for (int64_t h : held) free -= h;
-  if (bytes <= free / member.ranks()) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat("a window of ", bytes, " bytes on each of ", member.ranks(), " ranks, with ",
-                                                   limit - free, " bytes in windows already, goes beyond the memory limit of ",
-                                                   limit, " bytes (", link->memory_limit_source(),
-                                                   "); raise the limit, or use a smaller window or fewer ranks on this node"));
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<Word> words,
+                          ExchangeWords(member, bytes, {member.windows().own_bytes(), AvailableMemoryBytes()}, deadline));
+  int64_t held = 0;
+  int64_t available = words[0].available_bytes;
+  for (const Word& word : words) {
+    held += word.value;
+    available = std::min(available, word.available_bytes);
+  }
+  const std::string what = absl::StrCat("a window of ", bytes, " bytes on each of ", member.ranks(), " ranks");
+  const int64_t limit = link == nullptr ? 0 : link->memory_limit_bytes();
+  if (limit != 0 && bytes > (limit - held) / member.ranks()) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(what, ", with ", held, " bytes in windows already, goes beyond the memory limit of ", limit, " bytes (",
+                     link->memory_limit_source(), "); raise the limit, or use a smaller window or fewer ranks on this node"));
+  }
+  if (bytes > available / member.ranks()) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(what, " goes beyond the ", available,
+                     " bytes that this machine has available (MemAvailable of /proc/meminfo); use "
+                     "a smaller window or fewer ranks on this node"));
+  }
+  return absl::OkStatus();
 }
 
 // Tells all whether this rank's step went well and returns its error, or that another rank failed.
 absl::Status Confirm(Member& member, int64_t bytes, const absl::Status& own, absl::Time deadline) {
-  MUSTER_ASSIGN_OR_RETURN(const std::vector<int64_t> codes,
-                          ExchangeWords(member, bytes, static_cast<int64_t>(own.code()), deadline));
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<Word> words,
+                          ExchangeWords(member, bytes, {static_cast<int64_t>(own.code()), 0}, deadline));
   if (!own.ok()) return own;
-  for (size_t r = 0; r < codes.size(); ++r) {
-    if (codes[r] == 0) continue;
-    const auto code = static_cast<absl::StatusCode>(codes[r]);
+  for (size_t r = 0; r < words.size(); ++r) {
+    if (words[r].value == 0) continue;
+    const auto code = static_cast<absl::StatusCode>(words[r].value);
     return absl::Status(
         code, absl::StrCat("rank ", r, " could not make its window of ", bytes, " bytes: ", absl::StatusCodeToString(code)));
   }
   return absl::OkStatus();
 }
 
-struct OwnMemory {
-  UniqueFd fd;
-  Mapping mapping;
-};
-
-absl::StatusOr<OwnMemory> MakeOwnMemory(int64_t bytes) {
-  OwnMemory own;
-  MUSTER_ASSIGN_OR_RETURN(own.fd, CreateSealedMemory("muster-window", bytes));
-  MUSTER_ASSIGN_OR_RETURN(own.mapping, Mapping::Map(own.fd.get(), bytes));
-  return own;
+// This rank's memory, offered to the others.
+absl::StatusOr<Mapping> MakeOwn(Member& member, NodeLink* link, uint32_t window, int64_t bytes) {
+  MUSTER_ASSIGN_OR_RETURN(const UniqueFd fd, CreateSealedMemory("muster-window", bytes));
+  MUSTER_ASSIGN_OR_RETURN(Mapping mapping, Mapping::Map(fd.get(), bytes));
+  if (member.ranks() > 1) MUSTER_RETURN_IF_ERROR(link->OfferWindow(window, fd.get(), bytes));
+  return mapping;
 }
 
-// All members' mappings by local rank; moves `own` into its place.
-absl::StatusOr<std::vector<Mapping>> MapAll(Member& member, NodeLink* link, uint32_t window, int64_t bytes, OwnMemory& own,
+// All members' mappings by local rank, `own` among them.
+absl::StatusOr<std::vector<Mapping>> MapAll(Member& member, NodeLink* link, uint32_t window, int64_t bytes, Mapping own,
                                             absl::Time deadline) {
   std::vector<Mapping> mappings(static_cast<size_t>(member.ranks()));
-  if (member.ranks() > 1) {
-    MUSTER_RETURN_IF_ERROR(link->OfferWindow(window, own.fd.get(), bytes));
-    MUSTER_ASSIGN_OR_RETURN(const std::vector<UniqueFd> fds, link->CollectWindow(window, deadline));
-    if (fds.size() != mappings.size()) return absl::InternalError("CollectWindow did not give one descriptor a rank");
-    for (size_t r = 0; r < fds.size(); ++r) {
-      if (static_cast<int>(r) == member.rank()) continue;
-      MUSTER_ASSIGN_OR_RETURN(mappings[r], Mapping::Map(fds[r].get(), bytes));
-    }
+  mappings[static_cast<size_t>(member.rank())] = std::move(own);
+  if (member.ranks() == 1) return mappings;
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<UniqueFd> fds, link->CollectWindow(window, deadline));
+  if (fds.size() != mappings.size()) return absl::InternalError("CollectWindow did not give one descriptor a rank");
+  for (size_t r = 0; r < fds.size(); ++r) {
+    if (static_cast<int>(r) == member.rank()) continue;
+    MUSTER_ASSIGN_OR_RETURN(mappings[r], Mapping::Map(fds[r].get(), bytes));
   }
-  mappings[static_cast<size_t>(member.rank())] = std::move(own.mapping);
   return mappings;
 }
 
@@ -112,17 +126,19 @@ absl::StatusOr<std::unique_ptr<Window>> CreateSharedWindow(std::shared_ptr<Windo
                                                            absl::Time deadline) {
   Member& member = *home->member;
   MUSTER_RETURN_IF_ERROR(CheckMemoryLimit(member, home->link, bytes, deadline));
-  absl::StatusOr<OwnMemory> own = MakeOwnMemory(bytes);
-  MUSTER_RETURN_IF_ERROR(Confirm(member, bytes, own.status(), deadline));
-  absl::StatusOr<std::vector<Mapping>> mappings = MapAll(member, home->link, window, bytes, *own, deadline);
-  const absl::Status confirmed = Confirm(member, bytes, mappings.status(), deadline);
-  if (!confirmed.ok()) {
-    if (home->link != nullptr && member.ranks() > 1) home->link->ReleaseWindow(window);
-    return confirmed;
+  absl::StatusOr<Mapping> own = MakeOwn(member, home->link, window, bytes);
+  absl::Status confirmed = Confirm(member, bytes, own.status(), deadline);
+  if (confirmed.ok()) {
+    absl::StatusOr<std::vector<Mapping>> mappings = MapAll(member, home->link, window, bytes, *std::move(own), deadline);
+    confirmed = Confirm(member, bytes, mappings.status(), deadline);
+    if (confirmed.ok()) {
+      char* const data = (*mappings)[static_cast<size_t>(member.rank())].data();
+      member.windows().Add(window, member.rank(), *std::move(mappings));
+      return std::make_unique<SharedWindow>(std::move(home), window, data, bytes);
+    }
   }
-  char* const data = (*mappings)[static_cast<size_t>(member.rank())].data();
-  member.windows().Add(window, member.rank(), *std::move(mappings));
-  return std::make_unique<SharedWindow>(std::move(home), window, data, bytes);
+  if (home->link != nullptr && member.ranks() > 1) home->link->ReleaseWindow(window);
+  return confirmed;
 }
 
 }  // namespace muster

@@ -38,7 +38,8 @@ struct Capabilities {
 // communicator's one progress thread and returns at once; queued operations run in the order queued.
 //
 // After the first error the communicator is broken: every later call returns that error, buffers hold unspecified values, and
-// the next generation gives a new communicator. The exception is an InvalidArgument found before anything was sent.
+// the next generation gives a new communicator. Exceptions are an InvalidArgument found before anything was sent, and
+// ResourceExhausted, which every rank gets from the same call.
 //
 // Errors common to all methods:
 //   InvalidArgument    a null buffer, a negative count, a root out of range, a type that does not fit the op; also a call that
