@@ -177,7 +177,7 @@ TEST(Create, RefusesOptionsOutOfRange) {
       {[](TrainerOptions& options) { options.bucket_bytes = 3; }, "bucket_bytes is 3"},
   };
   for (const auto& [change, expected] : cases) {
-    EXPECT_THAT(CreateError(Ranks::kThreadWorld, 1, [&](int, TrainerOptions& options) { change(options); }),
+    EXPECT_THAT(CreateError(Ranks::kThreadWorld, 1, [&change = change](int, TrainerOptions& options) { change(options); }),
                 HasSubstr(expected));
   }
   EXPECT_THAT(CreateError(Ranks::kThreadWorld, 1, [](int, TrainerOptions&) {}, {}), HasSubstr("at least one parameter"));
