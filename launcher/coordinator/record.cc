@@ -107,43 +107,55 @@ absl::StatusOr<Contents> Parse(absl::string_view bytes, const std::string& path)
 }
 
 // DataLoss and FailedPrecondition stay what they are; all else means that state cannot be kept there.
-absl::Status Unwritable(const absl::Status& status) {
+absl::Status Unwritable(const absl::Status& status, const std::string& path) {
   if (status.ok() || absl::IsDataLoss(status) || absl::IsFailedPrecondition(status)) return status;
   return absl::ResourceExhaustedError(
-      absl::StrCat("cannot keep the job's record: ", std::string(status.message()),
+      absl::StrCat("cannot keep the job's record in ", path, ": ", std::string(status.message()),
                    "; free some space there, or set XDG_STATE_HOME to a folder that can be written"));
 }
 
-// Makes `folder` and its parents, each name durable in its parent.
+std::string ParentOf(const std::string& path) {
+  const size_t slash = path.find_last_of('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
 absl::Status MakeFolders(FileSystem* files, const std::string& folder) {
   if (files->Exists(folder)) return absl::OkStatus();
-  const size_t slash = folder.find_last_of('/');
-  const std::string parent = slash == std::string::npos ? "." : slash == 0 ? "/" : folder.substr(0, slash);
-  if (parent != folder) MUSTER_RETURN_IF_ERROR(MakeFolders(files, parent));
+  if (ParentOf(folder) != folder) MUSTER_RETURN_IF_ERROR(MakeFolders(files, ParentOf(folder)));
   const absl::Status made = files->MakeFolder(folder);
-  if (!made.ok() && !absl::IsAlreadyExists(made)) return made;
-  return files->SyncFolder(parent);
+  return absl::IsAlreadyExists(made) ? absl::OkStatus() : made;
+}
+
+// Makes every name on the way to the record durable. A folder that may not be read was not made by us.
+absl::Status SyncFolders(FileSystem* files, std::string folder) {
+  while (true) {
+    const absl::Status synced = files->SyncFolder(folder);
+    if (!synced.ok() && !absl::IsPermissionDenied(synced)) return synced;
+    if (folder == "/" || folder == ".") return absl::OkStatus();
+    folder = ParentOf(folder);
+  }
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Record>> Record::Open(FileSystem* files, const std::string& folder) {
   const std::string path = folder + "/record";
-  MUSTER_RETURN_IF_ERROR(Unwritable(MakeFolders(files, folder)));
+  MUSTER_RETURN_IF_ERROR(Unwritable(MakeFolders(files, folder), path));
   auto file = files->OpenForAppend(path);
-  if (!file.ok()) return Unwritable(file.status());
-  // Also when the file is not new: whoever made it may have lost power before this.
-  MUSTER_RETURN_IF_ERROR(Unwritable(files->SyncFolder(folder)));
+  if (!file.ok()) return Unwritable(file.status(), path);
   const auto bytes = files->Read(path);
-  if (!bytes.ok()) return Unwritable(bytes.status());
+  if (!bytes.ok()) return Unwritable(bytes.status(), path);
   MUSTER_ASSIGN_OR_RETURN(Contents contents, Parse(*bytes, path));
+  // Also when file and folders are not new: whoever made them may have died before this. An entry shows that it did not.
+  if (contents.entries.empty()) MUSTER_RETURN_IF_ERROR(Unwritable(SyncFolders(files, folder), path));
 
   std::unique_ptr<Record> record(new Record(path, *std::move(file)));
   record->torn_bytes_ = bytes->size() - contents.good_bytes;
   record->next_sequence_ = contents.entries.size();
   record->entries_ = std::move(contents.entries);
   // Needs no fsync of its own: the next entry's covers it, and until then the tail is as torn as before.
-  if (record->torn_bytes_ > 0) MUSTER_RETURN_IF_ERROR(Unwritable(record->file_->Truncate(contents.good_bytes)));
+  if (record->torn_bytes_ > 0) MUSTER_RETURN_IF_ERROR(Unwritable(record->file_->Truncate(contents.good_bytes), path));
   return record;
 }
 
@@ -151,7 +163,7 @@ absl::Status Record::Append(const v1::RecordEntry& entry) {
   if (!broken_.ok()) return broken_;
   absl::Status status = file_->Write(Frame(next_sequence_, entry.SerializeAsString()));
   if (status.ok()) status = file_->Sync();
-  if (!status.ok()) return broken_ = Unwritable(status);
+  if (!status.ok()) return broken_ = Unwritable(status, path_);
   ++next_sequence_;
   return absl::OkStatus();
 }

@@ -1,0 +1,78 @@
+// A file system in memory that logs what reaches the disk, and what a power loss may leave of it.
+//
+// The model: a write, truncation, new name, rename or removal is done at once for the running program and kept by the disk only
+// after an fsync: of the file for its bytes and length, of the folder for its names. Before that each may be kept, dropped or
+// (a write) kept in part, whatever happens to the others, in any order.
+#ifndef MUSTER_TESTS_SUPPORT_RECORDING_FILE_SYSTEM_H_
+#define MUSTER_TESTS_SUPPORT_RECORDING_FILE_SYSTEM_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "launcher/coordinator/file_system.h"
+
+namespace muster {
+
+// Files and folders by path, as a disk holds them. A folder that is not named in its parent is not there, nor what it holds.
+struct Disk {
+  std::map<std::string, std::string> files;
+  std::set<std::string> folders = {"/"};
+};
+
+// One line of the log.
+struct DiskOperation {
+  enum class Kind { kMakeFolder, kCreate, kWrite, kTruncate, kSync, kSyncFolder, kRename, kUnlink, kAnnounce };
+  Kind kind = Kind::kWrite;
+  std::string path;     // kAnnounce: what was announced
+  std::string to;       // kRename
+  std::string bytes;    // kWrite
+  uint64_t offset = 0;  // kWrite: where; kTruncate: the new length
+};
+
+class RecordingFileSystem : public FileSystem {
+ public:
+  explicit RecordingFileSystem(Disk disk = {}) : disk_(std::move(disk)), before_(disk_) {}
+
+  // Marks the log: from here on the program has told others of `what`.
+  void Announce(const std::string& what) { Log({DiskOperation::Kind::kAnnounce, what, "", "", 0}); }
+  // Every operation from the `count`th on fails with ENOSPC; -1: none.
+  void FailFrom(int count) { fail_from_ = count; }
+
+  const std::vector<DiskOperation>& log() const { return log_; }
+  const Disk& before() const { return before_; }
+  const Disk& disk() const { return disk_; }
+
+  bool Exists(const std::string& path) override;
+  absl::StatusOr<std::string> Read(const std::string& path) override;
+  absl::StatusOr<std::unique_ptr<AppendFile>> OpenForAppend(const std::string& path) override;
+  absl::Status MakeFolder(const std::string& path) override;
+  absl::Status SyncFolder(const std::string& path) override;
+  absl::Status Rename(const std::string& from, const std::string& to) override;
+  absl::Status Unlink(const std::string& path) override;
+  absl::StatusOr<std::vector<std::string>> List(const std::string& folder) override;
+
+ private:
+  class File;
+  void Log(DiskOperation operation) { log_.push_back(std::move(operation)); }
+  absl::Status Full(const std::string& path);
+
+  Disk disk_;
+  Disk before_;
+  std::vector<DiskOperation> log_;
+  int fail_from_ = -1;
+  int operations_ = 0;
+};
+
+// Calls `check` with every disk that a power loss after the first `count` operations of `log` may leave, starting from
+// `before`; at most `states_max` of them, sampled by `seed` where there are more. Returns how many it showed.
+int ForEachPowerLoss(const Disk& before, const std::vector<DiskOperation>& log, size_t count, int states_max, uint64_t seed,
+                     const std::function<void(const Disk&)>& check);
+
+}  // namespace muster
+
+#endif  // MUSTER_TESTS_SUPPORT_RECORDING_FILE_SYSTEM_H_

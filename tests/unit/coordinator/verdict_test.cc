@@ -1,0 +1,221 @@
+#include "launcher/coordinator/verdict.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "launcher/coordinator/blame_graph.h"
+#include "proto/muster/v1/control_memory.h"
+
+namespace muster {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using v1::AbortReason;
+
+// A job of `ranks` ranks on node-a, told bit by bit.
+class Told {
+ public:
+  explicit Told(uint32_t ranks) {
+    for (uint32_t rank = 0; rank < ranks; ++rank) evidence_.members.push_back({rank, rank, 0, "node-a"});
+  }
+  Told& Ended(uint32_t rank, v1::Ending::Kind kind, int code, uint64_t when_ms = 1000, bool expected = false) {
+    v1::WorkerEnded ended;
+    ended.set_rank(rank);
+    ended.set_slot(rank);
+    ended.mutable_ending()->set_kind(kind);
+    ended.mutable_ending()->set_code(code);
+    ended.set_when_ms(when_ms);
+    ended.set_expected(expected);
+    evidence_.endings.push_back(ended);
+    return *this;
+  }
+  Told& ByUs(uint32_t rank) { return Ended(rank, v1::Ending::SIGNALED, 15, 2000, true); }
+  Told& Blames(uint32_t rank, uint32_t blamed, AbortReason reason, const std::string& message = "") {
+    v1::PeerBlamed blame;
+    blame.set_rank(rank);
+    blame.set_blamed_rank(blamed);
+    blame.set_reason(static_cast<uint32_t>(reason));
+    blame.set_message(message);
+    blame.set_when_ms(900 + rank);
+    evidence_.blames.push_back(blame);
+    return *this;
+  }
+  Told& NotStarted(uint32_t slot, v1::Ending::Kind kind, int code, const std::string& detail) {
+    Evidence::SpawnFailure failure;
+    failure.slot = slot;
+    failure.ending.set_kind(kind);
+    failure.ending.set_code(code);
+    failure.ending.set_detail(detail);
+    evidence_.spawn_failures.push_back(failure);
+    return *this;
+  }
+  Evidence& evidence() { return evidence_; }
+  Judgement Judged() const { return Judge(evidence_); }
+
+ private:
+  Evidence evidence_;
+};
+
+TEST(Verdict, AllWell) {
+  const Judgement judgement = Told(2).Ended(0, v1::Ending::EXITED, 0).Ended(1, v1::Ending::EXITED, 0).Judged();
+  EXPECT_EQ(judgement.verdict.exit_code(), 0);
+  EXPECT_EQ(judgement.verdict.sentence(), "");
+  EXPECT_EQ(judgement.verdict.rank(), -1);
+  EXPECT_THAT(judgement.causes, IsEmpty());
+}
+
+TEST(Verdict, TheKilledRankIsNamedThoseThatBlameItAreCounted) {
+  Told told(4);
+  told.Ended(0, v1::Ending::EXITED, 1, 1001)
+      .Blames(0, 2, AbortReason::kPeerLost)
+      .Blames(1, 2, AbortReason::kPeerLost)
+      .Ended(2, v1::Ending::SIGNALED, 9, 1002)  // its end is seen after that of its victim
+      .ByUs(1)
+      .ByUs(3);
+  told.evidence().committed_step = 41;
+  const Judgement judgement = told.Judged();
+  EXPECT_EQ(judgement.verdict.sentence(),
+            "rank 2 on host node-a was killed by signal 9 (SIGKILL) at step 41; 3 other ranks ended because of it");
+  EXPECT_EQ(judgement.verdict.exit_code(), 137);
+  EXPECT_EQ(judgement.verdict.origin(), "worker");
+  EXPECT_EQ(judgement.verdict.rank(), 2);
+  EXPECT_EQ(judgement.verdict.signal(), 9);
+  EXPECT_EQ(judgement.verdict.ended_with_it(), 3);
+  EXPECT_EQ(judgement.verdict.committed_step(), 41);
+}
+
+TEST(Verdict, AChainOfBlamesEndsAtItsRoot) {
+  const Judgement judgement = Told(3)
+                                  .Ended(0, v1::Ending::EXITED, 1, 1000)
+                                  .Blames(0, 1, AbortReason::kPeerLost)
+                                  .Ended(1, v1::Ending::EXITED, 2, 1001)
+                                  .Blames(1, 2, AbortReason::kPeerLost)
+                                  .Ended(2, v1::Ending::EXITED, 3, 1002)
+                                  .Judged();
+  EXPECT_EQ(judgement.verdict.rank(), 2);
+  EXPECT_EQ(judgement.verdict.exit_code(), 3);
+  EXPECT_EQ(judgement.causes.size(), 1u);
+}
+
+TEST(Verdict, SeveralRootsAreNamedEarliestFirst) {
+  const Judgement judgement =
+      Told(3).Ended(0, v1::Ending::EXITED, 5, 1009).Ended(1, v1::Ending::SIGNALED, 11, 1003).ByUs(2).Judged();
+  EXPECT_EQ(judgement.verdict.sentence(),
+            "rank 1 on host node-a was killed by signal 11 (SIGSEGV); rank 0 on host node-a exited with code 5; "
+            "1 other rank ended because of it");
+  EXPECT_EQ(judgement.verdict.exit_code(), 139);
+}
+
+TEST(Verdict, LeavingWhileOthersCallIsLeavingEarly) {
+  Told told(2);
+  told.Ended(1, v1::Ending::EXITED, 0).Blames(0, 1, AbortReason::kPeerLost).ByUs(0);
+  EXPECT_EQ(told.Judged().verdict.exit_code(), 70);
+  EXPECT_EQ(told.Judged().verdict.origin(), "muster");
+  EXPECT_EQ(told.Judged().verdict.failure_class(), "left early");
+  EXPECT_THAT(told.Judged().verdict.sentence(), HasSubstr("rank 1 on host node-a left before the others"));
+}
+
+TEST(Verdict, LeavingEarlyTakesTheExitCodeOfAWorkerThatHasOne) {
+  const Judgement judgement =
+      Told(2).Ended(1, v1::Ending::EXITED, 0).Blames(0, 1, AbortReason::kPeerLeft).Ended(0, v1::Ending::EXITED, 4).Judged();
+  EXPECT_EQ(judgement.verdict.rank(), 1);
+  EXPECT_EQ(judgement.verdict.exit_code(), 4);
+  EXPECT_EQ(judgement.verdict.origin(), "worker");
+}
+
+TEST(Verdict, AnExitWithZeroThatNobodyMissedIsWell) {
+  const Judgement judgement = Told(2).Ended(0, v1::Ending::EXITED, 0).Ended(1, v1::Ending::EXITED, 0).Judged();
+  EXPECT_EQ(judgement.verdict.exit_code(), 0);
+}
+
+TEST(Verdict, TheRankThatMostOthersBlameMadeTheWrongCall) {
+  const Judgement judgement = Told(3)
+                                  .Blames(0, 2, AbortReason::kMismatch, "rank 2 called barrier, the others all_reduce")
+                                  .Blames(1, 2, AbortReason::kMismatch, "rank 2 called barrier, the others all_reduce")
+                                  .Blames(2, 0, AbortReason::kMismatch)
+                                  .Ended(0, v1::Ending::EXITED, 1, 1000)
+                                  .Ended(1, v1::Ending::EXITED, 1, 1000)
+                                  .Ended(2, v1::Ending::EXITED, 1, 1000)
+                                  .Judged();
+  EXPECT_EQ(judgement.verdict.rank(), 2);
+  EXPECT_EQ(judgement.verdict.failure_class(), "wrong collective");
+  EXPECT_EQ(judgement.verdict.exit_code(), 1);
+  EXPECT_THAT(judgement.verdict.sentence(), HasSubstr("rank 2 called barrier, the others all_reduce"));
+}
+
+TEST(Verdict, AProgramThatIsNotThereIsSaidOnce) {
+  const Judgement judgement =
+      Told(2).NotStarted(0, v1::Ending::NOT_FOUND, 2, "./nope").NotStarted(1, v1::Ending::NOT_FOUND, 2, "./nope").Judged();
+  EXPECT_EQ(judgement.verdict.exit_code(), 127);
+  EXPECT_EQ(judgement.verdict.origin(), "muster");
+  EXPECT_EQ(judgement.causes.size(), 1u);
+  EXPECT_EQ(judgement.verdict.sentence(),
+            "the program of rank 0 was not found on host node-a (./nope): check its name, or give a path such as ./train");
+}
+
+TEST(Verdict, AProgramThatMayNotBeExecutedIsSaidWithTheRemedy) {
+  const Judgement judgement = Told(1).NotStarted(0, v1::Ending::NOT_EXECUTABLE, 13, "./data.txt").Judged();
+  EXPECT_EQ(judgement.verdict.exit_code(), 126);
+  EXPECT_THAT(judgement.verdict.sentence(), HasSubstr("chmod +x"));
+}
+
+TEST(Verdict, AGuardThatDiedIsNamedOnceForItsNode) {
+  const Judgement judgement = Told(3)
+                                  .Ended(0, v1::Ending::GUARD_LOST, 0)
+                                  .Ended(1, v1::Ending::GUARD_LOST, 0)
+                                  .Ended(2, v1::Ending::GUARD_LOST, 0)
+                                  .Blames(0, 1, AbortReason::kPeerLost)
+                                  .Blames(1, 0, AbortReason::kPeerLost)
+                                  .Judged();
+  EXPECT_EQ(judgement.causes.size(), 1u);
+  EXPECT_EQ(judgement.verdict.exit_code(), 70);
+  EXPECT_EQ(judgement.verdict.sentence(),
+            "the guard process on host node-a died, and its workers were ended; 3 ranks ended because of it");
+}
+
+TEST(Verdict, ALostAgentIsNamed) {
+  Told told(2);
+  told.evidence().lost_agents.push_back({0, "node-a", "connection closed", 1000});
+  EXPECT_EQ(told.Judged().causes.size(), 1u);
+  EXPECT_EQ(told.Judged().verdict.sentence(),
+            "the agent on host node-a was lost (connection closed); 2 ranks ended because of it");
+}
+
+TEST(Verdict, StopsFromOutsideHaveTheirOwnCodes) {
+  const std::pair<StopKind, int> codes[] = {
+      {StopKind::kInterrupt, 130}, {StopKind::kTerminate, 143}, {StopKind::kHangup, 129}, {StopKind::kTimeout, 124}};
+  for (const auto& [kind, code] : codes) {
+    Told told(1);
+    told.ByUs(0).evidence().stop = kind;
+    EXPECT_EQ(told.Judged().verdict.exit_code(), code);
+    EXPECT_NE(told.Judged().verdict.sentence(), "");
+  }
+}
+
+TEST(Verdict, WhatWeEndedIsNeverACause) {
+  const Judgement judgement = Told(2).Ended(0, v1::Ending::EXITED, 3).ByUs(1).Blames(0, 1, AbortReason::kPeerLost).Judged();
+  EXPECT_EQ(judgement.verdict.rank(), 0);
+  EXPECT_EQ(judgement.verdict.exit_code(), 3);
+  EXPECT_EQ(judgement.causes.size(), 1u);
+}
+
+TEST(BlameGraph, CirclesAndWhatLeadsIntoThem) {
+  BlameGraph graph;
+  graph.AddBlame(5, 1);
+  graph.AddBlame(1, 2);
+  graph.AddBlame(2, 1);
+  graph.AddRank(7);
+  EXPECT_THAT(graph.Roots(), ElementsAre(1, 7));
+  graph.AddBlame(6, 2);
+  EXPECT_THAT(graph.Roots(), ElementsAre(1, 2, 7));
+}
+
+TEST(SignalName, KnownAndUnknown) {
+  EXPECT_EQ(SignalName(9), "SIGKILL");
+  EXPECT_EQ(SignalName(64), "signal 64");
+}
+
+}  // namespace
+}  // namespace muster
