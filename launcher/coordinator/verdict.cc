@@ -295,8 +295,9 @@ int Case::OwnExitCode() const {
 int32_t Case::EndedWith(const std::vector<Cause>& causes) const {
   int32_t count = 0;
   for (const auto& [number, rank] : ranks_) {
-    const bool is_cause = std::any_of(causes.begin(), causes.end(),
-                                      [&](const Cause& cause) { return cause.rank == static_cast<int32_t>(number); });
+    const bool is_cause =
+        std::any_of(causes.begin(), causes.end(),
+                    [number = static_cast<int32_t>(number)](const Cause& cause) { return cause.rank == number; });
     const bool well = rank.ended != nullptr && rank.ended->ending().kind() == v1::Ending::EXITED &&
                       rank.ended->ending().code() == 0 && !rank.ended->expected();
     if (!is_cause && !well && rank.not_started == nullptr) ++count;
