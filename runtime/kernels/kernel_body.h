@@ -131,6 +131,7 @@ void ReduceBlock(const ReduceCall& call, int64_t start, int64_t bytes) {
   using T = typename Format::Compute;
   using V = Vector<T>;
   V stack[kDepthMax][kBlockVectors];
+  const int vectors = static_cast<int>((bytes + Format::kBytes - 1) / Format::kBytes);
   int top = -1;
   for (int i = 0; i < call.sources_count; ++i) {
     const char* const source = static_cast<const char*>(call.sources[i]) + start;
@@ -149,7 +150,7 @@ void ReduceBlock(const ReduceCall& call, int64_t start, int64_t bytes) {
     for (; merges > 1; --merges) {
       V* const newer = stack[top--];
       V* const into = stack[top];
-      for (int vector = 0; vector < kBlockVectors; ++vector) into[vector] = Apply<combine, T>(into[vector], newer[vector]);
+      for (int vector = 0; vector < vectors; ++vector) into[vector] = Apply<combine, T>(into[vector], newer[vector]);
     }
   }
   for (int i = 0; i < call.destinations_count; ++i) {
