@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
+#include <thread>
 #include <utility>
 
 #include "runtime/base/log.h"
@@ -116,6 +117,8 @@ absl::Status Gradients::StartFullBuckets() {
                                  DataType::kFloat32, options_.shards};
     MUSTER_ASSIGN_OR_RETURN(works_[next_bucket_],
                             communicator_.StartAllReduceShards(partials, ReduceOp::kSum, absl::Now() + options_.timeout));
+    // Where ranks share a core the progress thread would wait for this thread's time slice, and all peers for it.
+    std::this_thread::yield();
   }
   return absl::OkStatus();
 }
