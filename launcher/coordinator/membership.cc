@@ -460,8 +460,9 @@ void Membership::Core::NoteEnding(const Event& event) {
   slots_over_.insert(ended.slot());
   evidence_.endings.push_back(ended);
   if (IsFailure(ended)) {
-    Log(LogLevel::kWarning, absl::StrCat("rank ", ended.rank(), " ended: kind=", v1::Ending::Kind_Name(ended.ending().kind()),
-                                         " code=", ended.ending().code(), " pid=", ended.pid()));
+    // Users read it in the verdict.
+    Log(LogLevel::kInfo, absl::StrCat("rank ", ended.rank(), " ended: kind=", v1::Ending::Kind_Name(ended.ending().kind()),
+                                      " code=", ended.ending().code(), " pid=", ended.pid()));
   }
 }
 

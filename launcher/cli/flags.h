@@ -1,0 +1,82 @@
+// Flags of one subcommand, typed as mpirun's users type them.
+#ifndef MUSTER_LAUNCHER_CLI_FLAGS_H_
+#define MUSTER_LAUNCHER_CLI_FLAGS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace muster {
+
+// Declare flags, then Parse once. Targets are borrowed until then.
+//
+// Names are given as the user may type them, separated by spaces: "-np -n --np". One dash or two are the same for names of two
+// letters and more, '_' is the same as '-', and a value may follow as the next word, after '=', or (counts only) directly: -np
+// 4, -np=4, -np4. The first name is the one that help and errors show.
+class FlagSet {
+ public:
+  // `command` as the user types it ("muster run"): for messages.
+  explicit FlagSet(std::string command) : command_(std::move(command)) {}
+
+  void Switch(const std::string& names, bool* target, std::string help);
+  void Count(const std::string& names, std::string value_name, int64_t* target, int64_t least, int64_t most, std::string help);
+  void Seconds(const std::string& names, std::string value_name, double* target, std::string help);
+  void Text(const std::string& names, std::string value_name, std::string* target, std::string help);
+  // May be given many times; values in order.
+  void Texts(const std::string& names, std::string value_name, std::vector<std::string>* target, std::string help);
+  // Accepted and without effect, because what it asks for is so anyway.
+  void Ignored(const std::string& names);
+  // Known, but refused by this version; `instead` is the remedy, a whole sentence.
+  void NotYet(const std::string& names, std::string instead);
+
+  // Fills the targets and returns what follows the flags: the first word that is no flag (or what stands after `--`) and all
+  // after it. Errors: InvalidArgument, one sentence that names the flag and the remedy.
+  absl::StatusOr<std::vector<std::string>> Parse(const std::vector<std::string>& arguments);
+
+  // Whether Parse met -h or --help. Parse stops there and returns nothing.
+  bool help_wanted() const { return help_wanted_; }
+  // Whether the flag with this name (any of its names) was given.
+  bool Given(const std::string& name) const;
+  // One paragraph a flag, in order of declaration.
+  std::string Help() const;
+
+ private:
+  enum class Kind { kSwitch, kCount, kSeconds, kText, kTexts, kIgnored, kNotYet };
+  struct Flag {
+    Kind kind;
+    std::vector<std::string> names;  // as typed
+    std::string value_name;
+    std::string help;
+    int64_t least = 0;
+    int64_t most = 0;
+    bool* switch_target = nullptr;
+    int64_t* count_target = nullptr;
+    double* seconds_target = nullptr;
+    std::string* text_target = nullptr;
+    std::vector<std::string>* texts_target = nullptr;
+    bool given = false;
+    bool takes_value() const { return kind != Kind::kSwitch && kind != Kind::kIgnored && kind != Kind::kNotYet; }
+  };
+
+  Flag& Declare(Kind kind, const std::string& names, std::string value_name, std::string help);
+  const Flag* Find(const std::string& bare_name) const;
+  Flag* Find(const std::string& bare_name);
+  absl::Status Unknown(const std::string& word) const;
+  // Flags as CLI11 understands them ("--np" "4"), the rest in `rest`.
+  absl::Status Normalise(const std::vector<std::string>& arguments, std::vector<std::string>* normalised,
+                         std::vector<std::string>* rest);
+  absl::Status Fill(std::vector<std::string> normalised);
+
+  std::string command_;
+  std::vector<Flag> flags_;
+  bool help_wanted_ = false;
+};
+
+// The candidate nearest to `word` by edit distance, if it is near enough to be a slip of the finger; else empty.
+std::string NearestName(const std::string& word, const std::vector<std::string>& candidates);
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_CLI_FLAGS_H_

@@ -1,0 +1,287 @@
+#include "launcher/cli/local_job.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <climits>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "launcher/cli/console.h"
+#include "launcher/cli/exit_codes.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/base/status.h"
+
+namespace muster {
+namespace {
+
+constexpr uint32_t kNode = 0;  // the only agent's number
+constexpr absl::Duration kSlowStart = absl::Seconds(1);
+constexpr absl::Duration kSlowStop = absl::Milliseconds(500);
+constexpr absl::Duration kReaderCheck = absl::Milliseconds(10);
+constexpr absl::Duration kAgentGoes = absl::Seconds(2);
+
+std::string HostName() {
+  char name[HOST_NAME_MAX + 1] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
+}
+
+std::string RandomBytes(size_t bytes) {
+  std::string text(bytes, '\0');
+  MUSTER_CHECK(::getentropy(text.data(), bytes) == 0, "getentropy");
+  return text;
+}
+
+bool IsIgnored(int signal) {
+  struct sigaction action;
+  return ::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<LocalJob>> LocalJob::Create(LocalJobOptions options) {
+  std::unique_ptr<LocalJob> job(new LocalJob(std::move(options)));
+  job->host_ = HostName();
+  MUSTER_ASSIGN_OR_RETURN(job->loop_, EventLoop::Create());
+  MUSTER_RETURN_IF_ERROR(job->TakeSignals());  // before anything that may start a thread
+  MUSTER_RETURN_IF_ERROR(job->MakeCoordinator());
+  MUSTER_RETURN_IF_ERROR(job->MakeAgent());
+  return job;
+}
+
+LocalJob::~LocalJob() {
+  agent_.reset();
+  coordinator_.reset();
+  ::sigprocmask(SIG_SETMASK, &old_mask_, nullptr);
+}
+
+absl::Status LocalJob::TakeSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  // What our parent has told us to ignore (nohup, a background job of a shell without job control) stays ignored.
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGTSTP}) {
+    if (!IsIgnored(signal)) sigaddset(&signals, signal);
+  }
+  sigaddset(&signals, SIGCONT);
+  sigaddset(&signals, SIGWINCH);
+  ::sigprocmask(SIG_BLOCK, &signals, &old_mask_);
+  signals_.Reset(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_) return ErrnoToStatus(errno, "signalfd");
+  return loop_->Add(signals_.get(), EPOLLIN, [this](uint32_t) {
+    signalfd_siginfo info;
+    while (::read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+      OnSignal(static_cast<int>(info.ssi_signo));
+    }
+  });
+}
+
+absl::Status LocalJob::MakeCoordinator() {
+  CoordinatorOptions options;
+  options.membership.job_id = options_.job_id;
+  options.membership.command = options_.run.command[0];
+  options.membership.workers = static_cast<uint32_t>(options_.run.workers);
+  options.membership.random_bytes = RandomBytes;
+  options.membership.timeout_text = absl::StrFormat("--timeout %g", options_.run.timeout_seconds);
+  options.record_folder = options_.job_folder;
+  Coordinator::Callbacks callbacks;
+  callbacks.send = [this](uint32_t, const v1::CoordinatorMessage& message) { agent_->OnMessage(message); };
+  callbacks.finished = [this](const Judgement& judgement) { OnFinished(judgement); };
+  callbacks.log = [](LogLevel level, const std::string& line) { Log(level, line); };
+  MUSTER_ASSIGN_OR_RETURN(coordinator_, Coordinator::Create(loop_.get(), std::move(options), std::move(callbacks)));
+  return absl::OkStatus();
+}
+
+absl::Status LocalJob::MakeAgent() {
+  const RunOptions& run = options_.run;
+  AgentOptions options;
+  options.job_id = options_.job_id;
+  options.host = host_;
+  options.slots = static_cast<uint32_t>(run.workers);
+  options.master_port = static_cast<uint16_t>(run.master_port);
+  options.guard_path = options_.guard_path;
+  options.session_folder = options_.session_folder;
+  options.program = options_.program;
+  options.argv = run.command;
+  options.inherited_environment = options_.environment;
+  options.chosen_environment = run.environment;
+  options.working_directory = run.working_directory;
+  options.output.tag = run.tag_output;
+  options.output.timestamp = run.timestamp_output;
+  options.output.pass_partial_lines = run.workers == 1 && !run.tag_output && !run.timestamp_output;
+  options.output.spill_folder = options_.job_folder;
+  options.pty_stdout = run.pty || ::isatty(STDOUT_FILENO) == 1;
+  options.stdin_fd = STDIN_FILENO;
+  Agent::Callbacks callbacks;
+  callbacks.send = [this](v1::AgentMessage message) { coordinator_->OnMessage(kNode, std::move(message)); };
+  callbacks.gone = [this](absl::Status status) { OnAgentGone(status); };
+  callbacks.log = [](LogLevel level, const std::string& line) { Log(level, line); };
+  callbacks.started = [this](uint32_t started) { OnStarted(started); };
+  MUSTER_ASSIGN_OR_RETURN(agent_, Agent::Create(loop_.get(), std::move(options), std::move(callbacks)));
+  return absl::OkStatus();
+}
+
+JobResult LocalJob::Run() {
+  JobResult result;
+  result.started = absl::Now();
+  const int64_t begin = MonotonicNanoseconds();
+  WatchReader();
+  loop_->After(kSlowStart, [this] { ShowStarting(); });
+  if (options_.run.timeout_seconds > 0) {
+    loop_->After(absl::Seconds(options_.run.timeout_seconds), [this] { RequestStop(StopKind::kTimeout); });
+  }
+  agent_->Start();
+  agent_->ChannelUp();
+  loop_->Run();
+
+  result.job_id = absl::BytesToHexString(options_.job_id);
+  result.command = options_.run.command;
+  result.host = host_;
+  result.workers = options_.run.workers;
+  result.generation = coordinator_->membership().generation();
+  result.evidence = coordinator_->membership().evidence();
+  result.seconds = static_cast<double>(MonotonicNanoseconds() - begin) / 1e9;
+  result.lines_dropped = agent_->output().lines_dropped();
+  result.judgement = *judgement_;
+  if (reader_gone_) {
+    v1::Verdict& verdict = result.judgement.verdict;
+    verdict.set_exit_code(kExitBrokenPipe);
+    verdict.set_origin("muster");
+    verdict.set_failure_class("broken pipe");
+    verdict.set_sentence("the reader of muster's stdout has gone, so the job was ended");
+  }
+  return result;
+}
+
+// --- Signals ---
+
+void LocalJob::OnSignal(int signal) {
+  switch (signal) {
+    case SIGINT:
+      return RequestStop(StopKind::kInterrupt);
+    case SIGTERM:
+      return RequestStop(StopKind::kTerminate);
+    case SIGHUP:
+      return RequestStop(StopKind::kHangup);
+    case SIGTSTP:
+      return PauseWithWorkers();
+    case SIGCONT:
+      return agent_->SignalWorkers(SIGCONT);
+    case SIGWINCH:
+      return agent_->CopyWindowSize(STDOUT_FILENO);
+    default:
+      return;
+  }
+}
+
+void LocalJob::RequestStop(StopKind kind) {
+  if (judgement_.has_value()) {
+    // Only output is left to write, and nobody wants to wait for it.
+    if (kind != StopKind::kTimeout) loop_->Quit();
+    return;
+  }
+  coordinator_->RequestStop(kind);
+  if (!stopping_) loop_->After(kSlowStop, [this] { ShowStopping(); });
+  stopping_ = true;
+}
+
+// Workers are in process groups of their own, which the terminal's Ctrl-Z does not reach.
+void LocalJob::PauseWithWorkers() {
+  agent_->SignalWorkers(SIGSTOP);
+  ::kill(::getpid(), SIGSTOP);
+}
+
+// --- Progress: only where something takes long ---
+
+void LocalJob::ShowStarting() {
+  if (started_ >= options_.run.workers || stopping_ || judgement_) return;
+  const std::string text = absl::StrCat("starting: ", started_, " of ", options_.run.workers, " workers");
+  if (::isatty(STDERR_FILENO) == 1) {
+    const std::string line = absl::StrCat("\r\033[Kmuster: ", text);
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
+    loop_->After(absl::Milliseconds(200), [this] { ShowStarting(); });
+  } else if (!progress_shown_) {
+    Say(text);
+  }
+  progress_shown_ = true;
+}
+
+void LocalJob::OnStarted(uint32_t started) {
+  started_ = started;
+  if (started_ < options_.run.workers) return;
+  if (progress_shown_ && ::isatty(STDERR_FILENO) == 1) {
+    constexpr absl::string_view kClear = "\r\033[K";
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kClear.data(), kClear.size());
+  }
+  Log(LogLevel::kInfo, absl::StrCat("job ", absl::BytesToHexString(options_.job_id), ": ", started, " workers of ",
+                                    options_.program, " started"));
+}
+
+void LocalJob::ShowStopping() {
+  if (judgement_ || reader_gone_) return;
+  Say("waiting up to 5 s for the workers to end; Ctrl-C once more ends them now");
+}
+
+// --- The end ---
+
+// Like any command in a pipe muster ends when what it writes is no longer read: with the first write that fails, not before.
+void LocalJob::WatchReader() {
+  if (::isatty(STDOUT_FILENO) == 1) return;  // its end is SIGHUP
+  stdout_watch_.Reset(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0));
+  // A file cannot be waited for and has no reader to lose.
+  const absl::Status watched = loop_->Add(stdout_watch_.get(), 0, [this](uint32_t) {
+    loop_->Remove(stdout_watch_.get());
+    CheckReader();
+  });
+  if (!watched.ok()) stdout_watch_.Reset();
+}
+
+void LocalJob::CheckReader() {
+  if (judgement_) return;
+  if (agent_->output().ReaderGone(OutputStream::kStdout)) {
+    reader_gone_ = true;
+    RequestStop(StopKind::kTerminate);
+  } else {
+    loop_->After(kReaderCheck, [this] { CheckReader(); });
+  }
+}
+
+void LocalJob::OnFinished(const Judgement& judgement) {
+  if (judgement_) return;
+  judgement_ = judgement;
+  // The agent goes with its last message; a defect there must not keep the verdict from the user.
+  if (agent_gone_) {
+    EndWhenAllIsWritten();
+  } else {
+    loop_->After(kAgentGoes, [this] {
+      if (!agent_gone_) EndWhenAllIsWritten();
+    });
+  }
+}
+
+void LocalJob::OnAgentGone(const absl::Status& status) {
+  agent_gone_ = true;
+  if (!status.ok() && !judgement_) {
+    judgement_.emplace();
+    judgement_->verdict.set_exit_code(kExitInternal);
+    judgement_->verdict.set_origin("muster");
+    judgement_->verdict.set_failure_class("cannot start");
+    judgement_->verdict.set_rank(-1);
+    judgement_->verdict.set_host(host_);
+    judgement_->verdict.set_committed_step(-1);
+    judgement_->verdict.set_sentence(absl::StrCat(status.message()));
+  }
+  if (judgement_) EndWhenAllIsWritten();
+}
+
+void LocalJob::EndWhenAllIsWritten() {
+  agent_->output().DrainAll();
+  agent_->output().Flush([this] { loop_->Quit(); });
+}
+
+}  // namespace muster

@@ -1,0 +1,78 @@
+// A job on this machine: coordinator and agent in this process, joined by memory.
+#ifndef MUSTER_LAUNCHER_CLI_LOCAL_JOB_H_
+#define MUSTER_LAUNCHER_CLI_LOCAL_JOB_H_
+
+#include <signal.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "launcher/agent/agent.h"
+#include "launcher/cli/report.h"
+#include "launcher/cli/run_options.h"
+#include "launcher/coordinator/coordinator.h"
+#include "runtime/base/event_loop.h"
+#include "runtime/base/fd.h"
+
+namespace muster {
+
+struct LocalJobOptions {
+  RunOptions run;       // `workers` and `command` filled in
+  std::string job_id;   // 16 bytes
+  std::string program;  // the path of command[0]
+  std::string guard_path;
+  std::string job_folder;
+  std::string session_folder;
+  std::vector<std::string> environment;  // muster's own
+};
+
+// One at a time in a process: it takes the process's signals.
+class LocalJob {
+ public:
+  // Errors: those of Coordinator::Create, and of the kernel when it grants no descriptor.
+  static absl::StatusOr<std::unique_ptr<LocalJob>> Create(LocalJobOptions options);
+  ~LocalJob();
+
+  // Runs the job to its end: all workers gone, all their output written. An exit code of kExitBrokenPipe says that the reader
+  // of our stdout has gone.
+  JobResult Run();
+
+ private:
+  explicit LocalJob(LocalJobOptions options) : options_(std::move(options)) {}
+
+  absl::Status TakeSignals();
+  absl::Status MakeAgent();
+  absl::Status MakeCoordinator();
+  void WatchReader();
+  void CheckReader();
+  void OnSignal(int signal);
+  void OnStarted(uint32_t started);
+  void RequestStop(StopKind kind);
+  void PauseWithWorkers();
+  void OnFinished(const Judgement& judgement);
+  void OnAgentGone(const absl::Status& status);
+  void EndWhenAllIsWritten();
+  void ShowStarting();
+  void ShowStopping();
+
+  const LocalJobOptions options_;
+  std::string host_;
+  sigset_t old_mask_;
+  std::unique_ptr<EventLoop> loop_;
+  UniqueFd signals_;
+  UniqueFd stdout_watch_;
+  std::unique_ptr<Agent> agent_;
+  std::unique_ptr<Coordinator> coordinator_;
+  std::optional<Judgement> judgement_;
+  bool agent_gone_ = false;
+  bool reader_gone_ = false;
+  bool stopping_ = false;
+  bool progress_shown_ = false;
+  uint32_t started_ = 0;
+};
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_CLI_LOCAL_JOB_H_

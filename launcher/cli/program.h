@@ -1,0 +1,25 @@
+// Finding the program to start.
+#ifndef MUSTER_LAUNCHER_CLI_PROGRAM_H_
+#define MUSTER_LAUNCHER_CLI_PROGRAM_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace muster {
+
+// The absolute path of `program` as a worker in `working_directory` (empty: ours) would start it: a name with a slash is a
+// path, relative to the working directory; a bare name is looked up in `path` (as $PATH), then in `own_folder`. Errors:
+// NotFound (exit status 127) and PermissionDenied (126: a folder, no execute permission), each with the remedy.
+absl::StatusOr<std::string> FindProgram(const std::string& program, const std::string& working_directory,
+                                        const std::string& path, const std::string& own_folder);
+
+// The folder that holds this executable.
+absl::StatusOr<std::string> OwnFolder();
+
+// The executable muster-guard that belongs to this muster: beside it, or in ../libexec/muster.
+absl::StatusOr<std::string> FindGuard(const std::string& own_folder);
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_CLI_PROGRAM_H_

@@ -1,0 +1,95 @@
+#include "launcher/cli/report.h"
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_replace.h"
+
+namespace muster {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json OrNull(bool present, const Json& value) { return present ? value : Json(); }
+
+Json OfCause(const Cause& cause) {
+  return {{"rank", OrNull(cause.rank >= 0, cause.rank)},
+          {"host", OrNull(!cause.host.empty(), cause.host)},
+          {"class", cause.failure_class},
+          {"sentence", cause.sentence},
+          {"signal", OrNull(cause.signal != 0, cause.signal)},
+          {"worker_exit_code", OrNull(cause.worker_exit_code != 0, cause.worker_exit_code)},
+          {"pid", OrNull(cause.pid > 0, cause.pid)},
+          {"unix_ms", cause.when_ms},
+          {"last_operation", OrNull(!cause.last_op.empty(), cause.last_op)}};
+}
+
+// "EXITED" is "exited".
+std::string KindName(v1::Ending::Kind kind) {
+  return absl::StrReplaceAll(absl::AsciiStrToLower(v1::Ending::Kind_Name(kind)), {{"_", " "}});
+}
+
+Json OfEnding(const v1::WorkerEnded& ended) {
+  const v1::Ending& ending = ended.ending();
+  const bool signaled = ending.kind() == v1::Ending::SIGNALED;
+  const bool exited = ending.kind() == v1::Ending::EXITED || ending.kind() == v1::Ending::LEFT_EARLY;
+  return {{"ending", KindName(ending.kind())},
+          {"exit_code", OrNull(exited, ending.code())},
+          {"signal", OrNull(signaled, ending.code())},
+          {"detail", OrNull(!ending.detail().empty(), ending.detail())},
+          {"pid", OrNull(ended.pid() > 0, ended.pid())},
+          {"unix_ms", ended.when_ms()},
+          {"ended_by_muster", ended.expected()},
+          {"joined", ended.had_joined()},
+          {"left", ended.had_left()},
+          {"last_operation", OrNull(!ended.last_op().empty(), ended.last_op())}};
+}
+
+Json Ranks(const Evidence& evidence) {
+  std::map<uint32_t, Json> by_rank;
+  for (const Evidence::Member& member : evidence.members) {
+    by_rank[member.rank] = {{"rank", member.rank}, {"slot", member.slot}, {"host", member.host}};
+  }
+  for (const v1::WorkerEnded& ended : evidence.endings) {
+    Json& rank = by_rank[ended.rank()];
+    rank["rank"] = ended.rank();
+    rank.update(OfEnding(ended));
+  }
+  Json ranks = Json::array();
+  for (auto& [rank, json] : by_rank) ranks.push_back(std::move(json));
+  return ranks;
+}
+
+}  // namespace
+
+std::string ReportJson(const JobResult& result) {
+  const v1::Verdict& verdict = result.judgement.verdict;
+  Json causes = Json::array();
+  for (const Cause& cause : result.judgement.causes) causes.push_back(OfCause(cause));
+  const Json report = {{"exit_code", verdict.exit_code()},
+                       {"origin", verdict.origin()},
+                       {"sentence", verdict.sentence()},
+                       {"class", OrNull(!verdict.failure_class().empty(), verdict.failure_class())},
+                       {"rank", OrNull(verdict.rank() >= 0, verdict.rank())},
+                       {"host", OrNull(!verdict.host().empty(), verdict.host())},
+                       {"signal", OrNull(verdict.signal() != 0, verdict.signal())},
+                       {"worker_exit_code", OrNull(verdict.worker_exit_code() != 0, verdict.worker_exit_code())},
+                       {"ended_with_it", verdict.ended_with_it()},
+                       {"causes", causes},
+                       {"job_id", result.job_id},
+                       {"generation", result.generation},
+                       {"workers", result.workers},
+                       {"committed_step", OrNull(verdict.committed_step() >= 0, verdict.committed_step())},
+                       {"command", result.command},
+                       {"launched_from", result.host},
+                       {"started", absl::FormatTime(absl::RFC3339_full, result.started, absl::UTCTimeZone())},
+                       {"seconds", result.seconds},
+                       {"ranks", Ranks(result.evidence)},
+                       {"lines_dropped", result.lines_dropped},
+                       {"muster_version", MUSTER_VERSION}};
+  return report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace muster

@@ -1,0 +1,38 @@
+// What `muster run` was asked to do.
+#ifndef MUSTER_LAUNCHER_CLI_RUN_OPTIONS_H_
+#define MUSTER_LAUNCHER_CLI_RUN_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace muster {
+
+inline constexpr int64_t kWorkersMax = 4096;  // on one machine
+
+struct RunOptions {
+  int64_t workers = 0;                   // 0: one for each usable core
+  std::vector<std::string> environment;  // -x: NAME or NAME=VALUE
+  std::string working_directory;         // empty: ours
+  double timeout_seconds = 0;            // 0: none
+  bool tag_output = false;
+  bool timestamp_output = false;
+  bool pty = false;
+  int64_t master_port = 0;  // 0: one that is free, reserved for the job
+  std::string report_file;  // empty: none
+  bool verbose = false;
+  std::vector<std::string> command;  // program and its arguments
+};
+
+// Reads the words after `muster run`. `help_wanted` is set when they hold -h or --help before the program.
+// Errors: InvalidArgument with the flag and the remedy.
+absl::StatusOr<RunOptions> ParseRunOptions(const std::vector<std::string>& arguments, bool* help_wanted);
+
+// The text of `muster run --help`.
+std::string RunHelp();
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_CLI_RUN_OPTIONS_H_

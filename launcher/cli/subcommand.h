@@ -1,0 +1,18 @@
+// The subcommands of `muster`: one file each, one line each in the table of main.cc.
+#ifndef MUSTER_LAUNCHER_CLI_SUBCOMMAND_H_
+#define MUSTER_LAUNCHER_CLI_SUBCOMMAND_H_
+
+#include <string>
+#include <vector>
+
+namespace muster {
+
+// Gets the words after the subcommand's name; returns the exit status.
+using Subcommand = int (*)(const std::vector<std::string>& arguments);
+
+int RunCommand(const std::vector<std::string>& arguments);     // run.cc
+int DoctorCommand(const std::vector<std::string>& arguments);  // doctor.cc
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_CLI_SUBCOMMAND_H_

@@ -1,0 +1,133 @@
+"""kill -9 of whatever there is: the sentence, the time, and that nothing is left.
+
+The random kills print their seed; MUSTER_KILL_SEED replays them, MUSTER_KILLS says how many (200).
+"""
+import json
+import os
+import random
+import signal
+import socket
+import time
+import unittest
+
+from muster_e2e import (DEADLINE, STUBBORN, MusterCase, command_of, guard_of, memory_named, poll, processes_of, read, send, sockets_named)
+
+KILLS = int(os.environ.get("MUSTER_KILLS", "200"))
+SEED = int(os.environ.get("MUSTER_KILL_SEED", str(random.SystemRandom().randrange(1 << 32))))
+
+
+class Job:
+    """A running job of stubborn workers."""
+
+    def __init__(self, case, workers):
+        self.process = case.start("run", "-np", str(workers), STUBBORN)
+        self.job_id = ""
+        for _ in range(workers):
+            words = self.process.stdout.readline().split()
+            case.assertEqual(words[:1], ["ready"], words)
+            self.job_id = words[1]
+        self.guard = guard_of(self.process.pid)
+        case.assertTrue(self.guard)
+        # The rest of the family has other names (stubborn_worker.cc).
+        self.by_rank = {}
+        for pid in processes_of(self.job_id):
+            if command_of(pid) == "stubborn_worker":
+                variables = dict(setting.split(b"=", 1) for setting in read(f"/proc/{pid}/environ").split(b"\0") if b"=" in setting)
+                self.by_rank[int(variables[b"RANK"])] = pid
+        case.assertEqual(sorted(self.by_rank), list(range(workers)))
+
+    def leftovers(self, temporary):
+        left = [f"process {pid} {command_of(pid)}" for pid in processes_of(self.job_id)]
+        left += [f"socket {line}" for line in sockets_named(self.job_id)]
+        left += [f"memory of {pid} {command_of(pid)}" for pid in memory_named(self.job_id)]
+        left += [f"file {name}" for name in os.listdir(temporary) if self.job_id in name]
+        for pid in (self.process.pid, self.guard):
+            if pid and os.path.exists(f"/proc/{pid}/exe") and command_of(pid) in ("muster", "muster-guard"):
+                left.append(f"{command_of(pid)} {pid}")
+        return left
+
+
+class Kills(MusterCase):
+    def nothing_left(self, job, what=""):
+        """Seconds until nothing of the job was left."""
+        begin = time.monotonic()
+        poll(lambda: not job.leftovers(self.temporary), 2)
+        seconds = time.monotonic() - begin
+        left = job.leftovers(self.temporary)
+        self.assertEqual(left, [], f"{what} after {seconds:.2f} s")
+        return seconds
+
+    def end(self, job):
+        """muster's exit status and its stderr."""
+        _, err = job.process.communicate(timeout=DEADLINE)
+        return job.process.returncode, err
+
+    def test_of_a_worker_names_rank_host_and_signal(self):
+        for _ in range(3):
+            job = Job(self, 3)
+            begin = time.monotonic()
+            os.kill(job.by_rank[1], signal.SIGKILL)
+            code, err = self.end(job)
+            seconds = time.monotonic() - begin
+            print(f"  kill -9 of a worker: exit after {seconds * 1000:.0f} ms: {err.splitlines()[-1]}", flush=True)
+            self.assertEqual(code, 137, err)
+            words = self.words_of(err)
+            self.assertEqual(len(words), 1, err)
+            for part in ("rank 1", socket.gethostname(), "SIGKILL"):
+                self.assertIn(part, words[0])
+            self.assertLess(seconds, 5)
+            self.nothing_left(job)
+
+    def test_of_the_guard_is_named(self):
+        job = Job(self, 2)
+        os.kill(job.guard, signal.SIGKILL)
+        code, err = self.end(job)
+        self.assertEqual(code, 70, err)
+        self.assertIn("guard", "".join(self.words_of(err)))
+        self.nothing_left(job)
+
+    def test_of_muster_leaves_nothing(self):
+        job = Job(self, 3)
+        self.assertGreaterEqual(len(processes_of(job.job_id)), 9)
+        os.kill(job.process.pid, signal.SIGKILL)
+        job.process.wait()
+        self.nothing_left(job)
+
+    def test_a_worker_that_exits_takes_its_family_along(self):
+        process = self.start("run", "-np", "2", "sh", "-c", f"{STUBBORN} > $TMPDIR/out & while ! grep -q ready $TMPDIR/out; do :; done; "
+                             "echo $MUSTER_JOB_ID")
+        job_id = process.stdout.readline().strip()
+        _, err = process.communicate(timeout=DEADLINE)
+        self.assertEqual(process.returncode, 0, err)
+        self.assertTrue(poll(lambda: not processes_of(job_id), 2))
+
+    def test_random_kills(self):
+        random_source = random.Random(SEED)
+        checks = json.loads(self.muster("doctor", "--json").stdout)["checks"]
+        cover = next(check for check in checks if check["name"] == "kill cover")
+        kinds = ["worker", "guard", "muster"] + (["guard and muster"] if cover["level"] == "ok" else [])
+        print(f"\n  {KILLS} kills, replay: MUSTER_KILL_SEED={SEED} MUSTER_KILLS={KILLS} {__file__}; both at once: "
+              f"{'yes' if len(kinds) == 4 else 'no, ' + cover['finding']}", flush=True)
+        counts, slowest = dict.fromkeys(kinds, 0), 0.0
+        begin = time.monotonic()
+        for i in range(KILLS):
+            kind = random_source.choice(kinds)
+            workers = random_source.randint(1, 3)
+            what = f"kill {i} of {kind}, {workers} workers, seed {SEED}"
+            job = Job(self, workers)
+            victims = {"worker": [job.by_rank[random_source.randrange(workers)]], "guard": [job.guard], "muster": [job.process.pid],
+                       "guard and muster": random_source.sample([job.guard, job.process.pid], 2)}[kind]
+            for victim in victims:
+                send(victim, signal.SIGKILL)
+            code, err = self.end(job)
+            self.assertEqual(code, {"worker": 137, "guard": 70}.get(kind, -9), f"{what}: {err}")
+            if kind == "guard and muster":
+                # Nobody is left to remove the folder; the next job does.
+                self.assertEqual(self.muster("run", "-np", "1", "true").returncode, 0)
+            slowest = max(slowest, self.nothing_left(job, what))
+            counts[kind] += 1
+        print(f"  {counts}, {(time.monotonic() - begin) / KILLS:.2f} s each, slowest clean-up {slowest * 1000:.0f} ms", flush=True)
+
+
+if __name__ == "__main__":
+    unittest.main()
