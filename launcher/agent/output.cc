@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <list>
 #include <map>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -23,6 +24,7 @@ namespace muster {
 namespace {
 
 constexpr size_t kReadBytes = 128 << 10;
+constexpr absl::Duration kLookAgain = absl::Milliseconds(10);
 // More than a pipe or a pty may hold unless somebody enlarged it, which F_GETPIPE_SZ tells.
 constexpr size_t kLeftBehindBytesMax = 1 << 20;
 
@@ -37,8 +39,9 @@ struct Stream {
   uint32_t rank;
   OutputStream which;
   UniqueFd fd;
-  std::string tag;    // "[1,3]<stdout>:" or what of it was asked for
-  std::string begun;  // of a line whose end has not come
+  std::string tag;         // "[1,3]<stdout>:" or what of it was asked for
+  std::string begun;       // of a line whose end has not come
+  bool held_back = false;  // not listened to until the sink has room
 };
 
 class Forwarder final : public OutputForwarder {
@@ -54,6 +57,7 @@ class Forwarder final : public OutputForwarder {
 
   ~Forwarder() override {
     *alive_ = false;
+    if (look_again_) loop_->Cancel(*look_again_);
     for (const Stream& stream : streams_) loop_->Remove(stream.fd.get());
   }
 
@@ -64,9 +68,7 @@ class Forwarder final : public OutputForwarder {
     if (tagged_) absl::StrAppend(&tag, "<", StreamName(which), ">:");
     streams_.push_back({rank, which, std::move(fd), std::move(tag), ""});
     const auto stream = std::prev(streams_.end());
-    absl::Status added = loop_->Add(stream->fd.get(), EPOLLIN, [this, stream](uint32_t) {
-      if (!Read(&*stream)) Close(stream);
-    });
+    absl::Status added = Listen(stream);
     if (!added.ok()) streams_.pop_back();
     return added;
   }
@@ -107,6 +109,38 @@ class Forwarder final : public OutputForwarder {
 
  private:
   OutputSink& Sink(OutputStream which) { return which == OutputStream::kStderr && stderr_ ? *stderr_ : *stdout_; }
+
+  absl::Status Listen(std::list<Stream>::iterator stream) {
+    return loop_->Add(stream->fd.get(), EPOLLIN, [this, stream](uint32_t) {
+      if (Sink(stream->which).MustWait()) {
+        HoldBack(&*stream);
+      } else if (!Read(&*stream)) {
+        Close(stream);
+      }
+    });
+  }
+
+  // The pipe fills up and the worker waits, as it would with the slow reader at its other end.
+  void HoldBack(Stream* stream) {
+    loop_->Remove(stream->fd.get());
+    stream->held_back = true;
+    if (!look_again_) look_again_ = loop_->After(kLookAgain, [this] { GoOn(); });
+  }
+
+  // Far more than the reader can take within kLookAgain is queued, so it is never kept waiting by this.
+  void GoOn() {
+    look_again_.reset();
+    for (auto stream = streams_.begin(); stream != streams_.end();) {
+      const auto next = std::next(stream);
+      if (stream->held_back && Sink(stream->which).MustWait()) {
+        if (!look_again_) look_again_ = loop_->After(kLookAgain, [this] { GoOn(); });
+      } else if (stream->held_back) {
+        stream->held_back = false;
+        if (!Listen(stream).ok()) Close(stream);
+      }
+      stream = next;
+    }
+  }
 
   // One read. True while the stream lives; `read`: bytes it gave.
   bool Read(Stream* stream, size_t* read_bytes = nullptr) {
@@ -207,6 +241,7 @@ class Forwarder final : public OutputForwarder {
   const std::unique_ptr<OutputSink> stdout_;
   const std::unique_ptr<OutputSink> stderr_;  // null: where stdout goes
   std::list<Stream> streams_;
+  std::optional<EventLoop::TimerId> look_again_;  // while a stream is held back
   std::string buffer_;
   std::string tagged_lines_;
   std::string timestamp_;
@@ -224,7 +259,8 @@ absl::StatusOr<std::unique_ptr<OutputForwarder>> OutputForwarder::Create(EventLo
   sigemptyset(&broken_pipe);
   sigaddset(&broken_pipe, SIGPIPE);
   pthread_sigmask(SIG_BLOCK, &broken_pipe, nullptr);
-  const SinkLimits limits = {options.memory_bytes_max, options.spill_bytes_max, options.spill_folder};
+  const SinkLimits limits = {options.memory_bytes_max, options.spill_bytes_max, options.spill_folder,
+                             options.reader_stall_time};
   MUSTER_ASSIGN_OR_RETURN(auto stdout_sink, OutputSink::Create(loop, options.stdout_fd, limits));
   std::unique_ptr<OutputSink> stderr_sink;
   if (!SamePlace(options.stdout_fd, options.stderr_fd)) {

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "runtime/base/event_loop.h"
 #include "runtime/base/fd.h"
 
@@ -29,11 +30,13 @@ struct OutputOptions {
   // A longer line is cut: untagged into pieces with no byte added (lines of other ranks may then come between), else into
   // lines.
   size_t line_bytes_max = 1 << 20;
-  // What a slow reader has not taken yet: first in memory, then in a nameless file in `spill_folder` (empty: none), then
-  // dropped line by line; each for stdout and stderr alone.
+  // What a slow reader has not taken yet: first in memory, then in a nameless file in `spill_folder` (empty: none); each for
+  // stdout and stderr alone. When both are full, workers wait as long as the reader takes something now and then; once it has
+  // taken nothing for `reader_stall_time` (a stopped terminal) whole lines are dropped instead, and counted.
   size_t memory_bytes_max = 8 << 20;
   int64_t spill_bytes_max = int64_t{1} << 30;
   std::string spill_folder;
+  absl::Duration reader_stall_time = absl::Seconds(2);
 };
 
 // Belongs to the loop's thread. SIGPIPE is blocked in the thread that calls Create: a reader that goes away is an answer, not a

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status.h"
 
@@ -50,7 +51,7 @@ absl::StatusOr<std::unique_ptr<OutputSink>> OutputSink::Create(EventLoop* loop, 
 }
 
 OutputSink::OutputSink(EventLoop* loop, UniqueFd fd, Kind kind, SinkLimits limits)
-    : loop_(loop), fd_(std::move(fd)), kind_(kind), limits_(std::move(limits)) {}
+    : loop_(loop), fd_(std::move(fd)), kind_(kind), limits_(std::move(limits)), last_write_ns_(MonotonicNanoseconds()) {}
 
 OutputSink::~OutputSink() {
   if (waiting_) loop_->Remove(fd_.get());
@@ -62,17 +63,34 @@ bool OutputSink::Write(absl::string_view text) {
     const size_t written = WriteSome(text);
     if (reader_gone_) return true;
     // A piece that is partly out has to follow whole, whatever the bound says.
-    if (written > 0 || text.size() <= limits_.memory_bytes_max) {
+    if (written > 0) {
       Queue(text.substr(written));
       WaitIfNeeded();
       return true;
     }
   }
-  const bool fits = spill_begin_ == spill_end_ && memory_bytes_ + text.size() <= limits_.memory_bytes_max;
-  if (fits) Queue(text);
-  const bool taken = fits || Spill(text);
+  bool taken = !Full(text.size()) || ReaderMoves();
+  const bool in_memory = memory_bytes_ + text.size() <= limits_.memory_bytes_max || !CanSpill();
+  if (taken && in_memory && spill_begin_ == spill_end_) {
+    Queue(text);
+  } else if (taken) {
+    taken = Spill(text);
+  }
   WaitIfNeeded();
   return taken;
+}
+
+bool OutputSink::CanSpill() const { return !limits_.spill_folder.empty() && !spill_failed_; }
+
+bool OutputSink::MustWait() const { return Full(1) && ReaderMoves(); }
+
+bool OutputSink::ReaderMoves() const {
+  return MonotonicNanoseconds() - last_write_ns_ < absl::ToInt64Nanoseconds(limits_.stall_time);
+}
+
+bool OutputSink::Full(size_t more) const {
+  if (spill_begin_ == spill_end_ && memory_bytes_ + more <= limits_.memory_bytes_max) return false;
+  return !CanSpill() || spill_end_ + static_cast<int64_t>(more) > limits_.spill_bytes_max;
 }
 
 void OutputSink::WhenEmpty(std::function<void()> done) {
@@ -100,7 +118,10 @@ size_t OutputSink::WriteSome(absl::string_view text) {
   size_t written = 0;
   while (written < text.size()) {
     const ssize_t bytes = WriteOnce(text.substr(written));
-    if (bytes > 0) written += static_cast<size_t>(bytes);
+    if (bytes > 0) {
+      written += static_cast<size_t>(bytes);
+      last_write_ns_ = MonotonicNanoseconds();
+    }
     if (bytes >= 0 || errno == EINTR) continue;
     if (errno != EAGAIN) LoseReader(errno);
     break;
@@ -117,7 +138,7 @@ void OutputSink::Queue(absl::string_view text) {
 
 bool OutputSink::Spill(absl::string_view text) {
   const int64_t bytes = static_cast<int64_t>(text.size());
-  if (spill_failed_ || limits_.spill_folder.empty() || spill_end_ + bytes > limits_.spill_bytes_max) return false;
+  if (!CanSpill()) return false;
   if (!spill_) spill_ = OpenSpill(limits_.spill_folder);
   for (int64_t done = 0; done < bytes;) {
     const ssize_t count = pwrite(spill_.get(), text.data() + done, static_cast<size_t>(bytes - done), spill_end_ + done);

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "runtime/base/event_loop.h"
 #include "runtime/base/fd.h"
 
@@ -22,7 +23,8 @@ namespace muster {
 struct SinkLimits {
   size_t memory_bytes_max = 0;
   int64_t spill_bytes_max = 0;
-  std::string spill_folder;  // empty: no spill file
+  std::string spill_folder;   // empty: no spill file
+  absl::Duration stall_time;  // a reader that takes nothing for so long has stalled
 };
 
 // Belongs to the loop's thread, in which SIGPIPE is blocked.
@@ -34,8 +36,11 @@ class OutputSink {
   static absl::StatusOr<std::unique_ptr<OutputSink>> Create(EventLoop* loop, int fd, SinkLimits limits);
   ~OutputSink();
 
-  // Takes all of `text` or, when memory and spill are full, nothing: false. What is taken comes out in order and in one piece.
+  // Takes all of `text`; or nothing, and returns false, when memory and spill are full and the reader has stalled. What is
+  // taken comes out in order and in one piece. While the reader moves the bounds give way, so stop writing while MustWait().
   bool Write(absl::string_view text);
+  // Memory and spill are full, but the reader is only slow: better to let the writers wait than to lose their lines.
+  bool MustWait() const;
   // All that was taken has been written, or its reader is gone.
   bool empty() const { return memory_bytes_ == 0 && spill_begin_ == spill_end_; }
   bool reader_gone() const { return reader_gone_; }
@@ -49,6 +54,9 @@ class OutputSink {
   size_t WriteSome(absl::string_view text);
   void Queue(absl::string_view text);
   bool Spill(absl::string_view text);
+  bool CanSpill() const;
+  bool Full(size_t more) const;
+  bool ReaderMoves() const;
   void Unspill();
   void OnWritable();
   void LoseReader(int error);
@@ -65,6 +73,7 @@ class OutputSink {
   int64_t spill_begin_ = 0;
   int64_t spill_end_ = 0;
   bool spill_failed_ = false;
+  int64_t last_write_ns_;
   bool reader_gone_ = false;
   bool waiting_ = false;
   std::vector<std::function<void()>> when_empty_;

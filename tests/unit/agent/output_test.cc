@@ -144,7 +144,10 @@ TEST_F(OutputTest, SpillsWhatASlowReaderLeavesAndLosesNothing) {
 TEST_F(OutputTest, DropsWholeLinesBeyondTheBoundsAndCountsThem) {
   std::vector<std::string> warnings;
   SetLogSink([&warnings](LogLevel, absl::string_view line) { warnings.emplace_back(line); });
-  Start({.memory_bytes_max = 64 << 10, .spill_bytes_max = 256 << 10, .spill_folder = ::testing::TempDir()});
+  Start({.memory_bytes_max = 64 << 10,
+         .spill_bytes_max = 256 << 10,
+         .spill_folder = ::testing::TempDir(),
+         .reader_stall_time = absl::ZeroDuration()});
   UniqueFd worker = Worker(5, OutputStream::kStdout);
   constexpr int kLines = 200'000;
   std::string written;
@@ -172,6 +175,27 @@ TEST_F(OutputTest, DropsWholeLinesBeyondTheBoundsAndCountsThem) {
   ASSERT_EQ(warnings.size(), 1u);
   EXPECT_THAT(warnings[0], HasSubstr(absl::StrCat("dropped ", forwarder_->lines_dropped(), " lines")));
   EXPECT_THAT(warnings[0], HasSubstr("rank 5"));
+}
+
+TEST_F(OutputTest, HoldsWorkersBackForAReaderThatIsOnlySlow) {
+  for (const bool spill : {false, true}) {
+    OutputHarness harness;
+    harness.Start({.memory_bytes_max = 64 << 10,
+                   .spill_bytes_max = 128 << 10,
+                   .spill_folder = spill ? ::testing::TempDir() : "",
+                   .reader_stall_time = absl::Minutes(10)});
+    UniqueFd worker = harness.Worker(0, OutputStream::kStdout);
+    std::string written;
+    for (int i = 0; i < 150'000; ++i) absl::StrAppend(&written, "line ", i, "\n");
+    std::thread writer([&] {
+      WriteAll(worker, written);
+      worker.Reset();
+    });
+    EXPECT_TRUE(harness.ReadToTheEnd(1));
+    writer.join();
+    EXPECT_TRUE(harness.out() == written) << harness.out().size() << " of " << written.size() << " bytes";
+    EXPECT_EQ(harness.forwarder_->lines_dropped(), 0u);
+  }
 }
 
 TEST_F(OutputTest, SurvivesAReaderThatGoesAway) {
