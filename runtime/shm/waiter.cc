@@ -73,7 +73,7 @@ bool Waiter::Look(Condition condition, WaitOutcome& outcome) const {
   return outcome = {WaitEnd::kPeerLeft, missing}, true;
 }
 
-bool Waiter::Spin(Condition condition, int64_t deadline, WaitOutcome& outcome) const {
+bool Waiter::Spin(Condition condition, int64_t deadline, WaitOutcome& outcome) {
   const int64_t spin = control_->waiting.spin_nanoseconds.load(std::memory_order_relaxed);
   if (spin == 0) return false;
   int64_t end = 0;  // the clock is read only once the wait turns out not to be over at once
@@ -84,6 +84,10 @@ bool Waiter::Spin(Condition condition, int64_t deadline, WaitOutcome& outcome) c
     const int64_t now = MonotonicNanoseconds();
     if (end == 0) end = std::min(now + spin, deadline);
     if (now >= end) return false;
+    // The rank it waits for may be queued behind it on this core, when something else runs on the others: then spinning on
+    // would keep it away for the whole spin.
+    ::sched_yield();
+    Count(own_.yields);
   }
 }
 

@@ -5,7 +5,8 @@
 //
 //   publish    exchange the own word (seq_cst), look at the condition; if it holds, read every peer's `asleep`, and for each
 //              that is set bump its doorbell and FUTEX_WAKE it. Publishers that see it incomplete wake nobody and wait.
-//   wait       look; spin for the policy's time; yield the policy's number of times; then sleep:
+//   wait       look; spin for the policy's time, with a yield between every 32 looks; yield the policy's number of times; then
+//              sleep:
 //   sleep      read the own doorbell, set `asleep` by exchange (seq_cst), look once more, FUTEX_WAIT while the doorbell has the
 //              value read, clear `asleep`. Never longer than 100 ms; what is found only then is counted as a late wake.
 //   look       the condition first; then the abort word; then `left` of the awaited rank; then the deadline. A rank publishes
@@ -50,7 +51,7 @@ class Waiter {
 
  private:
   bool Look(Condition condition, WaitOutcome& outcome) const;
-  bool Spin(Condition condition, int64_t deadline, WaitOutcome& outcome) const;
+  bool Spin(Condition condition, int64_t deadline, WaitOutcome& outcome);
   bool Yield(Condition condition, int64_t deadline, WaitOutcome& outcome);
   bool Sleep(Condition condition, int64_t deadline, WaitOutcome& outcome);
   void WakeSleepers();

@@ -80,6 +80,15 @@ TEST_F(WaiterTest, NeitherSpinsNorYieldsWhenItMustNot) {
   sleeper.join();
 }
 
+TEST_F(WaiterTest, ASpinnerGivesItsCoreAwayNowAndThen) {
+  v1::StoreWaitingAdvice({v1::kSpinNanoseconds, 0, false}, control()->waiting);
+  std::thread sleeper([this] { EXPECT_EQ(Meet(0).end, WaitEnd::kDone); });
+  ASSERT_TRUE(Until([this] { return area(0).asleep.load() == 1; }));
+  EXPECT_GT(area(0).yields.load(), 0u);
+  Meet(1);
+  sleeper.join();
+}
+
 TEST_F(WaiterTest, BurnsLessThanFiveMillisecondsOfCpuASecond) {
   for (const v1::WaitingAdvice& advice :
        {v1::WaitingAdvice{0, v1::kYields, true}, v1::WaitingAdvice{v1::kSpinNanoseconds, 0, false}}) {
