@@ -44,17 +44,28 @@ struct Score {
   int64_t characters = 0;
 };
 
-// Every rank reads the data itself; the lowest rank that cannot, or that read something else than rank 0, speaks for all.
-Failure ReadSameWords(muster::Communicator& world, const Options& options, WordList& words) {
-  Failure mine;
-  absl::StatusOr<WordList> read = ReadWords(options.data);
-  if (!read.ok()) {
-    mine = Fail(absl::IsNotFound(read.status()) ? kNoInput : kBadData, read.status());
-  } else if (static_cast<int64_t>(read->training.size()) < options.batch) {
-    mine = {kBadData, absl::StrFormat("%s has %d words to train on, fewer than --batch %d; pass a smaller --batch",
-                                      options.data, read->training.size(), options.batch)};
+// What this rank can tell before training: nothing said means all is well.
+Failure Prepare(muster::Communicator& world, const Options& options, WordList& words) {
+  for (const std::string& path : {options.result, options.weights}) {
+    if (world.rank() != 0 || path.empty()) continue;
+    if (!std::ofstream(path, std::ios::app)) return {kCannotCreate, absl::StrCat("cannot write ", path)};
   }
-  const int64_t send[2] = {mine.exit_code, read.ok() ? static_cast<int64_t>(read->fingerprint) : 0};
+  if (options.flip_gradient_bit >= world.world_size()) {
+    return {kUsageError,
+            absl::StrFormat("--flip-gradient-bit %d: there are only %d ranks", options.flip_gradient_bit, world.world_size())};
+  }
+  absl::StatusOr<WordList> read = ReadWords(options.data);
+  if (!read.ok()) return Fail(absl::IsNotFound(read.status()) ? kNoInput : kBadData, read.status());
+  words = *std::move(read);
+  if (static_cast<int64_t>(words.training.size()) >= options.batch) return {};
+  return {kBadData, absl::StrFormat("%s has %d words to train on, fewer than --batch %d; pass a smaller --batch", options.data,
+                                    words.training.size(), options.batch)};
+}
+
+// Every rank reads the data itself; the lowest rank that cannot, or that read something else than rank 0, speaks for all.
+Failure PrepareAll(muster::Communicator& world, const Options& options, WordList& words) {
+  const Failure mine = Prepare(world, options, words);
+  const int64_t send[2] = {mine.exit_code, static_cast<int64_t>(words.fingerprint)};
   std::vector<int64_t> all(2 * world.world_size());
   const absl::Status gathered = world.AllGather(muster::ConstTensor(send, 2, muster::DataType::kInt64),
                                                 muster::MakeTensor(all.data(), static_cast<int64_t>(all.size())));
@@ -66,7 +77,6 @@ Failure ReadSameWords(muster::Communicator& world, const Options& options, WordL
               world.rank() != 0 ? "" : absl::StrFormat("%s is not the same file on rank %d as on rank 0", options.data, rank)};
     }
   }
-  words = *std::move(read);
   return {};
 }
 
@@ -223,7 +233,7 @@ Failure Report(const muster::Session& session, const muster::Trainer& trainer, M
 
 Failure Train(muster::Session& session, const Options& options) {
   WordList words;
-  if (Failure failure = ReadSameWords(session.world(), options, words); failure.exit_code != 0) return failure;
+  if (Failure failure = PrepareAll(session.world(), options, words); failure.exit_code != 0) return failure;
   Model model({words.symbols(), options.context, options.embed, options.hidden});
   absl::StatusOr<std::unique_ptr<muster::Trainer>> created =
       muster::Trainer::Create(session.world(), model.Parameters(), TrainerOptionsOf(options, words));
