@@ -27,6 +27,7 @@ struct Entry {
 // In the order in which help shows them.
 const Entry kSubcommands[] = {
     {"run", "start a program on several ranks and watch over it", RunCommand},
+    {"bench", "measure collectives here, beside the least that memory allows", BenchCommand},
     {"doctor", "check what this machine offers and what muster can promise on it", DoctorCommand},
     {"help", "show this page, or that of a command: muster help run", HelpCommand},
     {"version", "print the version", VersionCommand},

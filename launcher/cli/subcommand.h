@@ -11,6 +11,7 @@ namespace muster {
 using Subcommand = int (*)(const std::vector<std::string>& arguments);
 
 int RunCommand(const std::vector<std::string>& arguments);     // run.cc
+int BenchCommand(const std::vector<std::string>& arguments);   // bench.cc
 int DoctorCommand(const std::vector<std::string>& arguments);  // doctor.cc
 
 }  // namespace muster

@@ -1,5 +1,6 @@
 // muster-bench-worker: the program that `muster bench` starts on every rank.
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,12 @@ namespace muster::bench {
 namespace {
 
 constexpr int kUsage = 64;
+
+// A wrong option is wrong on every rank; one of them says so.
+bool SpeaksOfUsage() {
+  const char* const rank = std::getenv("RANK");
+  return rank == nullptr || std::string(rank) == "0";
+}
 
 void Say(const std::string& line) { std::fputs(absl::StrCat("muster-bench-worker: ", line, "\n").c_str(), stderr); }
 
@@ -53,12 +60,12 @@ absl::Status Run(const Options& options) {
 
 int Main(const std::vector<std::string>& words) {
   if (words.empty() || words[0] != "allreduce") {
-    Say("name the benchmark: allreduce");
+    if (SpeaksOfUsage()) Say("name the benchmark: allreduce");
     return kUsage;
   }
   const auto options = ParseOptions(std::span(words).subspan(1));
   if (!options.ok()) {
-    Say(std::string(options.status().message()));
+    if (SpeaksOfUsage()) Say(std::string(options.status().message()));
     return kUsage;
   }
   if (options->help) {
