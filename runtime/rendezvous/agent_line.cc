@@ -1,6 +1,7 @@
 #include "runtime/rendezvous/agent_line.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -57,6 +58,7 @@ absl::StatusOr<UniqueFd> Connect(const std::string& name, absl::Time deadline) {
                      "): its job has ended. Start the program with `muster run`, or unset MUSTER_SOCKET "
                      "to run it alone"));
   }
+  if (::fcntl(socket.get(), F_SETFL, O_NONBLOCK) != 0) return ErrnoToStatus(errno, "fcntl O_NONBLOCK");
   return socket;
 }
 
@@ -221,7 +223,7 @@ absl::Status AgentLine::Dispatch(Frame frame) {
   switch (message->which_kind) {
     case muster_v1_AgentToWorker_window_shared_tag: {
       const muster_v1_WindowShared& shared = message->kind.window_shared;
-      if (frame.fds.size() == 1) events_.window_shared(shared.window, shared.rank, shared.bytes, std::move(frame.fds[0]));
+      if (frame.fds.size() == 1) events_.window_shared(shared.window, shared.local_rank, shared.bytes, std::move(frame.fds[0]));
       return absl::OkStatus();
     }
     case muster_v1_AgentToWorker_over_tag:

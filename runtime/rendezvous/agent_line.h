@@ -47,7 +47,7 @@ class AgentLine {
  public:
   // Called on the line's own thread.
   struct Events {
-    std::function<void(uint32_t window, uint32_t rank, uint64_t bytes, UniqueFd memory)> window_shared;
+    std::function<void(uint32_t window, uint32_t local_rank, uint64_t bytes, UniqueFd memory)> window_shared;
     // At most once, and the last event: Aborted (the agent says that the generation is over) or Unavailable (the agent is
     // gone).
     std::function<void(absl::Status)> over;

@@ -34,6 +34,7 @@ enum class AbortReason : uint8_t {
   kAborted = 4,         // Communicator::Abort
   kGenerationOver = 5,  // the agent ends the generation
   kDeadline = 6,        // a member's deadline passed
+  kAgentLost = 7,       // the node's agent is gone
 };
 
 // reason in the low 8 bits, the blamed world rank in the next 24 (kNoRank: none), a detail above (the signal or exit status

@@ -1,0 +1,118 @@
+#include "launcher/agent/control_segment.h"
+
+#include <sys/mman.h>
+
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "muster/tensor.h"
+#include "proto/muster/v1/control_wake.h"
+#include "runtime/base/sealed_memory.h"
+#include "runtime/base/status.h"
+
+namespace muster {
+namespace {
+
+constexpr uint32_t kSlotBytes = 32 * 1024;
+constexpr uint32_t kStagingBytes = 256 * 1024;
+constexpr uint32_t kRanksWithFullStaging = 32;
+
+const char* NameOf(v1::OpKind kind) {
+  switch (kind) {
+    case v1::OpKind::kNone:
+      return "nothing";
+    case v1::OpKind::kAllReduce:
+      return "all_reduce";
+    case v1::OpKind::kAllReduceShards:
+      return "all_reduce_shards";
+    case v1::OpKind::kBroadcast:
+      return "broadcast";
+    case v1::OpKind::kAllGather:
+      return "all_gather";
+    case v1::OpKind::kReduceScatter:
+      return "reduce_scatter";
+    case v1::OpKind::kBarrier:
+      return "barrier";
+    case v1::OpKind::kCreateWindow:
+      return "create_window";
+  }
+  return "an unknown operation";
+}
+
+bool Reduces(v1::OpKind kind) {
+  return kind == v1::OpKind::kAllReduce || kind == v1::OpKind::kAllReduceShards || kind == v1::OpKind::kReduceScatter;
+}
+
+}  // namespace
+
+std::string DescribeOperation(const v1::OpDescriptor& what) {
+  std::string text = NameOf(what.kind);
+  if (what.kind == v1::OpKind::kNone || what.kind == v1::OpKind::kBarrier) return text;
+  if (what.kind == v1::OpKind::kCreateWindow) return absl::StrCat(text, " of ", what.count, " bytes");
+  absl::StrAppend(&text, " of ", what.count, " ", Name(static_cast<DataType>(what.type)));
+  if (Reduces(what.kind)) absl::StrAppend(&text, " (", Name(static_cast<ReduceOp>(what.op)), ")");
+  if (what.kind == v1::OpKind::kBroadcast) absl::StrAppend(&text, " from rank ", what.root);
+  return text;
+}
+
+uint32_t StagingBytesFor(uint32_t local_size) {
+  uint32_t bytes = kStagingBytes;
+  for (uint32_t ranks = local_size; ranks > kRanksWithFullStaging; ranks = (ranks + 1) / 2) bytes /= 2;
+  return bytes;
+}
+
+absl::StatusOr<std::shared_ptr<ControlSegment>> ControlSegment::Create(uint64_t generation, const std::string& job_id,
+                                                                       uint32_t world_size, uint32_t local_size) {
+  if (local_size == 0 || local_size > v1::kLocalRanksMax || job_id.size() != 16) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("control memory for ", local_size, " ranks on one node; 1 to ", v1::kLocalRanksMax, " are possible"));
+  }
+  const uint32_t staging_bytes = StagingBytesFor(local_size);
+  const auto bytes = static_cast<int64_t>(v1::ControlMemoryBytes(local_size, kSlotBytes, staging_bytes));
+  MUSTER_ASSIGN_OR_RETURN(UniqueFd fd, CreateSealedMemory("muster-control", bytes));
+  MUSTER_ASSIGN_OR_RETURN(void* memory, MapSharedMemory(fd.get(), bytes));
+  v1::ControlHeader* header = v1::FormatControlMemory(memory, generation, reinterpret_cast<const uint8_t*>(job_id.data()),
+                                                      world_size, local_size, kSlotBytes, staging_bytes);
+  return std::shared_ptr<ControlSegment>(new ControlSegment(std::move(fd), header, local_size, bytes));
+}
+
+ControlSegment::ControlSegment(UniqueFd fd, v1::ControlHeader* header, uint32_t local_size, int64_t bytes)
+    : fd_(std::move(fd)), header_(header), local_size_(local_size), bytes_(bytes) {}
+
+ControlSegment::~ControlSegment() { ::munmap(header_, static_cast<size_t>(bytes_)); }
+
+// By what we know, not by what the header says now.
+v1::RankArea& ControlSegment::AreaOf(uint32_t local_rank) const {
+  char* areas = reinterpret_cast<char*>(header_) + v1::RoundUp(sizeof(v1::ControlHeader), v1::kPageBytes);
+  return reinterpret_cast<v1::RankArea*>(areas)[local_rank];
+}
+
+void ControlSegment::RingAll() {
+  for (uint32_t i = 0; i < local_size_; ++i) v1::RingDoorbell(AreaOf(i));
+}
+
+void ControlSegment::Abort(uint64_t word) {
+  uint64_t none = v1::kNoAbort;
+  header_->abort_word.compare_exchange_strong(none, word);
+  RingAll();
+}
+
+void ControlSegment::MarkLeft(uint32_t local_rank) {
+  if (local_rank >= local_size_) return;
+  AreaOf(local_rank).left.exchange(1);
+  RingAll();
+}
+
+v1::FlightEntry ControlSegment::LastOperation(uint32_t local_rank) const {
+  v1::FlightEntry newest = {};
+  if (local_rank >= local_size_) return newest;
+  for (const v1::FlightEntry& entry : AreaOf(local_rank).flight) {
+    v1::FlightEntry copy;
+    std::memcpy(&copy, &entry, sizeof copy);
+    if (copy.op_seq > newest.op_seq) newest = copy;
+  }
+  return newest;
+}
+
+}  // namespace muster

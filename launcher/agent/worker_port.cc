@@ -1,0 +1,458 @@
+#include "launcher/agent/worker_port.h"
+
+#include <sys/wait.h>
+
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "launcher/agent/control_segment.h"
+#include "launcher/agent/life_watcher.h"
+#include "launcher/agent/worker_connections.h"
+#include "launcher/agent/worker_resources.h"
+#include "muster/v1/worker.pb.h"
+#include "runtime/base/log.h"
+#include "runtime/base/mutex.h"
+#include "runtime/base/sealed_memory.h"
+#include "runtime/base/status.h"
+
+namespace muster {
+namespace {
+
+constexpr uint32_t kProtocolVersion = 1;
+// CreateWindow is collective, so a rank is never ahead by more than one window of a peer that has joined.
+constexpr size_t kUndeliveredMax = 16;
+constexpr size_t kTextBytesMax = 255;  // worker.options
+
+// What the watching threads need of the port, which they must not touch.
+class AbortTargets {
+ public:
+  void Set(std::shared_ptr<ControlSegment> control, const LocalGeneration& generation) {
+    MutexLock lock(mutex_);
+    control_ = std::move(control);
+    rank_of_slot_.clear();
+    for (const LocalGeneration::Place& place : generation.places) rank_of_slot_[place.slot] = place.rank;
+  }
+  void AbortFor(uint32_t slot, uint32_t detail) {
+    MutexLock lock(mutex_);
+    const auto rank = rank_of_slot_.find(slot);
+    if (control_ == nullptr || rank == rank_of_slot_.end()) return;
+    control_->Abort(v1::PackAbort(v1::AbortReason::kPeerLost, rank->second, detail));
+  }
+
+ private:
+  Mutex mutex_;
+  std::shared_ptr<ControlSegment> control_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint32_t, uint32_t> rank_of_slot_ ABSL_GUARDED_BY(mutex_);
+};
+
+struct SharedWindow {
+  uint32_t window = 0;
+  uint32_t local_rank = 0;
+  uint64_t bytes = 0;
+  std::shared_ptr<UniqueFd> memory;  // one for all members that have not got it yet
+};
+
+// EXPECTED -> JOINED -> LEFT | LOST; EXPECTED -> ENDED when the worker's process ends without ever joining.
+enum class SlotState { kExpected, kJoined, kLeft, kLost, kEnded };
+
+struct Slot {
+  SlotState state = SlotState::kExpected;
+  pid_t worker = 0;    // what the guard started
+  pid_t session = 0;   // what joined: the worker or a descendant of it
+  std::string job_id;  // as its Hello said
+  std::shared_ptr<MappedLifePage> life;
+  std::optional<WorkerConnections::Id> connection;
+  bool member = false;                    // it has been sent the current generation
+  std::vector<SharedWindow> undelivered;  // until it is a member
+  std::optional<int> wait_status;         // how it ended without joining
+};
+
+class WorkerPortImpl : public WorkerPort {
+ public:
+  WorkerPortImpl(EventLoop* loop, Events events)
+      : loop_(loop), events_(std::move(events)), watcher_(FutexWaitingHere(), [this](uint32_t slot, LifeEnd end) {
+          if (end == LifeEnd::kDied) targets_.AbortFor(slot, 0);  // before anything else: peers are waiting
+          loop_->Post([this, alive = alive_, slot, end] {
+            if (*alive) OnLifeEnded(slot, end);
+          });
+        }) {}
+  ~WorkerPortImpl() override { *alive_ = false; }
+
+  absl::Status Listen() {
+    MUSTER_ASSIGN_OR_RETURN(
+        connections_, WorkerConnections::Listen(loop_, {.frame = [this](WorkerConnections::Id id,
+                                                                        Frame frame) { return OnFrame(id, std::move(frame)); },
+                                                        .closed = [this](WorkerConnections::Id id) { OnClosed(id); }}));
+    return absl::OkStatus();
+  }
+
+  const std::string& socket_name() const override { return connections_->name(); }
+  void ExpectWorker(uint32_t slot, pid_t pid) override;
+  absl::Status BeginGeneration(const LocalGeneration& generation) override;
+  void WorkerEnded(uint32_t slot, int wait_status) override;
+  void EndGeneration(const std::string& reason) override;
+  bool HasJoined(uint32_t slot) const override;
+  bool HasLeft(uint32_t slot) const override;
+  LastOperation LastOperationOf(uint32_t slot) const override;
+
+ private:
+  using Id = WorkerConnections::Id;
+
+  absl::Status OnFrame(Id id, Frame frame);
+  void OnClosed(Id id);
+  absl::Status Join(Id id, const v1::WorkerMessage& message, const Frame& frame);
+  absl::Status CheckMayJoin(Id id, const v1::WorkerHello& hello) const;
+  absl::Status OnMemberMessage(uint32_t slot, const v1::WorkerMessage& message, Frame frame);
+  void OnBlame(uint32_t slot, const v1::Blame& blame);
+  absl::Status ShareWindow(uint32_t slot, const v1::WindowOffer& offer, Frame frame);
+  void Deliver(const Slot& slot, const SharedWindow& window);
+
+  void MakeMember(uint32_t local_rank);
+  void AdviseWaiting();
+  void OnLifeEnded(uint32_t slot, LifeEnd end);
+  void SetLeft(uint32_t slot);
+  void SetLost(uint32_t slot, uint32_t detail);
+  void AccountForEnded(uint32_t slot);
+
+  const Slot* Find(uint32_t slot) const;
+  std::optional<uint32_t> LocalRankOf(uint32_t slot) const;
+  v1::AgentToWorker NewMessage() const;
+
+  EventLoop* const loop_;
+  const Events events_;
+  std::map<uint32_t, Slot> slots_;
+  std::map<Id, uint32_t> slot_of_;  // connections that have said Hello
+  std::optional<LocalGeneration> generation_;
+  std::optional<std::string> over_;  // why nobody joins any more
+  std::shared_ptr<ControlSegment> control_;
+  WindowMemory window_memory_;
+  int64_t quota_millicores_ = 0;
+  int64_t stale_messages_ = 0;  // of other generations: dropped
+  // Posted work may outlive the port: it looks here first.
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  AbortTargets targets_;
+  std::unique_ptr<WorkerConnections> connections_;
+  LifeWatcher watcher_;  // destroyed first: its threads use the members above
+};
+
+const Slot* WorkerPortImpl::Find(uint32_t slot) const {
+  const auto found = slots_.find(slot);
+  return found == slots_.end() ? nullptr : &found->second;
+}
+
+bool WorkerPortImpl::HasJoined(uint32_t slot) const {
+  const Slot* entry = Find(slot);
+  return entry != nullptr && entry->state != SlotState::kExpected && entry->state != SlotState::kEnded;
+}
+
+bool WorkerPortImpl::HasLeft(uint32_t slot) const {
+  const Slot* entry = Find(slot);
+  return entry != nullptr && entry->state == SlotState::kLeft;
+}
+
+std::optional<uint32_t> WorkerPortImpl::LocalRankOf(uint32_t slot) const {
+  if (!generation_.has_value()) return std::nullopt;
+  for (uint32_t i = 0; i < generation_->places.size(); ++i) {
+    if (generation_->places[i].slot == slot) return i;
+  }
+  return std::nullopt;
+}
+
+LastOperation WorkerPortImpl::LastOperationOf(uint32_t slot) const {
+  const std::optional<uint32_t> local_rank = LocalRankOf(slot);
+  if (!local_rank.has_value()) return {};
+  const v1::FlightEntry entry = control_->LastOperation(*local_rank);
+  if (entry.op_seq == 0) return {};
+  return {entry.op_seq, DescribeOperation(entry.what), entry.end_ns != 0};
+}
+
+v1::AgentToWorker WorkerPortImpl::NewMessage() const {
+  v1::AgentToWorker message;
+  if (generation_.has_value()) {
+    message.set_job_id(generation_->job_id);
+    message.set_generation(generation_->generation);
+  }
+  return message;
+}
+
+// --- Joining ---
+
+void WorkerPortImpl::ExpectWorker(uint32_t slot, pid_t pid) {
+  Slot& entry = slots_[slot];
+  if (entry.connection.has_value()) {
+    slot_of_.erase(*entry.connection);
+    connections_->Close(*entry.connection);
+  }
+  watcher_.Forget(slot);
+  entry = Slot();
+  entry.worker = pid;
+}
+
+absl::Status WorkerPortImpl::OnFrame(Id id, Frame frame) {
+  v1::WorkerMessage message;
+  if (!message.ParseFromString(frame.bytes)) return absl::InvalidArgumentError("a frame that is no message of a worker");
+  const auto known = slot_of_.find(id);
+  if (known == slot_of_.end()) return Join(id, message, frame);
+  if (!generation_.has_value() || message.generation() != generation_->generation || message.job_id() != generation_->job_id) {
+    ++stale_messages_;
+    return absl::OkStatus();
+  }
+  const uint32_t slot = known->second;
+  absl::Status handled = OnMemberMessage(slot, message, std::move(frame));
+  if (!handled.ok()) OnClosed(id);
+  return handled;
+}
+
+void WorkerPortImpl::OnClosed(Id id) {
+  // No sign of death: a worker may have closed it, and a forked child may hold it open. The life page tells.
+  const auto known = slot_of_.find(id);
+  if (known == slot_of_.end()) return;
+  slots_[known->second].connection.reset();
+  slot_of_.erase(known);
+}
+
+absl::Status WorkerPortImpl::CheckMayJoin(Id id, const v1::WorkerHello& hello) const {
+  if (hello.protocol_version() != kProtocolVersion) {
+    return absl::FailedPreconditionError(absl::StrCat("libmuster ", hello.muster_version(), " speaks protocol ",
+                                                      hello.protocol_version(), ", this muster speaks ", kProtocolVersion,
+                                                      "; build the program anew"));
+  }
+  if (over_.has_value()) return absl::UnavailableError(*over_);
+  const Slot* slot = Find(hello.slot());
+  if (slot == nullptr) return absl::InvalidArgumentError(absl::StrCat("no worker is expected in slot ", hello.slot()));
+  const pid_t pid = connections_->PeerOf(id).pid;
+  if (slot->state == SlotState::kEnded) {
+    return absl::UnavailableError(absl::StrCat("the worker of slot ", hello.slot(), " has ended already"));
+  }
+  if (!DescendsFrom(pid, slot->worker)) {
+    return absl::PermissionDeniedError(
+        absl::StrCat("process ", pid, " does not descend from the worker of slot ", hello.slot(), ", process ", slot->worker));
+  }
+  if (slot->state == SlotState::kExpected) return absl::OkStatus();
+  return absl::AlreadyExistsError(absl::StrCat("slot ", hello.slot(), " has had its session, of process ", slot->session,
+                                               "; a worker opens one session, in one process"));
+}
+
+absl::Status WorkerPortImpl::Join(Id id, const v1::WorkerMessage& message, const Frame& frame) {
+  if (!message.has_hello() || frame.fds.size() != 1) {
+    return absl::InvalidArgumentError("the first frame is no Hello with a life page");
+  }
+  MUSTER_RETURN_IF_ERROR(CheckMayJoin(id, message.hello()));
+  const uint32_t number = message.hello().slot();
+  MUSTER_ASSIGN_OR_RETURN(std::shared_ptr<MappedLifePage> life, MappedLifePage::Map(frame.fds[0].get(), number));
+  if (generation_.has_value() && message.job_id() != generation_->job_id) {
+    return absl::InvalidArgumentError("MUSTER_JOB_ID names another job");
+  }
+  MUSTER_RETURN_IF_ERROR(watcher_.Watch(number, life));
+  connections_->Settle(id);
+  Slot& slot = slots_[number];
+  slot.state = SlotState::kJoined;
+  slot.session = connections_->PeerOf(id).pid;
+  slot.job_id = message.job_id();
+  slot.life = std::move(life);
+  slot.connection = id;
+  slot_of_[id] = number;
+  const std::optional<uint32_t> local_rank = LocalRankOf(number);
+  if (local_rank.has_value()) {
+    AdviseWaiting();
+    MakeMember(*local_rank);
+  }
+  if (events_.joined) events_.joined(number);
+  return absl::OkStatus();
+}
+
+// --- Generations ---
+
+absl::Status WorkerPortImpl::BeginGeneration(const LocalGeneration& generation) {
+  if (control_ != nullptr) control_->Abort(v1::PackAbort(v1::AbortReason::kGenerationOver, v1::kNoRank, 0));
+  MUSTER_ASSIGN_OR_RETURN(control_, ControlSegment::Create(generation.generation, generation.job_id, generation.world_size,
+                                                           static_cast<uint32_t>(generation.places.size())));
+  generation_ = generation;
+  over_.reset();
+  window_memory_ = FindWindowMemory();
+  quota_millicores_ = QuotaMillicores();
+  targets_.Set(control_, generation);
+  AdviseWaiting();
+  for (auto& [number, slot] : slots_) {
+    slot.member = false;
+    slot.undelivered.clear();
+    AccountForEnded(number);
+  }
+  for (uint32_t i = 0; i < generation.places.size(); ++i) MakeMember(i);
+  return absl::OkStatus();
+}
+
+// Answers a Hello, if there is one.
+void WorkerPortImpl::MakeMember(uint32_t local_rank) {
+  const LocalGeneration::Place& place = generation_->places[local_rank];
+  Slot& slot = slots_[place.slot];
+  if (slot.state != SlotState::kJoined || slot.member || !slot.connection.has_value()) return;
+  if (slot.job_id != generation_->job_id) {
+    const Id id = *slot.connection;
+    OnClosed(id);
+    return connections_->Refuse(id, absl::InvalidArgumentError("MUSTER_JOB_ID names another job"));
+  }
+  v1::AgentToWorker message = NewMessage();
+  v1::Generation& begin = *message.mutable_begin();
+  begin.set_rank(place.rank);
+  begin.set_world_size(generation_->world_size);
+  begin.set_local_rank(local_rank);
+  begin.set_local_world_size(static_cast<uint32_t>(generation_->places.size()));
+  begin.set_restarts(generation_->restarts);
+  begin.set_key(generation_->key);
+  begin.set_memory_limit_bytes(window_memory_.bytes);
+  begin.set_memory_limit_source(window_memory_.source.substr(0, kTextBytesMax));
+  begin.set_host(generation_->host.substr(0, kTextBytesMax));
+  slot.member = true;
+  connections_->Send(*slot.connection, message, {control_->fd()});
+  for (const SharedWindow& window : std::exchange(slot.undelivered, {})) Deliver(slot, window);
+}
+
+// A worker may have changed its mask before it joined.
+void WorkerPortImpl::AdviseWaiting() {
+  std::vector<v1::ProcessorMask> masks;
+  for (const LocalGeneration::Place& place : generation_->places) {
+    const Slot* slot = Find(place.slot);
+    const pid_t pid = slot == nullptr ? 0 : slot->session != 0 ? slot->session : slot->worker;
+    masks.push_back(pid > 0 ? ProcessorsOf(pid) : ProcessorsOf(0));
+  }
+  control_->SetWaiting(v1::AdviseWaiting(masks, quota_millicores_));
+}
+
+void WorkerPortImpl::EndGeneration(const std::string& reason) {
+  over_ = reason;
+  if (control_ != nullptr) control_->Abort(v1::PackAbort(v1::AbortReason::kGenerationOver, v1::kNoRank, 0));
+  v1::AgentToWorker message = NewMessage();
+  message.mutable_over()->set_message(reason.substr(0, kTextBytesMax));
+  const std::map<Id, uint32_t> connected = slot_of_;  // a send may end a connection
+  for (const auto& [id, slot] : connected) connections_->Send(id, message);
+}
+
+// --- Members' messages ---
+
+absl::Status WorkerPortImpl::OnMemberMessage(uint32_t slot, const v1::WorkerMessage& message, Frame frame) {
+  switch (message.kind_case()) {
+    case v1::WorkerMessage::kWindowOffer:
+      return ShareWindow(slot, message.window_offer(), std::move(frame));
+    case v1::WorkerMessage::kStep:
+      if (events_.step_committed) events_.step_committed(slot, message.step().committed_step());
+      return absl::OkStatus();
+    case v1::WorkerMessage::kBlame:
+      OnBlame(slot, message.blame());
+      return absl::OkStatus();
+    case v1::WorkerMessage::kLeave:
+      SetLeft(slot);
+      return absl::OkStatus();
+    case v1::WorkerMessage::kWindowRelease:
+      return absl::OkStatus();  // members map windows themselves; the agent keeps none
+    case v1::WorkerMessage::kHello:
+      return absl::InvalidArgumentError("a second Hello on one connection");
+    case v1::WorkerMessage::KIND_NOT_SET:
+      break;
+  }
+  return absl::OkStatus();  // of a newer libmuster
+}
+
+void WorkerPortImpl::OnBlame(uint32_t slot, const v1::Blame& blame) {
+  const bool known = blame.reason() <= static_cast<uint32_t>(v1::AbortReason::kAgentLost);
+  const uint32_t rank = blame.rank() < generation_->world_size ? blame.rank() : v1::kNoRank;
+  if (known && events_.blamed) {
+    events_.blamed(slot, rank, static_cast<v1::AbortReason>(blame.reason()), blame.op_seq(), blame.message().substr(0, 512));
+  }
+}
+
+absl::Status WorkerPortImpl::ShareWindow(uint32_t slot, const v1::WindowOffer& offer, Frame frame) {
+  const std::optional<uint32_t> local_rank = LocalRankOf(slot);
+  if (!local_rank.has_value() || frame.fds.size() != 1 || offer.bytes() == 0 || offer.bytes() > uint64_t{1} << 62) {
+    return absl::InvalidArgumentError("an offer of a window that is none");
+  }
+  MUSTER_RETURN_IF_ERROR(CheckSealedMemory(frame.fds[0].get(), static_cast<int64_t>(offer.bytes())));
+  const SharedWindow window{offer.window(), *local_rank, offer.bytes(), std::make_shared<UniqueFd>(std::move(frame.fds[0]))};
+  for (const LocalGeneration::Place& place : generation_->places) {
+    if (place.slot == slot) continue;
+    Slot& peer = slots_[place.slot];
+    if (peer.member) {
+      Deliver(peer, window);
+    } else if (peer.undelivered.size() >= kUndeliveredMax * generation_->places.size()) {
+      return absl::ResourceExhaustedError("too many windows for a rank that has not joined");
+    } else {
+      peer.undelivered.push_back(window);
+    }
+  }
+  return absl::OkStatus();
+}
+
+void WorkerPortImpl::Deliver(const Slot& slot, const SharedWindow& window) {
+  if (!slot.connection.has_value()) return;
+  v1::AgentToWorker message = NewMessage();
+  v1::WindowShared& shared = *message.mutable_window_shared();
+  shared.set_window(window.window);
+  shared.set_local_rank(window.local_rank);
+  shared.set_bytes(window.bytes);
+  connections_->Send(*slot.connection, message, {window.memory->get()});
+}
+
+// --- Ends ---
+
+void WorkerPortImpl::OnLifeEnded(uint32_t slot, LifeEnd end) {
+  if (end == LifeEnd::kLeft) {
+    SetLeft(slot);
+  } else {
+    SetLost(slot, 0);
+  }
+}
+
+void WorkerPortImpl::SetLeft(uint32_t number) {
+  Slot& slot = slots_[number];
+  if (slot.state != SlotState::kJoined) return;
+  slot.state = SlotState::kLeft;
+  slot.undelivered.clear();
+  watcher_.Forget(number);
+  if (events_.left) events_.left(number);
+}
+
+void WorkerPortImpl::SetLost(uint32_t number, uint32_t detail) {
+  Slot& slot = slots_[number];
+  if (slot.state != SlotState::kJoined) return;
+  slot.state = SlotState::kLost;
+  slot.undelivered.clear();
+  watcher_.Forget(number);
+  targets_.AbortFor(number, detail);
+  if (events_.lost) events_.lost(number);
+}
+
+void WorkerPortImpl::WorkerEnded(uint32_t number, int wait_status) {
+  const auto found = slots_.find(number);
+  if (found == slots_.end()) return;
+  Slot& slot = found->second;
+  if (slot.state == SlotState::kJoined && slot.life->left()) return SetLeft(number);
+  if (slot.state == SlotState::kJoined) return SetLost(number, static_cast<uint32_t>(wait_status));
+  if (slot.state != SlotState::kExpected) return;
+  slot.state = SlotState::kEnded;
+  slot.wait_status = wait_status;
+  AccountForEnded(number);
+}
+
+// Tells the generation's members of a rank that can contribute nothing (more).
+void WorkerPortImpl::AccountForEnded(uint32_t number) {
+  const std::optional<uint32_t> local_rank = LocalRankOf(number);
+  if (!local_rank.has_value()) return;
+  const Slot& slot = slots_[number];
+  const bool well = slot.state == SlotState::kLeft || (slot.state == SlotState::kEnded && slot.wait_status == 0);
+  if (well) control_->MarkLeft(*local_rank);
+  if (!well && (slot.state == SlotState::kLost || slot.state == SlotState::kEnded)) {
+    targets_.AbortFor(number, static_cast<uint32_t>(slot.wait_status.value_or(0)));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<WorkerPort>> WorkerPort::Create(EventLoop* loop, Events events) {
+  auto port = std::make_unique<WorkerPortImpl>(loop, std::move(events));
+  MUSTER_RETURN_IF_ERROR(port->Listen());
+  return std::unique_ptr<WorkerPort>(std::move(port));
+}
+
+}  // namespace muster
