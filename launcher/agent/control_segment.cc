@@ -70,7 +70,7 @@ absl::StatusOr<std::shared_ptr<ControlSegment>> ControlSegment::Create(uint64_t 
   }
   const uint32_t staging_bytes = StagingBytesFor(local_size);
   const auto bytes = static_cast<int64_t>(v1::ControlMemoryBytes(local_size, kSlotBytes, staging_bytes));
-  MUSTER_ASSIGN_OR_RETURN(UniqueFd fd, CreateSealedMemory("muster-control", bytes));
+  MUSTER_ASSIGN_OR_RETURN(UniqueFd fd, MakeSealedMemory("muster-control", bytes));
   MUSTER_ASSIGN_OR_RETURN(void* memory, MapSharedMemory(fd.get(), bytes));
   v1::ControlHeader* header = v1::FormatControlMemory(memory, generation, reinterpret_cast<const uint8_t*>(job_id.data()),
                                                       world_size, local_size, kSlotBytes, staging_bytes);

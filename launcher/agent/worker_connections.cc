@@ -113,7 +113,7 @@ void WorkerConnections::Admit(UniqueFd socket) {
   connection->settle_timer = loop_->After(kSettleTimeout, [this, id] {
     connections_.at(id)->settle_timer.reset();
     --unsettled_;
-    Refuse(id, absl::DeadlineExceededError("no Hello came within 10 s"));
+    Refuse(id, absl::DeadlineExceededError("no Hello of a worker that is expected here came within 10 s"));
   });
   ++unsettled_;
   connections_.emplace(id, std::move(connection));

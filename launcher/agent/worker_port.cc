@@ -102,7 +102,9 @@ class WorkerPortImpl : public WorkerPort {
 
   absl::Status OnFrame(Id id, Frame frame);
   void OnClosed(Id id);
+  absl::Status OnHello(Id id, v1::WorkerMessage message, Frame frame);
   absl::Status Join(Id id, const v1::WorkerMessage& message, const Frame& frame);
+  bool MayComeToBeExpected(Id id, uint32_t slot) const;
   absl::Status CheckMayJoin(Id id, const v1::WorkerHello& hello) const;
   absl::Status OnMemberMessage(uint32_t slot, const v1::WorkerMessage& message, Frame frame);
   void OnBlame(uint32_t slot, const v1::Blame& blame);
@@ -123,7 +125,13 @@ class WorkerPortImpl : public WorkerPort {
   EventLoop* const loop_;
   const Events events_;
   std::map<uint32_t, Slot> slots_;
-  std::map<Id, uint32_t> slot_of_;  // connections that have said Hello
+  std::map<Id, uint32_t> slot_of_;  // connections that have joined
+  // A worker may be faster than the guard's word that it has started. The connections' own limits bound this.
+  struct EarlyHello {
+    v1::WorkerMessage message;
+    Frame frame;
+  };
+  std::map<Id, EarlyHello> early_hellos_;
   std::optional<LocalGeneration> generation_;
   std::optional<std::string> over_;  // why nobody joins any more
   std::shared_ptr<ControlSegment> control_;
@@ -188,13 +196,22 @@ void WorkerPortImpl::ExpectWorker(uint32_t slot, pid_t pid) {
   watcher_.Forget(slot);
   entry = Slot();
   entry.worker = pid;
+  std::map<Id, EarlyHello> hellos;
+  for (auto next = early_hellos_.begin(); next != early_hellos_.end();) {
+    const auto early = next++;
+    if (early->second.message.hello().slot() == slot) hellos.insert(early_hellos_.extract(early));
+  }
+  for (auto& [id, hello] : hellos) {
+    const absl::Status joined = Join(id, hello.message, hello.frame);
+    if (!joined.ok()) connections_->Refuse(id, joined);
+  }
 }
 
 absl::Status WorkerPortImpl::OnFrame(Id id, Frame frame) {
   v1::WorkerMessage message;
   if (!message.ParseFromString(frame.bytes)) return absl::InvalidArgumentError("a frame that is no message of a worker");
   const auto known = slot_of_.find(id);
-  if (known == slot_of_.end()) return Join(id, message, frame);
+  if (known == slot_of_.end()) return OnHello(id, std::move(message), std::move(frame));
   if (!generation_.has_value() || message.generation() != generation_->generation || message.job_id() != generation_->job_id) {
     ++stale_messages_;
     return absl::OkStatus();
@@ -206,6 +223,7 @@ absl::Status WorkerPortImpl::OnFrame(Id id, Frame frame) {
 }
 
 void WorkerPortImpl::OnClosed(Id id) {
+  early_hellos_.erase(id);
   // No sign of death: a worker may have closed it, and a forked child may hold it open. The life page tells.
   const auto known = slot_of_.find(id);
   if (known == slot_of_.end()) return;
@@ -221,7 +239,6 @@ absl::Status WorkerPortImpl::CheckMayJoin(Id id, const v1::WorkerHello& hello) c
   }
   if (over_.has_value()) return absl::UnavailableError(*over_);
   const Slot* slot = Find(hello.slot());
-  if (slot == nullptr) return absl::InvalidArgumentError(absl::StrCat("no worker is expected in slot ", hello.slot()));
   const pid_t pid = connections_->PeerOf(id).pid;
   if (slot->state == SlotState::kEnded) {
     return absl::UnavailableError(absl::StrCat("the worker of slot ", hello.slot(), " has ended already"));
@@ -235,10 +252,26 @@ absl::Status WorkerPortImpl::CheckMayJoin(Id id, const v1::WorkerHello& hello) c
                                                "; a worker opens one session, in one process"));
 }
 
-absl::Status WorkerPortImpl::Join(Id id, const v1::WorkerMessage& message, const Frame& frame) {
-  if (!message.has_hello() || frame.fds.size() != 1) {
+absl::Status WorkerPortImpl::OnHello(Id id, v1::WorkerMessage message, Frame frame) {
+  if (!message.has_hello() || frame.fds.size() != 1 || early_hellos_.contains(id)) {
     return absl::InvalidArgumentError("the first frame is no Hello with a life page");
   }
+  if (!MayComeToBeExpected(id, message.hello().slot())) return Join(id, message, frame);
+  early_hellos_.emplace(id, EarlyHello{std::move(message), std::move(frame)});
+  return absl::OkStatus();
+}
+
+// Nobody has been announced for the slot, or somebody who is gone: the Hello waits for ExpectWorker, or for the connection's
+// end.
+bool WorkerPortImpl::MayComeToBeExpected(Id id, uint32_t slot) const {
+  if (over_.has_value()) return false;
+  const Slot* entry = Find(slot);
+  if (entry == nullptr || entry->worker == 0) return true;
+  const bool gone = entry->state != SlotState::kExpected && entry->state != SlotState::kJoined;
+  return gone && !DescendsFrom(connections_->PeerOf(id).pid, entry->worker);
+}
+
+absl::Status WorkerPortImpl::Join(Id id, const v1::WorkerMessage& message, const Frame& frame) {
   MUSTER_RETURN_IF_ERROR(CheckMayJoin(id, message.hello()));
   const uint32_t number = message.hello().slot();
   MUSTER_ASSIGN_OR_RETURN(std::shared_ptr<MappedLifePage> life, MappedLifePage::Map(frame.fds[0].get(), number));

@@ -15,11 +15,14 @@ constexpr int kSizeSeals = F_SEAL_SHRINK | F_SEAL_GROW;
 
 }  // namespace
 
-absl::StatusOr<UniqueFd> CreateSealedMemory(const char* name, int64_t bytes) {
+absl::StatusOr<UniqueFd> MakeSealedMemory(const char* name, int64_t bytes) {
   UniqueFd fd(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd) return ErrnoToStatus(errno, absl::StrCat("memfd_create ", name));
-  // posix_fallocate sets no errno.
-  const int error = ::posix_fallocate(fd.get(), 0, bytes);
+  int error;  // posix_fallocate sets no errno
+  do {
+    error = ::posix_fallocate(fd.get(), 0, bytes);
+  } while (error == EINTR);
+  if (error == EFBIG) error = ENOMEM;  // more than a file may hold at all
   if (error != 0) return ErrnoToStatus(error, absl::StrCat("allocate ", bytes, " bytes of shared memory for ", name));
   if (::fcntl(fd.get(), F_ADD_SEALS, kSizeSeals | F_SEAL_SEAL) != 0) return ErrnoToStatus(errno, absl::StrCat("seal ", name));
   return fd;

@@ -12,7 +12,7 @@ namespace muster {
 
 // A close-on-exec memfd of `bytes` zeros, allocated and sealed against a change of size, so that no mapping of it can fault
 // later. Errors: ResourceExhausted (no memory for it).
-absl::StatusOr<UniqueFd> CreateSealedMemory(const char* name, int64_t bytes);
+absl::StatusOr<UniqueFd> MakeSealedMemory(const char* name, int64_t bytes);
 
 // InvalidArgument unless `fd` is a memfd of at least `bytes` that is sealed against a change of size. For descriptors from
 // others.

@@ -38,7 +38,7 @@ void FormatPage(void* memory, uint32_t slot) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LifeLine>> LifeLine::Create(uint32_t slot) {
-  MUSTER_ASSIGN_OR_RETURN(UniqueFd fd, CreateSealedMemory("muster-life", v1::kLifePageBytes));
+  MUSTER_ASSIGN_OR_RETURN(UniqueFd fd, MakeSealedMemory("muster-life", v1::kLifePageBytes));
   MUSTER_ASSIGN_OR_RETURN(void* memory, MapSharedMemory(fd.get(), v1::kLifePageBytes));
   FormatPage(memory, slot);
   std::unique_ptr<LifeLine> line(new LifeLine(std::move(fd), static_cast<v1::LifePage*>(memory)));
