@@ -115,6 +115,10 @@ Failure AbortFailure(uint64_t word, uint64_t generation, const std::string& host
       return {absl::DeadlineExceededError(absl::StrCat(who, " had not arrived when a deadline passed")), reason, rank};
     case v1::AbortReason::kAborted:
       return {absl::AbortedError(absl::StrCat(who, " aborted: ", text.empty() ? "no reason given" : text)), reason, rank};
+    case v1::AbortReason::kAgentLost:
+      return {absl::UnavailableError(absl::StrCat("the agent of this node", host.empty() ? "" : absl::StrCat(" (", host, ")"),
+                                                  " is gone", During(what))),
+              reason, rank};
     case v1::AbortReason::kGenerationOver:
     case v1::AbortReason::kNone:
       break;
