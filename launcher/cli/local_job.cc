@@ -38,6 +38,12 @@ std::string RandomBytes(size_t bytes) {
   return text;
 }
 
+// The terminal has echoed "^C" at the place where our next words would stand.
+void LeaveLineOfCtrlC() {
+  if (::isatty(STDIN_FILENO) != 1 || ::isatty(STDERR_FILENO) != 1) return;
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, "\n", 1);
+}
+
 bool IsIgnored(int signal) {
   struct sigaction action;
   return ::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
@@ -163,6 +169,7 @@ JobResult LocalJob::Run() {
 void LocalJob::OnSignal(int signal) {
   switch (signal) {
     case SIGINT:
+      LeaveLineOfCtrlC();
       return RequestStop(StopKind::kInterrupt);
     case SIGTERM:
       return RequestStop(StopKind::kTerminate);
@@ -223,8 +230,10 @@ void LocalJob::OnStarted(uint32_t started) {
 }
 
 void LocalJob::ShowStopping() {
-  if (judgement_ || reader_gone_) return;
-  Say("waiting up to 5 s for the workers to end; Ctrl-C once more ends them now");
+  const size_t alive = agent_->workers_alive();
+  if (judgement_ || reader_gone_ || alive == 0) return;
+  Say(absl::StrCat("waiting up to 5 s for ", alive, alive == 1 ? " worker" : " workers",
+                   " to end; Ctrl-C once more ends them now"));
 }
 
 // --- The end ---

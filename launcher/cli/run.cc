@@ -96,8 +96,7 @@ absl::Status Check(const RunOptions& options) {
 // What the workers should know before they start, said once.
 void SayDefaults(const RunOptions& options, const std::vector<std::string>& environment) {
   if (!WouldSetOmpThreads(environment, options.environment, static_cast<uint32_t>(options.workers))) return;
-  Say(absl::StrCat("OMP_NUM_THREADS is not set, so each of the ", options.workers,
-                   " workers gets OMP_NUM_THREADS=1; choose with -x OMP_NUM_THREADS=N"));
+  Say("each worker gets OMP_NUM_THREADS=1, for it was not set; choose with -x OMP_NUM_THREADS=N");
 }
 
 int RunJob(LocalJobOptions options, const std::string& temporary) {

@@ -7,10 +7,11 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "proto/muster/v1/control_memory.h"
 
 namespace muster {
 
-inline constexpr int64_t kWorkersMax = 4096;  // on one machine
+inline constexpr int64_t kWorkersMax = v1::kLocalRanksMax;  // on one machine
 
 struct RunOptions {
   int64_t workers = 0;                   // 0: one for each usable core
