@@ -207,16 +207,29 @@ void DetachFromTerminal() {
   if (null > 1) close(null);
 }
 
+// The end of the pipe means that agent and guard are gone. If one of them could still remove the folder, it is gone as well.
+int RunJanitor(const char* session_folder) {
+  prctl(PR_SET_NAME, "muster-janitor");
+  DetachFromTerminal();
+  char byte;
+  ssize_t bytes;
+  do {
+    bytes = read(kJanitorFd, &byte, 1);
+  } while (bytes > 0 || (bytes < 0 && errno == EINTR));
+  if (bytes == 0) RemoveFolder(session_folder);
+  return 0;
+}
+
 int Main(int argc, char** argv) {
+  if (argc == 3 && strcmp(argv[1], kJanitorWord) == 0) return RunJanitor(argv[2]);
   const bool namespace_init = argc > 1 && strcmp(argv[1], kNamespaceWord) == 0;
   if (namespace_init) --argc, ++argv;
-  if (argc < 2 || argc > 3) {
+  if (argc > 2 || fcntl(kSocketFd, F_SETFD, FD_CLOEXEC) != 0) {
     fprintf(stderr, "muster-guard is started by muster; it is of no use by itself\n");
     return 64;
   }
-  const int socket = atoi(argv[1]);
-  const char* session_folder = argc == 3 ? argv[2] : nullptr;
-  fcntl(socket, F_SETFD, FD_CLOEXEC);
+  const char* session_folder = argc == 2 ? argv[1] : nullptr;
+  if (session_folder != nullptr) fcntl(kAliveFd, F_SETFD, FD_CLOEXEC);
   DetachFromTerminal();
   // If somebody has stopped the guard, its agent's death wakes it, and it finds the socket closed.
   prctl(PR_SET_PDEATHSIG, SIGCONT);
@@ -226,14 +239,14 @@ int Main(int argc, char** argv) {
   sigemptyset(&child);
   sigaddset(&child, SIGCHLD);
   sigprocmask(SIG_BLOCK, &child, nullptr);
-  Guard guard(socket, namespace_init, UniqueFd(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK)));
+  Guard guard(kSocketFd, namespace_init, UniqueFd(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK)));
   if (const int error = namespace_init ? MountNamespaceProc() : 0; error != 0) {
     guard.Send(ReplyType::kStartFailed, 0, error, Stage::kMount);
     return 1;
   }
   guard.Send(ReplyType::kReady, 0, kProtocolVersion);
   guard.Run();
-  if (session_folder != nullptr && session_folder[0] != '\0') RemoveFolder(session_folder);
+  if (session_folder != nullptr) RemoveFolder(session_folder);
   return 0;
 }
 

@@ -12,11 +12,17 @@ namespace muster::guard {
 
 inline constexpr uint32_t kProtocolVersion = 1;
 
-// The guard's command line: muster-guard [namespace] SOCKET_FD [SESSION_FOLDER]. With "namespace" it is the first process of a
-// new PID namespace and a new mount namespace, and mounts /proc anew.
+// The guard's command line: muster-guard [namespace] [SESSION_FOLDER]. With "namespace" it is the first process of a new PID
+// namespace and a new mount namespace, and mounts /proc anew.
+//
+// The janitor's: muster-guard janitor SESSION_FOLDER. It holds nothing but the read end of a pipe, whose write ends agent and
+// guard hold, and removes the folder when both have died at once and neither could.
 inline constexpr char kNamespaceWord[] = "namespace";
-// The descriptor that the agent leaves open for the guard.
-inline constexpr int kGuardSocketFd = 3;
+inline constexpr char kJanitorWord[] = "janitor";
+// Descriptors that the agent leaves open: the guard's socket or the janitor's read end, and the guard's write end.
+inline constexpr int kSocketFd = 3;
+inline constexpr int kJanitorFd = 3;
+inline constexpr int kAliveFd = 4;
 
 // The kernel takes at most 6 MiB of arguments and environment (execve(2)); this bound only keeps a broken agent from more.
 inline constexpr uint64_t kBlobBytesMax = 16u << 20;

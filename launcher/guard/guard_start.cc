@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <initializer_list>
 #include <utility>
 #include <vector>
 
@@ -38,24 +39,56 @@ class AllSignalsBlocked {
   sigset_t before_;
 };
 
-// In the child, where other threads' locks may be held for ever: system calls only. Leaves descriptors 0, 1, 2 and the socket
-// as 3.
-[[noreturn]] void ExecGuard(const char* path, char* const* argv, int socket) {
+// In the child, where other threads' locks may be held for ever: system calls only. Leaves open the descriptors 0, 1, 2, and
+// `kept` as 3 and following. Returns if there is no such program.
+void ExecWith(const char* path, char* const* argv, std::initializer_list<int> kept) {
   setsid();  // before signals are let in: the terminal's are for the agent
   for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  if (socket == guard::kGuardSocketFd) {
-    fcntl(socket, F_SETFD, 0);
-  } else {
-    dup2(socket, guard::kGuardSocketFd);
-  }
-  syscall(SYS_close_range, guard::kGuardSocketFd + 1u, ~0u, 0u);
+  constexpr int kFirst = 3, kAbove = 16;
+  int copies[kAbove - kFirst], count = 0;
+  for (const int fd : kept) copies[count++] = fcntl(fd, F_DUPFD, kAbove);  // one may have another's place
+  for (int i = 0; i < count; ++i) dup2(copies[i], kFirst + i);
+  syscall(SYS_close_range, static_cast<unsigned>(kFirst + count), ~0u, 0u);
   execv(path, argv);
+}
+
+[[noreturn]] void ExecGuard(const char* path, char* const* argv, int socket, int alive) {
+  if (alive >= 0) {
+    ExecWith(path, argv, {socket, alive});
+  } else {
+    ExecWith(path, argv, {socket});
+  }
   const guard::Reply failed = {guard::ReplyType::kStartFailed, 0, errno, guard::Stage::kExecve};
-  send(guard::kGuardSocketFd, &failed, sizeof failed, MSG_NOSIGNAL);
+  send(guard::kSocketFd, &failed, sizeof failed, MSG_NOSIGNAL);
   _exit(127);
+}
+
+std::vector<char*> Pointers(std::vector<std::string>& words) {
+  std::vector<char*> pointers;
+  for (std::string& word : words) pointers.push_back(word.data());
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+// Starts the janitor and returns the write end that agent and guard hold.
+absl::StatusOr<UniqueFd> StartJanitor(const std::string& path, const std::string& session_folder) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return ErrnoToStatus(errno, "pipe for the guard's janitor");
+  const UniqueFd read_end(ends[0]);
+  UniqueFd write_end(ends[1]);
+  std::vector<std::string> words = {"muster-janitor", guard::kJanitorWord, session_folder};
+  const std::vector<char*> argv = Pointers(words);
+  const AllSignalsBlocked blocked;
+  const pid_t pid = fork();
+  if (pid == 0) {
+    ExecWith(path.c_str(), argv.data(), {read_end.get()});
+    _exit(127);  // the guard's own start will say why
+  }
+  if (pid < 0) return ErrnoToStatus(errno, "fork the guard's janitor");
+  return write_end;
 }
 
 // OK once the guard serves; else why not, the stage in `stage`.
@@ -83,23 +116,21 @@ absl::Status WaitUntilReady(const std::string& path, int socket, guard::Stage* s
   return absl::OkStatus();
 }
 
-absl::StatusOr<StartedGuard> TryStart(const std::string& path, const std::string& session_folder, bool in_namespace,
+absl::StatusOr<StartedGuard> TryStart(const std::string& path, const std::string& session_folder, int alive, bool in_namespace,
                                       bool* namespace_refused) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return ErrnoToStatus(errno, "socketpair for the guard");
   StartedGuard started = {.socket = UniqueFd(ends[0]),
                           .cover = in_namespace ? TreeCover::kPidNamespace : TreeCover::kSubreaper};
   UniqueFd guard_end(ends[1]);
-  std::string words[] = {"muster-guard", guard::kNamespaceWord, std::to_string(guard::kGuardSocketFd), session_folder};
-  std::vector<char*> argv;
-  for (std::string& word : words) {
-    if (&word != &words[1] || in_namespace) argv.push_back(word.data());
-  }
-  argv.push_back(nullptr);
+  std::vector<std::string> words = {"muster-guard"};
+  if (in_namespace) words.push_back(guard::kNamespaceWord);
+  if (!session_folder.empty()) words.push_back(session_folder);
+  const std::vector<char*> argv = Pointers(words);
 
   const AllSignalsBlocked blocked;
   started.pid = in_namespace ? guard::ForkIntoNamespace() : fork();
-  if (started.pid == 0) ExecGuard(path.c_str(), argv.data(), guard_end.get());
+  if (started.pid == 0) ExecGuard(path.c_str(), argv.data(), guard_end.get(), alive);
   *namespace_refused = in_namespace && started.pid < 0;
   if (started.pid < 0) return ErrnoToStatus(errno, "fork the guard");
   guard_end.Reset();
@@ -121,10 +152,15 @@ absl::StatusOr<StartedGuard> TryStart(const std::string& path, const std::string
 
 absl::StatusOr<StartedGuard> StartGuard(const std::string& guard_path, const std::string& session_folder) {
   if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return ErrnoToStatus(errno, "become a subreaper");
+  UniqueFd alive;
+  if (!session_folder.empty()) {
+    MUSTER_ASSIGN_OR_RETURN(alive, StartJanitor(guard_path, session_folder));
+  }
   bool namespace_refused = false;
-  absl::StatusOr<StartedGuard> started = TryStart(guard_path, session_folder, true, &namespace_refused);
-  if (!namespace_refused) return started;
-  return TryStart(guard_path, session_folder, false, &namespace_refused);
+  absl::StatusOr<StartedGuard> started = TryStart(guard_path, session_folder, alive.get(), true, &namespace_refused);
+  if (namespace_refused) started = TryStart(guard_path, session_folder, alive.get(), false, &namespace_refused);
+  if (started.ok()) started->alive = std::move(alive);
+  return started;
 }
 
 CoverReport ProbeTreeCover() {

@@ -45,6 +45,8 @@ class Job {
     if (agent_ > 0) kill(agent_, SIGKILL);
     AwaitAgent();
     for (const pid_t pid : FindMarked(mark_)) kill(pid, SIGKILL);
+    while (waitpid(-1, nullptr, WNOHANG) > 0) {
+    }
     fclose(lines_);
     rmdir(folder_.c_str());
   }
@@ -128,15 +130,15 @@ class Job {
 class GuardFaultTest : public ::testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
-    // What loses its parent goes to the machine's init, as it would behind a shell.
-    ASSERT_EQ(prctl(PR_SET_CHILD_SUBREAPER, 0), 0);
+    // In init's place for what loses its parent, so that the dead do not pile up where init is slow to reap.
+    ASSERT_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
   }
 };
 
 TEST_P(GuardFaultTest, AWorkersEndLetsTheAgentEndTheTree) {
   Job job(GetParam(), 2, {"tree", "3"});
   ASSERT_EQ(job.workers().size(), 2u);
-  EXPECT_EQ(job.processes(), 2u + 2 * 10);  // agent, guard, and the trees
+  EXPECT_EQ(job.processes(), 3u + 2 * 10);  // agent, guard, janitor, and the trees
   ASSERT_EQ(Kill(job.workers()[1]), 0);
   EXPECT_EQ(job.RestOfOutput(), "ended\n");
   EXPECT_EQ(job.AwaitAgent(), 0);
@@ -179,6 +181,7 @@ TEST_P(GuardFaultTest, BothAtOnceWhereANamespaceCoversIt) {
     Kill(guard_first ? job.agent() : job.guard());
     job.AwaitAgent();
     job.ExpectNothingLeft();
+    EXPECT_FALSE(job.FolderExists());
   }
 }
 
