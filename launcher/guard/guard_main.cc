@@ -28,7 +28,12 @@ namespace {
 class Guard {
  public:
   Guard(int socket, bool namespace_init, UniqueFd children)
-      : socket_(socket), namespace_init_(namespace_init), children_(std::move(children)) {}
+      : socket_(socket), namespace_init_(namespace_init), children_(std::move(children)) {
+    // The guard itself holds some descriptors for each worker that starts; workers keep the limit that it was started with.
+    getrlimit(RLIMIT_NOFILE, &open_files_);
+    const rlimit all = {open_files_.rlim_max, open_files_.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &all);
+  }
 
   // Serves until the agent's end of the socket is closed, then ends the tree.
   void Run() {
@@ -125,7 +130,7 @@ class Guard {
 
   void Spawn(const Request& request, const std::vector<UniqueFd>& descriptors) {
     Worker worker = {request.slot, {}};
-    const StartError error = StartWorker(request, descriptors, &worker.process);
+    const StartError error = StartWorker(request, descriptors, open_files_, &worker.process);
     if (error.stage != Stage::kNone) {
       Send(ReplyType::kSpawnFailed, request.slot, error.error, error.stage);
       return;
@@ -194,6 +199,7 @@ class Guard {
   const int socket_;
   const bool namespace_init_;
   const UniqueFd children_;  // signalfd for SIGCHLD
+  rlimit open_files_ = {};
   std::map<pid_t, Worker> workers_;
 };
 

@@ -92,7 +92,7 @@ void ResetSignals() {
 }
 
 [[noreturn]] void RunWorker(const Request& request, const std::vector<UniqueFd>& descriptors, SpawnStrings& strings,
-                            pid_t guard, int error_pipe) {
+                            const rlimit& open_files, pid_t guard, int error_pipe) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != guard) _exit(127);  // died before prctl
   if ((request.controlling_terminal != 0 ? setsid() : setpgid(0, 0)) < 0) Fail(error_pipe, Stage::kGroup);
@@ -103,6 +103,7 @@ void ResetSignals() {
   if (strings.working_directory()[0] != '\0' && chdir(strings.working_directory()) != 0) Fail(error_pipe, Stage::kChdir);
   // All are close-on-exec already; this is for one that a library opened without it.
   syscall(SYS_close_range, 3u, ~0u, kCloseRangeCloexec);
+  setrlimit(RLIMIT_NOFILE, &open_files);
   ResetSignals();
   execve(strings.program(), strings.argv(), strings.env());
   Fail(error_pipe, Stage::kExecve);
@@ -110,7 +111,8 @@ void ResetSignals() {
 
 }  // namespace
 
-StartError StartWorker(const Request& request, const std::vector<UniqueFd>& descriptors, StartedWorker* worker) {
+StartError StartWorker(const Request& request, const std::vector<UniqueFd>& descriptors, const rlimit& open_files,
+                       StartedWorker* worker) {
   SpawnStrings strings;
   if (descriptors.size() != kSpawnDescriptors) return {Stage::kRequest, EINVAL};
   if (!strings.Map(request, descriptors[3].get())) return {Stage::kRequest, EINVAL};
@@ -121,7 +123,7 @@ StartError StartWorker(const Request& request, const std::vector<UniqueFd>& desc
   const pid_t guard = getpid();
   const pid_t pid = fork();
   if (pid < 0) return {Stage::kFork, errno};
-  if (pid == 0) RunWorker(request, descriptors, strings, guard, write_end.get());
+  if (pid == 0) RunWorker(request, descriptors, strings, open_files, guard, write_end.get());
   worker->pid = pid;
   worker->pidfd.Reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   if (!worker->pidfd) {

@@ -2,6 +2,7 @@
 #ifndef MUSTER_LAUNCHER_GUARD_WORKER_START_H_
 #define MUSTER_LAUNCHER_GUARD_WORKER_START_H_
 
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include <vector>
@@ -23,8 +24,10 @@ struct StartedWorker {
   UniqueFd error_pipe;  // ends without a byte once exec has succeeded, else holds one StartError
 };
 
-// Forks the worker; `descriptors` are stdin, stdout, stderr and the blob (guard_protocol.h). Does not wait for exec.
-StartError StartWorker(const Request& request, const std::vector<UniqueFd>& descriptors, StartedWorker* worker);
+// Forks the worker; `descriptors` are stdin, stdout, stderr and the blob (guard_protocol.h), `open_files` is the worker's limit
+// of them. Does not wait for exec.
+StartError StartWorker(const Request& request, const std::vector<UniqueFd>& descriptors, const rlimit& open_files,
+                       StartedWorker* worker);
 
 }  // namespace muster::guard
 
