@@ -17,11 +17,12 @@ namespace muster {
 Mapping& Mapping::operator=(Mapping&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
+  std::swap(owned_, other.owned_);
   return *this;
 }
 
 Mapping::~Mapping() {
-  if (data_ != nullptr) ::munmap(data_, static_cast<size_t>(bytes_));
+  if (owned_) ::munmap(data_, static_cast<size_t>(bytes_));
 }
 
 absl::StatusOr<Mapping> Mapping::Map(int fd, int64_t bytes) {
@@ -30,8 +31,14 @@ absl::StatusOr<Mapping> Mapping::Map(int fd, int64_t bytes) {
   // A forked child that touched the memory could corrupt a running collective. Huge pages are a wish; the kernel may refuse.
   ::madvise(data, static_cast<size_t>(bytes), MADV_DONTFORK);
   ::madvise(data, static_cast<size_t>(bytes), MADV_HUGEPAGE);
+  Mapping mapping = Borrow(static_cast<char*>(data), bytes);
+  mapping.owned_ = true;
+  return mapping;
+}
+
+Mapping Mapping::Borrow(char* data, int64_t bytes) {
   Mapping mapping;
-  mapping.data_ = static_cast<char*>(data);
+  mapping.data_ = data;
   mapping.bytes_ = bytes;
   return mapping;
 }

@@ -17,11 +17,14 @@ namespace muster {
 class Mapping {
  public:
   Mapping() = default;
-  Mapping(Mapping&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  Mapping(Mapping&& other) noexcept { *this = std::move(other); }
   Mapping& operator=(Mapping&& other) noexcept;
   ~Mapping();
 
   static absl::StatusOr<Mapping> Map(int fd, int64_t bytes);
+
+  // Memory that somebody else owns and outlives the mapping: ranks that are threads may share one.
+  static Mapping Borrow(char* data, int64_t bytes);
 
   char* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
@@ -29,6 +32,7 @@ class Mapping {
  private:
   char* data_ = nullptr;
   int64_t bytes_ = 0;
+  bool owned_ = false;
 };
 
 // What the kernel says could be had now without swapping (MemAvailable of /proc/meminfo); INT64_MAX if it says nothing.

@@ -21,9 +21,10 @@ struct WaitingAdvice {
   bool oversubscribed = false;
 };
 
-// About the price of a futex wake across cores, measured at 36-50 us: spinning longer than that cannot pay.
-inline constexpr uint32_t kSpinNanoseconds = 50'000;
-// A hand-over by sched_yield costs 0.7 us; this many cost about as much as the wake they try to avoid.
+// Spinning and yielding together cost about what they try to avoid, a futex wake across cores (measured at 36-50 us): a
+// sched_yield costs 0.3 us where nobody else wants the processor, and hands over in 0.7 us where a peer does. Ranks with a
+// processor each yield too: the scheduler may have put two on one, and a rank that only spins keeps its peer from running.
+inline constexpr uint32_t kSpinNanoseconds = 5'000;
 inline constexpr uint32_t kYields = 64;
 
 // Whether every rank can have a processor of its own out of its mask: a matching of ranks to processors, by augmenting paths.
@@ -67,7 +68,7 @@ class ProcessorMatching {
 // An empty mask (unknown) counts as sharing.
 inline WaitingAdvice AdviseWaiting(std::span<const ProcessorMask> masks, int64_t quota_millicores) {
   const bool within_quota = quota_millicores == 0 || quota_millicores >= static_cast<int64_t>(masks.size()) * 1000;
-  if (within_quota && ProcessorMatching(masks).CoversAllRanks()) return {kSpinNanoseconds, 0, false};
+  if (within_quota && ProcessorMatching(masks).CoversAllRanks()) return {kSpinNanoseconds, kYields, false};
   return {0, kYields, true};
 }
 

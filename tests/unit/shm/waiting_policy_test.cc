@@ -10,7 +10,7 @@ TEST(WaitingPolicy, RanksWithACoreEachSpin) {
   const WaitingAdvice advice = AdviseWaiting(masks, 0);
   EXPECT_FALSE(advice.oversubscribed);
   EXPECT_EQ(advice.spin_nanoseconds, kSpinNanoseconds);
-  EXPECT_EQ(advice.yields, 0u);
+  EXPECT_EQ(advice.yields, kYields);
 }
 
 TEST(WaitingPolicy, MoreRanksThanCoresYield) {
