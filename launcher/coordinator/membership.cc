@@ -498,7 +498,16 @@ void Membership::Core::CountStale(const Event&) { ++stale_messages_; }
 
 // --- Ending ---
 
-void Membership::Core::NoteStopped(const Event& event) { agents_.at(As<membership::Received>(event).node).stopped = true; }
+void Membership::Core::NoteStopped(const Event& event) {
+  const uint32_t node = As<membership::Received>(event).node;
+  Agent& agent = agents_.at(node);
+  // All endings came before this; a place without one was never filled.
+  const bool left_places = std::any_of(evidence_.members.begin(), evidence_.members.end(), [&](const Evidence::Member& member) {
+    return member.node == node && !slots_over_.contains(member.slot);
+  });
+  if (agent.member && left_places) LoseAgent(node, agent, "it stopped before its workers were started");
+  agent.stopped = true;
+}
 
 void Membership::Core::NoteStoppedEarly(const Event& event) {
   NoteStopped(event);
@@ -509,7 +518,8 @@ void Membership::Core::NoteStoppedEarly(const Event& event) {
 
 void Membership::Core::NoteStop(const Event& event) {
   ++stop_requests_;
-  if (SomethingFailed() || evidence_.stop) return;
+  // Once the job ends for another reason, asking only makes it end sooner.
+  if (SomethingFailed() || evidence_.stop || state_ == State::kQuiescing) return;
   evidence_.stop = As<membership::StopRequested>(event).kind;
   evidence_.stop_detail = options_.timeout_text;
 }

@@ -79,7 +79,8 @@ class Membership::Core {
   bool IfAllReturned(const Event&) const { return AllReturned(); }
   bool IfAllEnded(const Event&) const { return AllEnded(); }
   bool IfAllStopped(const Event&) const { return AllStopped(); }
-  bool IfAnyStopped(const Event&) const;
+  bool IfEndedUnasked(const Event&) const;
+  bool IfFaulted(const Event&) const { return evidence_.fault.has_value(); }
   bool IfFailed(const Event&) const { return SomethingFailed(); }
   bool IfStopWanted(const Event&) const { return stop_requests_ > 0; }
 

@@ -19,6 +19,8 @@ constexpr uint32_t kBoot = In(State::kBoot), kRecover = In(State::kRecover), kRe
 constexpr uint32_t kOver = kDone | kFailed;
 constexpr uint32_t kBeforeMembers = kRecover | kForming | kTaking;  // no generation has members
 constexpr uint32_t kWithMembers = kResuming | kPreparing | kCommitting | kRunning | kSettling | kQuiescing;
+// Members told of what happened while no coordinator was there may be back before this start is on disk.
+constexpr uint32_t kTakesEvidence = kWithMembers | kRecover;
 constexpr uint32_t kAll = (1u << membership::kStates) - 1;
 
 }  // namespace
@@ -44,9 +46,10 @@ const Membership::Core::StateRow& Membership::Core::RowOf(State state) {
 
 std::span<const Membership::Core::Row> Membership::Core::Rows() {
   using C = Core;
+  // clang-format off
   static const Row rows[] = {
       // What follows from what is known.
-      {kRecover, Kind::kConsider, &C::IfFailed, State::kConcluding, nullptr, "no record, no job"},
+      {kRecover, Kind::kConsider, &C::IfFaulted, State::kConcluding, nullptr, "no record, no job"},
       {kRecover, Kind::kConsider, &C::IfDurableAndFormed, State::kResuming, nullptr, "a generation was running"},
       {kRecover, Kind::kConsider, &C::IfDurable, State::kForming, nullptr, "a new job, or one that never ran"},
       {kResuming, Kind::kConsider, &C::IfStopWanted, State::kQuiescing, nullptr, "asked to stop"},
@@ -70,8 +73,8 @@ std::span<const Membership::Core::Row> Membership::Core::Rows() {
       {kRunning, Kind::kConsider, &C::IfFailed, State::kSettling, nullptr, "a worker or node failed"},
       {kRunning, Kind::kConsider, &C::IfAllEnded, State::kQuiescing, nullptr,
        "all workers ended well: end what they left behind"},
-      {kRunning, Kind::kConsider, &C::IfAnyStopped, State::kQuiescing, nullptr,
-       "an agent ended its workers without being asked"},
+      {kRunning, Kind::kConsider, &C::IfEndedUnasked, State::kQuiescing, nullptr,
+       "an agent ended workers, and not because of us"},
       {kSettling, Kind::kConsider, &C::IfStopWanted, State::kQuiescing, nullptr, "asked to stop: no more waiting"},
       {kSettling, Kind::kConsider, &C::IfAllEnded, State::kQuiescing, nullptr, "all workers ended by themselves"},
       {kQuiescing, Kind::kConsider, &C::IfAllStopped, State::kConcluding, nullptr, "all evidence is in"},
@@ -88,78 +91,47 @@ std::span<const Membership::Core::Row> Membership::Core::Rows() {
       {kAll & ~kBoot, Kind::kRecordLoaded, nullptr, {}, nullptr, "ignored: it is read once"},
       {kAll & ~kBoot & ~kOver, Kind::kAppended, nullptr, {}, &C::NoteDurable, "noted"},
       {kBoot | kOver, Kind::kAppended, nullptr, {}, nullptr, "ignored: nobody waits for it"},
-      {kRecover | kTaking | kCommitting,
-       Kind::kAppendFailed,
-       nullptr,
-       {},
-       &C::FailToWrite,
+      {kRecover | kTaking | kCommitting, Kind::kAppendFailed, nullptr, {}, &C::FailToWrite,
        "nothing may be announced any more"},
       {kConcluding, Kind::kAppendFailed, &C::IfWell, State::kDone, &C::NoteWriteError, "announced without the record"},
       {kConcluding, Kind::kAppendFailed, nullptr, State::kFailed, &C::NoteWriteError, "announced without the record"},
-      {kResuming | kForming | kPreparing | kRunning | kSettling | kQuiescing,
-       Kind::kAppendFailed,
-       nullptr,
-       {},
-       &C::NoteWriteError,
+      {kResuming | kForming | kPreparing | kRunning | kSettling | kQuiescing, Kind::kAppendFailed, nullptr, {}, &C::NoteWriteError,
        "nobody waits for it: said, and the job goes on"},
       {kBoot | kOver, Kind::kAppendFailed, nullptr, {}, nullptr, "ignored: nobody waits for it"},
 
       // Agents come and go.
       {kBoot | kRecover, Kind::kJoin, nullptr, {}, &C::NoteJoin, "answered when this start is on disk"},
-      {kResuming | kForming | kTaking | kPreparing | kCommitting | kRunning | kSettling,
-       Kind::kJoin,
-       nullptr,
-       {},
-       &C::Greet,
+      {kResuming | kForming | kTaking | kPreparing | kCommitting | kRunning | kSettling, Kind::kJoin, nullptr, {}, &C::Greet,
        "gets its number; a member that lost its workers is mourned"},
       {kQuiescing | kConcluding | kOver, Kind::kJoin, nullptr, {}, &C::GreetAndStop, "comes when the job ends: told to stop"},
       {kBoot | kRecover | kForming | kTaking, Kind::kAgentLost, nullptr, {}, &C::Forget, "no member: forgotten"},
       {kResuming, Kind::kAgentLost, nullptr, {}, &C::MarkAbsent, "may come back until the state's end"},
-      {kPreparing | kCommitting | kRunning | kSettling | kQuiescing,
-       Kind::kAgentLost,
-       nullptr,
-       {},
-       &C::Mourn,
+      {kPreparing | kCommitting | kRunning | kSettling | kQuiescing, Kind::kAgentLost, nullptr, {}, &C::Mourn,
        "its workers are lost with it"},
       {kConcluding | kOver, Kind::kAgentLost, nullptr, {}, nullptr, "ignored: the verdict is made"},
 
       // What agents tell.
       {kPreparing, Kind::kReady, nullptr, {}, &C::NoteReady, "noted"},
       {kAll & ~kPreparing, Kind::kReady, nullptr, {}, nullptr, "ignored: told again by an agent that came back"},
-      {kWithMembers, Kind::kPrepareFailed, nullptr, {}, &C::NoteSpawnFailure, "evidence"},
-      {kWithMembers, Kind::kWorkerEnded, nullptr, {}, &C::NoteEnding, "evidence"},
-      {kWithMembers, Kind::kPeerBlamed, nullptr, {}, &C::NoteBlame, "evidence"},
-      {kResuming | kRunning | kSettling | kQuiescing, Kind::kStepCommitted, nullptr, {}, &C::NoteStep, "noted"},
+      {kTakesEvidence, Kind::kPrepareFailed, nullptr, {}, &C::NoteSpawnFailure, "evidence"},
+      {kTakesEvidence, Kind::kWorkerEnded, nullptr, {}, &C::NoteEnding, "evidence"},
+      {kTakesEvidence, Kind::kPeerBlamed, nullptr, {}, &C::NoteBlame, "evidence"},
+      {kRecover | kResuming | kRunning | kSettling | kQuiescing, Kind::kStepCommitted, nullptr, {}, &C::NoteStep, "noted"},
       {kPreparing | kCommitting, Kind::kStepCommitted, nullptr, {}, &C::CountStale, "impossible before Go: counted"},
-      {kBoot | kBeforeMembers,
-       Kind::kPrepareFailed,
-       nullptr,
-       {},
-       &C::CountStale,
+      {kAll & ~kTakesEvidence & ~kConcluding & ~kOver, Kind::kPrepareFailed, nullptr, {}, &C::CountStale,
        "of a generation that is not prepared: counted"},
-      {kBoot | kBeforeMembers,
-       Kind::kWorkerEnded,
-       nullptr,
-       {},
-       &C::CountStale,
+      {kAll & ~kTakesEvidence & ~kConcluding & ~kOver, Kind::kWorkerEnded, nullptr, {}, &C::CountStale,
        "of a generation that is not prepared: counted"},
-      {kBoot | kBeforeMembers, Kind::kPeerBlamed, nullptr, {}, &C::CountStale, "of a generation that is not prepared: counted"},
-      {kBoot | kBeforeMembers,
-       Kind::kStepCommitted,
-       nullptr,
-       {},
-       &C::CountStale,
+      {kAll & ~kTakesEvidence & ~kConcluding & ~kOver, Kind::kPeerBlamed, nullptr, {}, &C::CountStale,
+       "of a generation that is not prepared: counted"},
+      {kBoot | kForming | kTaking, Kind::kStepCommitted, nullptr, {}, &C::CountStale,
        "of a generation that is not prepared: counted"},
       {kConcluding | kOver, Kind::kPrepareFailed, nullptr, {}, nullptr, "ignored: the verdict is made"},
       {kConcluding | kOver, Kind::kWorkerEnded, nullptr, {}, nullptr, "ignored: the verdict is made"},
       {kConcluding | kOver, Kind::kPeerBlamed, nullptr, {}, nullptr, "ignored: the verdict is made"},
       {kConcluding | kOver, Kind::kStepCommitted, nullptr, {}, nullptr, "ignored: the verdict is made"},
       {kForming | kTaking, Kind::kStopped, nullptr, {}, &C::NoteStoppedEarly, "a node that cannot run workers ends the job"},
-      {kAll & ~kOver & ~kForming & ~kTaking,
-       Kind::kStopped,
-       nullptr,
-       {},
-       &C::NoteStopped,
+      {kAll & ~kOver & ~kForming & ~kTaking, Kind::kStopped, nullptr, {}, &C::NoteStopped,
        "nothing of this agent runs any more"},
       {kOver, Kind::kStopped, nullptr, {}, nullptr, "ignored: the verdict is made"},
       {kAll, Kind::kHeartbeat, nullptr, {}, nullptr, "ignored: liveness is the stream's in this version"},
@@ -183,9 +155,12 @@ std::span<const Membership::Core::Row> Membership::Core::Rows() {
       {kConcluding, Kind::kEnd, &C::IfWell, State::kDone, nullptr, "announced without the record"},
       {kConcluding, Kind::kEnd, nullptr, State::kFailed, nullptr, "announced without the record"},
       {kBoot | kRunning | kOver, Kind::kEnd, nullptr, {}, nullptr, "ignored: this state has no end"},
-      {kResuming | kRunning | kSettling | kQuiescing, Kind::kStep, nullptr, {}, &C::RecordStep, "the newest committed step"},
-      {kAll & ~(kResuming | kRunning | kSettling | kQuiescing), Kind::kStep, nullptr, {}, nullptr, "ignored: no step is new"},
+      {kRecover | kResuming | kRunning | kSettling | kQuiescing, Kind::kStep, nullptr, {}, &C::RecordStep,
+       "the newest committed step"},
+      {kAll & ~(kRecover | kResuming | kRunning | kSettling | kQuiescing), Kind::kStep, nullptr, {}, nullptr,
+       "ignored: no step is new"},
   };
+  // clang-format on
   return rows;
 }
 
@@ -221,9 +196,9 @@ bool Membership::Core::AllStopped() const {
                      [](const auto& entry) { return entry.second.stopped || entry.second.lost; });
 }
 
-bool Membership::Core::IfAnyStopped(const Event&) const {
-  return std::any_of(agents_.begin(), agents_.end(),
-                     [](const auto& entry) { return entry.second.member && entry.second.stopped; });
+bool Membership::Core::IfEndedUnasked(const Event&) const {
+  return std::any_of(evidence_.endings.begin(), evidence_.endings.end(),
+                     [](const v1::WorkerEnded& ended) { return ended.expected(); });
 }
 
 bool Membership::Core::SomethingFailed() const {

@@ -41,17 +41,14 @@ const AgentTable::Core::StateRow& AgentTable::Core::RowOf(State state) {
 
 std::span<const AgentTable::Core::Row> AgentTable::Core::Rows() {
   using C = Core;
+  // clang-format off
   static const Row rows[] = {
       // What follows from what is known.
       {kSpawning, Kind::kConsider, &C::IfAllStarted, State::kReady, nullptr, "every place is filled"},
       {kReconfig, Kind::kConsider, &C::IfTreeEndedAndNext, State::kSpawning, nullptr, "the next generation was waiting"},
       {kReconfig, Kind::kConsider, &C::IfTreeEnded, State::kSpare, nullptr, "free for the next generation"},
       {kStopping, Kind::kConsider, &C::IfHard, {}, &C::EndTreeNow, "no grace: end the whole tree"},
-      {kStopping,
-       Kind::kConsider,
-       &C::IfAllOverAndTreeStands,
-       {},
-       &C::EndTreeNow,
+      {kStopping, Kind::kConsider, &C::IfAllOverAndTreeStands, {}, &C::EndTreeNow,
        "workers are over: end what they left behind"},
       {kStopping, Kind::kConsider, &C::IfTreeEnded, State::kGone, &C::ReportStopped, "nothing of this node runs any more"},
       {kAll, Kind::kConsider, nullptr, {}, nullptr, "goes on waiting"},
@@ -67,11 +64,7 @@ std::span<const AgentTable::Core::Row> AgentTable::Core::Rows() {
       {kEarly, Kind::kChannelUp, nullptr, {}, &C::ConnectFirst, "Join follows when this node is ready for it"},
       {kAll & ~kEarly, Kind::kChannelUp, nullptr, {}, &C::Connect, "Join, then all that was told before"},
       {kEarly | kStopping | kGone, Kind::kChannelLost, nullptr, {}, &C::DisconnectFirst, "nothing can become an orphan"},
-      {kAll & ~(kEarly | kStopping | kGone),
-       Kind::kChannelLost,
-       nullptr,
-       {},
-       &C::Disconnect,
+      {kAll & ~(kEarly | kStopping | kGone), Kind::kChannelLost, nullptr, {}, &C::Disconnect,
        "the time without a coordinator runs"},
       {kAll & ~(kEarly | kStopping | kGone), Kind::kOrphan, nullptr, State::kStopping, &C::StopAsOrphan,
        "no coordinator for too long: workers may be duplicated elsewhere"},
@@ -126,15 +119,12 @@ std::span<const AgentTable::Core::Row> AgentTable::Core::Rows() {
       {kJoining, Kind::kEnd, nullptr, State::kStopping, &C::StopUnjoined, "no coordinator took this node in"},
       {kSpawning, Kind::kEnd, nullptr, {}, &C::NoteNeverStarted, "told to the coordinator"},
       {kReconfig | kStopping, Kind::kEnd, nullptr, State::kGone, &C::GiveUp, "the guard does not answer: said, not hidden"},
-      {kAll & ~(kPreflight | kJoining | kSpawning | kReconfig | kStopping),
-       Kind::kEnd,
-       nullptr,
-       {},
-       nullptr,
+      {kAll & ~(kPreflight | kJoining | kSpawning | kReconfig | kStopping), Kind::kEnd, nullptr, {}, nullptr,
        "ignored: this state has no end"},
       {kStopping, Kind::kGrace, nullptr, {}, &C::EndTreeNow, "the grace is over"},
       {kAll & ~kStopping, Kind::kGrace, nullptr, {}, nullptr, "ignored: it ended in time"},
   };
+  // clang-format on
   return rows;
 }
 

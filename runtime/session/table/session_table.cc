@@ -46,6 +46,7 @@ const SessionTable::Core::StateRow& SessionTable::Core::RowOf(State state) {
 
 std::span<const SessionTable::Core::Row> SessionTable::Core::Rows() {
   using C = Core;
+  // clang-format off
   static const Row rows[] = {
       {kConnecting, Kind::kConnected, nullptr, State::kHelloSent, nullptr, "say who we are"},
       {kAll & ~kConnecting, Kind::kConnected, nullptr, {}, nullptr, "ignored: it was connected before"},
@@ -85,6 +86,7 @@ std::span<const SessionTable::Core::Row> SessionTable::Core::Rows() {
       {kLeaving, Kind::kEnd, nullptr, State::kLeft, nullptr, "the agent does not read: leave all the same"},
       {kAll & ~(kHelloSent | kLeaving), Kind::kEnd, nullptr, {}, nullptr, "ignored: this state has no end"},
   };
+  // clang-format on
   return rows;
 }
 

@@ -1,0 +1,67 @@
+// What the parts of a simulation share: time, chance, the checkers, and the truth about what broke.
+#ifndef MUSTER_LAUNCHER_SIMULATOR_WORLD_H_
+#define MUSTER_LAUNCHER_SIMULATOR_WORLD_H_
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "launcher/coordinator/membership.h"
+#include "launcher/simulator/simulation.h"
+#include "launcher/simulator/virtual_time.h"
+#include "muster/v1/agent.pb.h"
+
+namespace muster {
+
+// Something that really broke, as opposed to what broke because of it.
+struct Truth {
+  int32_t rank = -1;  // -1: the node
+  std::string host;
+  uint64_t generation = 0;
+  bool must_show = true;  // the job cannot go well with it, if this generation is its last
+};
+
+struct World {
+  explicit World(const SimulationPlan& the_plan) : plan(the_plan), chance(the_plan.seed) {}
+
+  void Trace(const std::string& line) { absl::StrAppend(&trace, absl::FormatDuration(time.now()), " ", line, "\n"); }
+  void Violate(const std::string& what) {
+    violations.push_back(what);
+    Trace(absl::StrCat("VIOLATION ", what));
+  }
+
+  const SimulationPlan plan;
+  VirtualTime time;
+  Chance chance;
+  std::vector<Truth> truths;
+  std::vector<std::string> violations;
+  std::string trace;
+  bool stop_requested = false;
+  absl::Duration last_fault_at;
+};
+
+// I1 and I4, from what coordinators send and remember over all their incarnations.
+class CoordinatorChecker {
+ public:
+  explicit CoordinatorChecker(World* world) : world_(world) {}
+
+  void OnSend(uint32_t node, const v1::CoordinatorMessage& message);
+  void OnDurable(const v1::RecordEntry& entry);
+  void OnStep(int64_t committed_step);
+  void OnRecovered(int64_t committed_step);
+
+ private:
+  World* const world_;
+  std::map<uint64_t, uint64_t> incarnation_of_;  // by generation: who announced it
+  std::map<uint64_t, std::string> members_of_;   // by generation: the announced table's digest
+  std::set<uint64_t> formed_;                    // generations whose forming is durable
+  std::set<uint64_t> taken_;                     // numbers that are durable
+  int64_t recorded_step_ = -1;
+  int64_t step_ = -1;
+};
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_SIMULATOR_WORLD_H_
