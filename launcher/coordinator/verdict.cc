@@ -44,7 +44,7 @@ class Case {
   };
 
   bool FailedByItself(const Rank& rank) const;
-  bool Counts(const v1::PeerBlamed& blame) const;
+  bool IsCause(const Rank& rank) const;
   void AddRankCause(const Rank& rank, std::vector<Cause>& causes) const;
   Cause CauseOf(const Rank& rank) const;
   bool AccusationSaysMore(const Rank& rank) const;
@@ -105,13 +105,14 @@ bool Case::FailedByItself(const Rank& rank) const {
   return rank.not_started != nullptr || rank.agent_lost != nullptr || (rank.ended != nullptr && IsFailure(*rank.ended));
 }
 
-// A blame that shows who broke the job. One that only calls lost or gone a rank that we ended shows our Stop.
-bool Case::Counts(const v1::PeerBlamed& blame) const {
-  if (!IsFailure(blame) || !ranks_.contains(blame.rank()) || !ranks_.contains(blame.blamed_rank())) return false;
-  const auto reason = static_cast<v1::AbortReason>(blame.reason());
-  const v1::WorkerEnded* const ended = ranks_.at(blame.blamed_rank()).ended;
-  const bool called_gone = reason == v1::AbortReason::kPeerLost || reason == v1::AbortReason::kPeerLeft;
-  return !called_gone || ended == nullptr || !ended->expected();
+// A root of the blame graph is a cause, unless we ended it and it is only called lost or gone: that shows our Stop, and those
+// that blame it are victims of it.
+bool Case::IsCause(const Rank& rank) const {
+  if (FailedByItself(rank)) return true;
+  if (rank.accused == nullptr) return false;
+  const bool called_gone =
+      rank.accused->reason == v1::AbortReason::kPeerLost || rank.accused->reason == v1::AbortReason::kPeerLeft;
+  return !called_gone || rank.ended == nullptr || !rank.ended->expected();
 }
 
 std::vector<Cause> Case::Causes() {
@@ -120,7 +121,7 @@ std::vector<Cause> Case::Causes() {
     if (FailedByItself(rank)) graph.AddRank(number);
   }
   for (const v1::PeerBlamed& blame : evidence_.blames) {
-    if (!Counts(blame)) continue;
+    if (!IsFailure(blame) || !ranks_.contains(blame.rank()) || !ranks_.contains(blame.blamed_rank())) continue;
     graph.AddBlame(blame.rank(), blame.blamed_rank());
     Accusation& accusation = accusations_[blame.blamed_rank()];
     if (accusation.reason == v1::AbortReason::kNone || blame.when_ms() < accusation.when_ms) {
@@ -130,7 +131,9 @@ std::vector<Cause> Case::Causes() {
   for (auto& [number, accusation] : accusations_) ranks_[number].accused = &accusation;
 
   std::vector<Cause> causes;
-  for (const uint32_t number : graph.Roots()) AddRankCause(ranks_[number], causes);
+  for (const uint32_t number : graph.Roots()) {
+    if (IsCause(ranks_[number])) AddRankCause(ranks_[number], causes);
+  }
   AddNodeCauses(causes);
   std::stable_sort(causes.begin(), causes.end(), [](const Cause& a, const Cause& b) { return a.when_ms < b.when_ms; });
   return causes;

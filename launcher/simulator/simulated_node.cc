@@ -315,7 +315,7 @@ void SimulatedNode::KillGuard() {
 
 void SimulatedNode::KillAgent() {
   if (!agent_alive()) return;
-  if (!gone_) AddTruth(-1, table_->generation(), table_->workers_alive() > 0);
+  AddTruth(-1, table_->generation(), table_->workers_alive() > 0);
   table_.reset();
   for (const auto& [timer, id] : timers_) world_->time.Cancel(id);
   timers_.clear();

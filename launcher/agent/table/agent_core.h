@@ -43,6 +43,7 @@ class AgentTable::Core {
     int64_t pid = 0;
     Phase phase = Phase::kSpawning;
     bool lost_unasked = false;  // its session ended without leaving, before it was asked to end
+    bool left_unasked = false;  // it closed its session before it was asked to end
     std::set<int> signals;      // that we sent
     int blames = 0;
   };
@@ -86,6 +87,7 @@ class AgentTable::Core {
   void NoteTreeEnded(const Event& event);
   void NoteGuardLost(const Event& event);
   void NoteLost(const Event& event);
+  void NoteLeft(const Event& event);
   void NoteBlame(const Event& event);
   void NoteStep(const Event& event);
   void EndTreeNow(const Event& event);

@@ -105,7 +105,8 @@ std::span<const AgentTable::Core::Row> AgentTable::Core::Rows() {
 
       // The worker port.
       {kAll, Kind::kWorkerJoined, nullptr, {}, nullptr, "ignored: the port has answered it"},
-      {kAll, Kind::kWorkerLeft, nullptr, {}, nullptr, "ignored: its ending will say it"},
+      {kWithWorkers, Kind::kWorkerLeft, nullptr, {}, &C::NoteLeft, "it left before anybody asked it to"},
+      {kAll & ~kWithWorkers, Kind::kWorkerLeft, nullptr, {}, nullptr, "ignored: it is asked to end"},
       {kWithWorkers, Kind::kWorkerLost, nullptr, {}, &C::NoteLost, "it went before anybody asked it to"},
       {kAll & ~kWithWorkers, Kind::kWorkerLost, nullptr, {}, nullptr, "ignored: it is asked to end"},
       {kWithWorkers | kStopping, Kind::kWorkerBlamed, nullptr, {}, &C::NoteBlame, "told to the coordinator"},

@@ -397,7 +397,9 @@ void AgentTable::Core::NoteEnded(const Event& event) {
   const bool by_us =
       ending.kind() == v1::Ending::EXITED || (ending.kind() == v1::Ending::SIGNALED && worker.signals.contains(ending.code()));
   if (by_us && worker.lost_unasked && Stopping()) ending.set_detail("its session was lost before, as by exec");
-  TellEnded(worker, std::move(ending), Stopping() && by_us && !worker.lost_unasked, &ended);
+  // One that left by itself was about to end: it may have left too early.
+  const bool about_to_end = worker.left_unasked && ending.kind() == v1::Ending::EXITED && ending.code() == 0;
+  TellEnded(worker, std::move(ending), Stopping() && by_us && !worker.lost_unasked && !about_to_end, &ended);
 }
 
 void AgentTable::Core::TellEnded(const Worker& worker, v1::Ending ending, bool expected, const agent::Ended* ended) {
@@ -420,6 +422,8 @@ void AgentTable::Core::TellEnded(const Worker& worker, v1::Ending ending, bool e
 }
 
 void AgentTable::Core::NoteLost(const Event& event) { workers_.at(As<agent::WorkerLost>(event).slot).lost_unasked = true; }
+
+void AgentTable::Core::NoteLeft(const Event& event) { workers_.at(As<agent::WorkerLeft>(event).slot).left_unasked = true; }
 
 void AgentTable::Core::NoteBlame(const Event& event) {
   const auto& blamed = As<agent::WorkerBlamed>(event);

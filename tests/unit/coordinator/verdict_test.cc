@@ -194,11 +194,22 @@ TEST(Verdict, StopsFromOutsideHaveTheirOwnCodes) {
   }
 }
 
-TEST(Verdict, WhatWeEndedIsNeverACause) {
-  const Judgement judgement = Told(2).Ended(0, v1::Ending::EXITED, 3).ByUs(1).Blames(0, 1, AbortReason::kPeerLost).Judged();
-  EXPECT_EQ(judgement.verdict.rank(), 0);
-  EXPECT_EQ(judgement.verdict.exit_code(), 3);
-  EXPECT_EQ(judgement.causes.size(), 1u);
+TEST(Verdict, WhoBlamesARankThatWeEndedIsAVictimOfOurStop) {
+  Told told(3);
+  told.Ended(0, v1::Ending::SIGNALED, 9, 1000)
+      .ByUs(1)
+      .Blames(2, 1, AbortReason::kPeerLost)
+      .Ended(2, v1::Ending::EXITED, 1, 1100);
+  EXPECT_EQ(told.Judged().verdict.rank(), 0);
+  EXPECT_EQ(told.Judged().causes.size(), 1u);
+  EXPECT_EQ(told.Judged().verdict.ended_with_it(), 2);
+}
+
+TEST(Verdict, WorkersEndedByNobodyWeKnowAreNoSuccess) {
+  const Judgement judgement = Told(2).ByUs(0).ByUs(1).Blames(0, 1, AbortReason::kPeerLost).Judged();
+  EXPECT_EQ(judgement.verdict.rank(), -1);
+  EXPECT_EQ(judgement.verdict.exit_code(), 70);
+  EXPECT_EQ(judgement.verdict.failure_class(), "stopped");
 }
 
 TEST(BlameGraph, CirclesAndWhatLeadsIntoThem) {
