@@ -85,36 +85,6 @@ int Send(int socket, const Outgoing& outgoing) {
   return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? errno : 0;
 }
 
-// Bytes received, 0 at the end, -1 and errno.
-ssize_t Receive(int socket, Reply* reply, UniqueFd* descriptor) {
-  iovec data = {reply, sizeof *reply};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  msghdr message = {};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  const ssize_t bytes = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-  const cmsghdr* header = bytes > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
-  if (header != nullptr && header->cmsg_type == SCM_RIGHTS) {
-    int received;
-    memcpy(&received, CMSG_DATA(header), sizeof received);
-    descriptor->Reset(received);
-  }
-  return bytes;
-}
-
-// The process behind a pidfd by the number it has in this process's PID namespace; -1 if it is already reaped (proc(5),
-// fdinfo).
-pid_t PidOf(int pidfd) {
-  const UniqueFd file(open(absl::StrCat("/proc/self/fdinfo/", pidfd).c_str(), O_RDONLY | O_CLOEXEC));
-  char text[512] = {};
-  if (!file || read(file.get(), text, sizeof text - 1) <= 0) return -1;
-  const char* line = strstr(text, "Pid:");
-  int pid = -1;
-  return line != nullptr && sscanf(line, "Pid: %d", &pid) == 1 ? pid : -1;
-}
-
 class GuardProcess final : public GuardClient {
  public:
   GuardProcess(EventLoop* loop, StartedGuard started, std::string session_folder, std::vector<pid_t> spared, Events events)
@@ -126,7 +96,7 @@ class GuardProcess final : public GuardClient {
 
   absl::Status Listen() {
     MUSTER_RETURN_IF_ERROR(loop_->Add(guard_.socket.get(), EPOLLIN, [this](uint32_t ready) { OnSocket(ready); }));
-    return loop_->Add(guard_.pidfd.get(), EPOLLIN, [this](uint32_t) { OnGuardDeath(); });
+    return loop_->Add(guard_.keeper_pidfd.get(), EPOLLIN, [this](uint32_t) { OnGuardDeath(); });
   }
 
   ~GuardProcess() override {
@@ -134,12 +104,12 @@ class GuardProcess final : public GuardClient {
     StopListening();
     if (reaped_) return;
     guard_.socket.Reset();  // the guard's sign to end the tree
-    pollfd ended = {.fd = guard_.pidfd.get(), .events = POLLIN, .revents = 0};
+    pollfd ended = {.fd = guard_.keeper_pidfd.get(), .events = POLLIN, .revents = 0};
     while (poll(&ended, 1, kEndTimeoutMilliseconds) < 0 && errno == EINTR) {
     }
     if (ended.revents == 0) {
-      Log(LogLevel::kWarning, "the guard did not end its tree within 10 s; killing it and ending the tree from here");
-      kill(guard_.pid, SIGKILL);
+      Log(LogLevel::kWarning, "the guard did not end its tree within 10 s; ending it and the tree from here");
+      kill(guard_.keeper, SIGKILL);  // the guard then comes to this process, with all it has
     }
     EndTreeFromHere();
   }
@@ -172,7 +142,7 @@ class GuardProcess final : public GuardClient {
   }
   void EndTree() override { Enqueue({.request = {.type = RequestType::kEndTree}}); }
   TreeCover cover() const override { return guard_.cover; }
-  pid_t pid() const override { return guard_.pid; }
+  pid_t pid() const override { return guard_.guard; }
 
  private:
   struct Starting {
@@ -213,7 +183,7 @@ class GuardProcess final : public GuardClient {
     while (true) {
       Reply reply = {};
       UniqueFd descriptor;
-      const ssize_t bytes = Receive(guard_.socket.get(), &reply, &descriptor);
+      const ssize_t bytes = ReceiveReply(guard_.socket.get(), &reply, &descriptor, MSG_DONTWAIT);
       if (bytes < 0 && errno == EINTR) continue;
       if (bytes < 0 && errno == EAGAIN) return true;
       if (bytes != sizeof reply) {
@@ -277,14 +247,14 @@ class GuardProcess final : public GuardClient {
     if (!ReceiveAll()) return;  // its last words
     StopListening();
     Log(LogLevel::kWarning,
-        absl::StrCat("the guard (pid ", guard_.pid, ") died; ending its workers and their descendants from here"));
+        absl::StrCat("the guard (pid ", guard_.guard, ") died; ending its workers and their descendants from here"));
     EndTreeFromHere();
     if (events_.lost) events_.lost();
   }
 
-  // The guard is dead: what it had under it has come to this process, itself a subreaper.
+  // Keeper or guard is dead: what it had under it has come to this process, itself a subreaper.
   void EndTreeFromHere() {
-    while (waitpid(guard_.pid, nullptr, 0) < 0 && errno == EINTR) {
+    while (waitpid(guard_.keeper, nullptr, 0) < 0 && errno == EINTR) {
     }
     reaped_ = true;
     guard_.socket.Reset();
@@ -298,7 +268,7 @@ class GuardProcess final : public GuardClient {
 
   void StopListening() {
     if (listening_) loop_->Remove(guard_.socket.get());
-    loop_->Remove(guard_.pidfd.get());
+    loop_->Remove(guard_.keeper_pidfd.get());
     listening_ = false;
   }
 

@@ -30,10 +30,11 @@ struct SpawnRequest {
 enum class TreeCover {
   kPidNamespace,  // guard and agent may die together: the kernel ends the tree
   kCgroup,        // a cgroup v2 with cgroup.kill
-  kSubreaper,     // descendants that left by setsid are covered only if guard or agent lives 50 ms longer
+  kSubreaper,     // descendants that left by setsid are covered if one of agent, guard and its keeper lives 50 ms longer
 };
 
-// Belongs to the loop's thread.
+// Belongs to the loop's thread; callbacks may destroy it. One at a time in a process: when the guard dies, every child that
+// this process did not have before Start is taken for the guard's and ended.
 class GuardClient {
  public:
   struct Events {

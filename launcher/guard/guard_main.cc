@@ -1,6 +1,7 @@
 // muster-guard: spawns an agent's workers and ends them, with every descendant, when the agent's socket closes.
 //
-// One thread, libc only, nothing that could fail at a bad moment. Started by GuardClient; guard_protocol.h says how.
+// One thread, libc only, nothing that could fail at a bad moment. Started by GuardClient; guard_protocol.h says how, and why it
+// is two processes.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -8,12 +9,14 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 #include <map>
 #include <utility>
 
@@ -24,6 +27,10 @@
 
 namespace muster::guard {
 namespace {
+
+constexpr int kNotStarted = 1;  // exit status after kStartFailed
+// Beyond so many workers between fork and exec, requests wait in the socket: each of these workers holds two descriptors here.
+constexpr size_t kStartingMax = 64;
 
 class Guard {
  public:
@@ -77,7 +84,9 @@ class Guard {
       waits.push_back({worker.process.error_pipe.get(), POLLIN, 0});
       starting.push_back(pid);
     }
+    if (starting.size() >= kStartingMax) waits[0].events = 0;
     if (poll(waits.data(), waits.size(), -1) < 0) return errno == EINTR;
+    if ((waits[0].revents & POLLHUP) != 0) return false;  // what the agent asked for last no longer matters
     for (size_t i = 0; i < starting.size(); ++i) {
       if (waits[i + 2].revents != 0) FinishStart(starting[i]);
     }
@@ -213,46 +222,73 @@ void DetachFromTerminal() {
   if (null > 1) close(null);
 }
 
-// The end of the pipe means that agent and guard are gone. If one of them could still remove the folder, it is gone as well.
-int RunJanitor(const char* session_folder) {
-  prctl(PR_SET_NAME, "muster-janitor");
-  DetachFromTerminal();
-  char byte;
-  ssize_t bytes;
-  do {
-    bytes = read(kJanitorFd, &byte, 1);
-  } while (bytes > 0 || (bytes < 0 && errno == EINTR));
-  if (bytes == 0) RemoveFolder(session_folder);
+void Block(std::initializer_list<int> signals, sigset_t* set) {
+  sigemptyset(set);
+  for (const int number : signals) sigaddset(set, number);
+  sigprocmask(SIG_SETMASK, set, nullptr);
+}
+
+// What keeper and guard both need: to get the orphans below them, and to be woken if somebody has stopped them when the parent
+// dies.
+void BecomeSubreaper() {
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+  prctl(PR_SET_PDEATHSIG, SIGCONT);
+}
+
+int RunGuard(bool in_namespace, const char* session_folder) {
+  setsid();
+  BecomeSubreaper();
+  sigset_t child;
+  Block({SIGCHLD}, &child);
+  Guard guard(kSocketFd, in_namespace, UniqueFd(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK)));
+  if (const int error = in_namespace ? MountNamespaceProc() : 0; error != 0) {
+    guard.Send(ReplyType::kStartFailed, 0, error, Stage::kNamespace);
+    return kNotStarted;
+  }
+  UniqueFd self(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));
+  guard.Send(ReplyType::kReady, 0, kProtocolVersion, Stage::kNone, self.get());
+  self.Reset();
+  guard.Run();
+  if (session_folder != nullptr) RemoveFolder(session_folder);
   return 0;
 }
 
+// Waits for the guard to end, and ends what it left.
+void RunKeeper(pid_t guard, const sigset_t& signals, const char* session_folder) {
+  int status = 0;
+  while (true) {
+    const pid_t pid = waitpid(-1, &status, WNOHANG);
+    if (pid == guard) break;
+    if (pid > 0) continue;
+    // The agent's death: the guard has lost its socket, and if it is stopped it must run to see that.
+    if (sigwaitinfo(&signals, nullptr) == SIGCONT) kill(guard, SIGCONT);
+  }
+  EndDescendants({}, -1, nullptr);
+  const bool not_started = WIFEXITED(status) && WEXITSTATUS(status) == kNotStarted;
+  if (session_folder != nullptr && !not_started) RemoveFolder(session_folder);
+}
+
 int Main(int argc, char** argv) {
-  if (argc == 3 && strcmp(argv[1], kJanitorWord) == 0) return RunJanitor(argv[2]);
-  const bool namespace_init = argc > 1 && strcmp(argv[1], kNamespaceWord) == 0;
-  if (namespace_init) --argc, ++argv;
+  const bool in_namespace = argc > 1 && strcmp(argv[1], kNamespaceWord) == 0;
+  if (in_namespace) --argc, ++argv;
   if (argc > 2 || fcntl(kSocketFd, F_SETFD, FD_CLOEXEC) != 0) {
     fprintf(stderr, "muster-guard is started by muster; it is of no use by itself\n");
     return 64;
   }
   const char* session_folder = argc == 2 ? argv[1] : nullptr;
-  if (session_folder != nullptr) fcntl(kAliveFd, F_SETFD, FD_CLOEXEC);
   DetachFromTerminal();
-  // If somebody has stopped the guard, its agent's death wakes it, and it finds the socket closed.
-  prctl(PR_SET_PDEATHSIG, SIGCONT);
-  prctl(PR_SET_CHILD_SUBREAPER, 1);
-  prctl(PR_SET_NAME, "muster-guard");
-  sigset_t child;
-  sigemptyset(&child);
-  sigaddset(&child, SIGCHLD);
-  sigprocmask(SIG_BLOCK, &child, nullptr);
-  Guard guard(kSocketFd, namespace_init, UniqueFd(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK)));
-  if (const int error = namespace_init ? MountNamespaceProc() : 0; error != 0) {
-    guard.Send(ReplyType::kStartFailed, 0, error, Stage::kMount);
-    return 1;
+  BecomeSubreaper();
+  sigset_t signals;
+  Block({SIGCHLD, SIGCONT}, &signals);
+  const pid_t guard = in_namespace ? ForkIntoNamespace() : fork();
+  if (guard == 0) return RunGuard(in_namespace, session_folder);
+  if (guard < 0) {
+    const Reply failed = {ReplyType::kStartFailed, 0, errno, in_namespace ? Stage::kNamespace : Stage::kFork};
+    send(kSocketFd, &failed, sizeof failed, MSG_NOSIGNAL);
+    return kNotStarted;
   }
-  guard.Send(ReplyType::kReady, 0, kProtocolVersion);
-  guard.Run();
-  if (session_folder != nullptr) RemoveFolder(session_folder);
+  close(kSocketFd);
+  RunKeeper(guard, signals, session_folder);
   return 0;
 }
 

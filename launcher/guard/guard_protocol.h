@@ -12,17 +12,14 @@ namespace muster::guard {
 
 inline constexpr uint32_t kProtocolVersion = 1;
 
-// The guard's command line: muster-guard [namespace] [SESSION_FOLDER]. With "namespace" it is the first process of a new PID
-// namespace and a new mount namespace, and mounts /proc anew.
+// The command line: muster-guard [namespace] [SESSION_FOLDER], with the socket as descriptor 3.
 //
-// The janitor's: muster-guard janitor SESSION_FOLDER. It holds nothing but the read end of a pipe, whose write ends agent and
-// guard hold, and removes the folder when both have died at once and neither could.
+// It becomes two processes. The first, the keeper, forks the second, the guard itself, and from then on only waits for it: when
+// the guard ends, however that came, the keeper ends what the guard left and removes the session folder. So any one of agent,
+// keeper and guard is enough to end the tree. With "namespace" the guard is the first process of a new PID namespace and a new
+// mount namespace, mounts /proc anew, and the kernel ends the tree whoever dies.
 inline constexpr char kNamespaceWord[] = "namespace";
-inline constexpr char kJanitorWord[] = "janitor";
-// Descriptors that the agent leaves open: the guard's socket or the janitor's read end, and the guard's write end.
 inline constexpr int kSocketFd = 3;
-inline constexpr int kJanitorFd = 3;
-inline constexpr int kAliveFd = 4;
 
 // The kernel takes at most 6 MiB of arguments and environment (execve(2)); this bound only keeps a broken agent from more.
 inline constexpr uint64_t kBlobBytesMax = 16u << 20;
@@ -45,8 +42,8 @@ struct Request {
 static_assert(sizeof(Request) == 32);
 
 enum class ReplyType : uint32_t {
-  kReady = 1,        // value = kProtocolVersion
-  kStartFailed = 2,  // value = errno, stage; the guard exits
+  kReady = 1,        // value = kProtocolVersion; carries the guard's own pidfd
+  kStartFailed = 2,  // value = errno, stage; keeper and guard exit and leave the session folder
   kSpawned = 3,      // carries the worker's pidfd
   kSpawnFailed = 4,  // value = errno, stage
   kEnded = 5,        // value = wait status
@@ -62,7 +59,7 @@ enum class Stage : uint32_t {
   kDescriptors = 5,
   kChdir = 6,
   kExecve = 7,
-  kMount = 8,  // kStartFailed: making the mounts slaves, or mounting /proc
+  kNamespace = 8,  // kStartFailed: the clone into a namespace, making its mounts slaves, or mounting /proc
 };
 
 struct Reply {

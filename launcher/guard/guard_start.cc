@@ -10,7 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <initializer_list>
+#include <cstdio>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -39,61 +40,27 @@ class AllSignalsBlocked {
   sigset_t before_;
 };
 
-// In the child, where other threads' locks may be held for ever: system calls only. Leaves open the descriptors 0, 1, 2, and
-// `kept` as 3 and following. Returns if there is no such program.
-void ExecWith(const char* path, char* const* argv, std::initializer_list<int> kept) {
+// In the child, where other threads' locks may be held for ever: system calls only. Leaves open 0, 1, 2 and the socket as 3.
+[[noreturn]] void ExecGuard(const char* path, char* const* argv, int socket) {
   setsid();  // before signals are let in: the terminal's are for the agent
   for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  constexpr int kFirst = 3, kAbove = 16;
-  int copies[kAbove - kFirst], count = 0;
-  for (const int fd : kept) copies[count++] = fcntl(fd, F_DUPFD, kAbove);  // one may have another's place
-  for (int i = 0; i < count; ++i) dup2(copies[i], kFirst + i);
-  syscall(SYS_close_range, static_cast<unsigned>(kFirst + count), ~0u, 0u);
-  execv(path, argv);
-}
-
-[[noreturn]] void ExecGuard(const char* path, char* const* argv, int socket, int alive) {
-  if (alive >= 0) {
-    ExecWith(path, argv, {socket, alive});
+  if (socket == guard::kSocketFd) {
+    fcntl(socket, F_SETFD, 0);
   } else {
-    ExecWith(path, argv, {socket});
+    dup2(socket, guard::kSocketFd);
   }
+  syscall(SYS_close_range, guard::kSocketFd + 1u, ~0u, 0u);
+  execv(path, argv);
   const guard::Reply failed = {guard::ReplyType::kStartFailed, 0, errno, guard::Stage::kExecve};
   send(guard::kSocketFd, &failed, sizeof failed, MSG_NOSIGNAL);
   _exit(127);
 }
 
-std::vector<char*> Pointers(std::vector<std::string>& words) {
-  std::vector<char*> pointers;
-  for (std::string& word : words) pointers.push_back(word.data());
-  pointers.push_back(nullptr);
-  return pointers;
-}
-
-// Starts the janitor and returns the write end that agent and guard hold.
-absl::StatusOr<UniqueFd> StartJanitor(const std::string& path, const std::string& session_folder) {
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return ErrnoToStatus(errno, "pipe for the guard's janitor");
-  const UniqueFd read_end(ends[0]);
-  UniqueFd write_end(ends[1]);
-  std::vector<std::string> words = {"muster-janitor", guard::kJanitorWord, session_folder};
-  const std::vector<char*> argv = Pointers(words);
-  const AllSignalsBlocked blocked;
-  const pid_t pid = fork();
-  if (pid == 0) {
-    ExecWith(path.c_str(), argv.data(), {read_end.get()});
-    _exit(127);  // the guard's own start will say why
-  }
-  if (pid < 0) return ErrnoToStatus(errno, "fork the guard's janitor");
-  return write_end;
-}
-
-// OK once the guard serves; else why not, the stage in `stage`.
-absl::Status WaitUntilReady(const std::string& path, int socket, guard::Stage* stage) {
-  *stage = guard::Stage::kNone;
+// OK once the guard serves, with its pid in `guard_pid`; else why not, with the stage in `stage`.
+absl::Status WaitUntilReady(const std::string& path, int socket, pid_t* guard_pid, guard::Stage* stage) {
   pollfd wait = {.fd = socket, .events = POLLIN, .revents = 0};
   int ready;
   do {
@@ -101,22 +68,21 @@ absl::Status WaitUntilReady(const std::string& path, int socket, guard::Stage* s
   } while (ready < 0 && errno == EINTR);
   if (ready <= 0) return absl::InternalError(absl::StrCat("the guard ", path, " did not answer within 10 s"));
   guard::Reply reply = {};
-  if (recv(socket, &reply, sizeof reply, 0) != sizeof reply) {
+  UniqueFd pidfd;
+  if (ReceiveReply(socket, &reply, &pidfd, 0) != sizeof reply) {
     return absl::InternalError(absl::StrCat("the guard ", path, " ended before it served; is it muster's own?"));
   }
   *stage = reply.stage;
-  if (reply.type == guard::ReplyType::kStartFailed && reply.stage == guard::Stage::kExecve) {
-    return ErrnoToStatus(reply.value, absl::StrCat("start the guard ", path));
-  }
-  if (reply.type == guard::ReplyType::kStartFailed) return ErrnoToStatus(reply.value, "mount /proc in the guard's namespace");
+  if (reply.type == guard::ReplyType::kStartFailed) return ErrnoToStatus(reply.value, absl::StrCat("start the guard ", path));
   if (reply.type != guard::ReplyType::kReady || reply.value != static_cast<int32_t>(guard::kProtocolVersion)) {
     return absl::InternalError(absl::StrCat("the guard ", path, " speaks version ", reply.value, ", this muster speaks ",
                                             guard::kProtocolVersion, "; install both from one build"));
   }
+  *guard_pid = PidOf(pidfd.get());
   return absl::OkStatus();
 }
 
-absl::StatusOr<StartedGuard> TryStart(const std::string& path, const std::string& session_folder, int alive, bool in_namespace,
+absl::StatusOr<StartedGuard> TryStart(const std::string& path, const std::string& session_folder, bool in_namespace,
                                       bool* namespace_refused) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return ErrnoToStatus(errno, "socketpair for the guard");
@@ -126,51 +92,76 @@ absl::StatusOr<StartedGuard> TryStart(const std::string& path, const std::string
   std::vector<std::string> words = {"muster-guard"};
   if (in_namespace) words.push_back(guard::kNamespaceWord);
   if (!session_folder.empty()) words.push_back(session_folder);
-  const std::vector<char*> argv = Pointers(words);
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
 
   const AllSignalsBlocked blocked;
-  started.pid = in_namespace ? guard::ForkIntoNamespace() : fork();
-  if (started.pid == 0) ExecGuard(path.c_str(), argv.data(), guard_end.get(), alive);
-  *namespace_refused = in_namespace && started.pid < 0;
-  if (started.pid < 0) return ErrnoToStatus(errno, "fork the guard");
+  started.keeper = fork();
+  if (started.keeper == 0) ExecGuard(path.c_str(), argv.data(), guard_end.get());
+  if (started.keeper < 0) return ErrnoToStatus(errno, "fork the guard");
   guard_end.Reset();
-  started.pidfd.Reset(static_cast<int>(syscall(SYS_pidfd_open, started.pid, 0)));
-  absl::Status status = started.pidfd.valid() ? absl::OkStatus() : ErrnoToStatus(errno, "pidfd_open of the guard");
+  started.keeper_pidfd.Reset(static_cast<int>(syscall(SYS_pidfd_open, started.keeper, 0)));
+  absl::Status status = started.keeper_pidfd.valid() ? absl::OkStatus() : ErrnoToStatus(errno, "pidfd_open of the guard");
   guard::Stage stage = guard::Stage::kNone;
-  if (status.ok()) status = WaitUntilReady(path, started.socket.get(), &stage);
+  if (status.ok()) status = WaitUntilReady(path, started.socket.get(), &started.guard, &stage);
   if (status.ok()) {
     fcntl(started.socket.get(), F_SETFL, O_NONBLOCK);
     return started;
   }
-  *namespace_refused = stage == guard::Stage::kMount;
-  kill(started.pid, SIGKILL);
-  waitpid(started.pid, nullptr, 0);
+  *namespace_refused = stage == guard::Stage::kNamespace;
+  kill(started.keeper, SIGKILL);
+  waitpid(started.keeper, nullptr, 0);
   return status;
 }
 
 }  // namespace
 
+ssize_t ReceiveReply(int socket, guard::Reply* reply, UniqueFd* descriptor, int flags) {
+  iovec data = {reply, sizeof *reply};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  msghdr message = {};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  const ssize_t bytes = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | flags);
+  const cmsghdr* header = bytes > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
+  if (header != nullptr && header->cmsg_type == SCM_RIGHTS) {
+    int received;
+    memcpy(&received, CMSG_DATA(header), sizeof received);
+    descriptor->Reset(received);
+  }
+  return bytes;
+}
+
+// Source: proc(5), fdinfo of a pidfd.
+// fdinfo).
+pid_t PidOf(int pidfd) {
+  const UniqueFd file(open(absl::StrCat("/proc/self/fdinfo/", pidfd).c_str(), O_RDONLY | O_CLOEXEC));
+  char text[512] = {};
+  if (!file || read(file.get(), text, sizeof text - 1) <= 0) return -1;
+  const char* line = strstr(text, "Pid:");
+  int pid = -1;
+  return line != nullptr && sscanf(line, "Pid: %d", &pid) == 1 ? pid : -1;
+}
+
 absl::StatusOr<StartedGuard> StartGuard(const std::string& guard_path, const std::string& session_folder) {
   if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return ErrnoToStatus(errno, "become a subreaper");
-  UniqueFd alive;
-  if (!session_folder.empty()) {
-    MUSTER_ASSIGN_OR_RETURN(alive, StartJanitor(guard_path, session_folder));
-  }
   bool namespace_refused = false;
-  absl::StatusOr<StartedGuard> started = TryStart(guard_path, session_folder, alive.get(), true, &namespace_refused);
-  if (namespace_refused) started = TryStart(guard_path, session_folder, alive.get(), false, &namespace_refused);
-  if (started.ok()) started->alive = std::move(alive);
-  return started;
+  absl::StatusOr<StartedGuard> started = TryStart(guard_path, session_folder, true, &namespace_refused);
+  if (!namespace_refused) return started;
+  return TryStart(guard_path, session_folder, false, &namespace_refused);
 }
 
 CoverReport ProbeTreeCover() {
   const auto refused = [](int error) {
     const absl::Status status = ErrnoToStatus(error, "a PID namespace with its own /proc is refused here");
-    return CoverReport{
-        TreeCover::kSubreaper,
-        absl::StrCat(status.message(),
-                     "; descendants of a worker that left it by setsid are ended only if guard or agent outlives the "
-                     "other by 50 ms; CAP_SYS_ADMIN (root, or a privileged container) gives the full cover")};
+    return CoverReport{TreeCover::kSubreaper,
+                       absl::StrCat(status.message(),
+                                    "; if agent, guard and the guard's keeper die within 50 ms of each other, "
+                                    "descendants that left their worker by setsid live on; "
+                                    "CAP_SYS_ADMIN (root, or a privileged container) gives the full cover")};
   };
   pid_t pid;
   {

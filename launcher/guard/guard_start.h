@@ -8,22 +8,29 @@
 
 #include "absl/status/statusor.h"
 #include "launcher/guard/guard_client.h"
+#include "launcher/guard/guard_protocol.h"
 #include "runtime/base/fd.h"
 
 namespace muster {
 
 struct StartedGuard {
-  pid_t pid = -1;
-  UniqueFd pidfd;
+  pid_t keeper = -1;  // our child (guard_protocol.h); when it has ended, so has the guard
+  UniqueFd keeper_pidfd;
+  pid_t guard = -1;
   UniqueFd socket;  // non-blocking; closing it makes the guard end its tree
-  UniqueFd alive;   // open as long as this process takes care of the session folder; see guard_protocol.h, janitor
   TreeCover cover = TreeCover::kSubreaper;
 };
 
-// Makes the calling process a subreaper, starts the guard (and, if there is a session folder, its janitor, another child) and
-// waits until it serves; a guard that cannot have its namespace is followed by one without. Errors: what exec says of
-// `guard_path`; Internal if it speaks another version or stays silent for 10 s.
+// Makes the calling process a subreaper, starts the guard and waits until it serves; a guard that cannot have its namespace is
+// followed by one without. Errors: what exec says of `guard_path`; Internal if it speaks another version or stays silent for 10
+// s.
 absl::StatusOr<StartedGuard> StartGuard(const std::string& guard_path, const std::string& session_folder);
+
+// One reply and, if it carries one, its descriptor. As recvmsg(2), with flags such as MSG_DONTWAIT.
+ssize_t ReceiveReply(int socket, guard::Reply* reply, UniqueFd* descriptor, int flags);
+
+// The process behind a pidfd by the number it has in this process's PID namespace; -1 if it is already reaped.
+pid_t PidOf(int pidfd);
 
 }  // namespace muster
 

@@ -114,7 +114,7 @@ void ResetSignals() {
 StartError StartWorker(const Request& request, const std::vector<UniqueFd>& descriptors, const rlimit& open_files,
                        StartedWorker* worker) {
   SpawnStrings strings;
-  if (descriptors.size() != kSpawnDescriptors) return {Stage::kRequest, EINVAL};
+  if (descriptors.size() != kSpawnDescriptors) return {Stage::kDescriptors, EMFILE};  // the kernel cut what did not fit
   if (!strings.Map(request, descriptors[3].get())) return {Stage::kRequest, EINVAL};
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return {Stage::kFork, errno};

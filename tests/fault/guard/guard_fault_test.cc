@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <fstream>
 #include <random>
+#include <utility>
 
 #include "tests/support/guard/marked_processes.h"
 
@@ -20,6 +22,14 @@ constexpr std::chrono::milliseconds kLimit{2000};
 
 // kill -9 of exactly one process: 0 and -1 would mean many, this test among them.
 int Kill(pid_t pid) { return pid > 1 ? kill(pid, SIGKILL) : -1; }
+
+pid_t ParentOf(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind("PPid:", 0) == 0) return static_cast<pid_t>(std::stol(line.substr(5)));
+  }
+  return -1;
+}
 
 // A job of one stand-in agent, its guard and its workers' trees.
 class Job {
@@ -53,6 +63,7 @@ class Job {
 
   pid_t agent() const { return agent_; }
   pid_t guard() const { return guard_; }
+  pid_t keeper() const { return keeper_; }
   const std::vector<pid_t>& workers() const { return workers_; }  // all, once the job is up
   bool in_namespace() const { return in_namespace_; }
   size_t processes() const { return FindMarked(mark_).size(); }
@@ -109,6 +120,7 @@ class Job {
       int pid = 0;
       if (sscanf(line, "guard %d %63s", &pid, word) == 2) {
         guard_ = pid;
+        keeper_ = ParentOf(pid);
         in_namespace_ = std::string(word) == "namespace";
       }
       if (sscanf(line, "worker %d", &pid) == 1) workers_.push_back(pid);
@@ -120,7 +132,7 @@ class Job {
   std::string folder_, mark_;
   FILE* lines_ = nullptr;
   UniqueFd errors_;
-  pid_t agent_ = -1, guard_ = -1;
+  pid_t agent_ = -1, keeper_ = -1, guard_ = -1;
   std::vector<pid_t> workers_;
   bool in_namespace_ = false;
   int status_ = -1;
@@ -138,7 +150,7 @@ class GuardFaultTest : public ::testing::TestWithParam<bool> {
 TEST_P(GuardFaultTest, AWorkersEndLetsTheAgentEndTheTree) {
   Job job(GetParam(), 2, {"tree", "3"});
   ASSERT_EQ(job.workers().size(), 2u);
-  EXPECT_EQ(job.processes(), 3u + 2 * 10);  // agent, guard, janitor, and the trees
+  EXPECT_EQ(job.processes(), 3u + 2 * 10);  // agent, keeper, guard, and the trees
   ASSERT_EQ(Kill(job.workers()[1]), 0);
   EXPECT_EQ(job.RestOfOutput(), "ended\n");
   EXPECT_EQ(job.AwaitAgent(), 0);
@@ -172,17 +184,26 @@ TEST_P(GuardFaultTest, AStoppedGuardWakesWhenItsAgentDies) {
   job.ExpectNothingLeft();
 }
 
-TEST_P(GuardFaultTest, BothAtOnceWhereANamespaceCoversIt) {
-  for (const bool guard_first : {true, false}) {
+TEST_P(GuardFaultTest, AnyOneOfThreeIsEnough) {
+  // Agent, keeper, guard: every two at once, in both orders.
+  for (const auto& [first, second] : {std::pair{0, 1}, {1, 0}, {0, 2}, {2, 0}, {1, 2}, {2, 1}}) {
     Job job(GetParam(), 2, {"tree", "3"});
-    if (!job.in_namespace())
-      GTEST_SKIP() << "no PID namespace here (needs CAP_SYS_ADMIN): guard and agent dying together is not covered";
-    Kill(guard_first ? job.guard() : job.agent());
-    Kill(guard_first ? job.agent() : job.guard());
+    const pid_t family[] = {job.agent(), job.keeper(), job.guard()};
+    ASSERT_EQ(Kill(family[first]), 0);
+    Kill(family[second]);  // may be gone by now
     job.AwaitAgent();
     job.ExpectNothingLeft();
-    EXPECT_FALSE(job.FolderExists());
+    EXPECT_FALSE(job.FolderExists()) << first << second;
   }
+}
+
+TEST_P(GuardFaultTest, AllAtOnceWhereANamespaceCoversIt) {
+  Job job(GetParam(), 2, {"tree", "3"});
+  if (!job.in_namespace())
+    GTEST_SKIP() << "no PID namespace here (needs CAP_SYS_ADMIN): all three dying together is not covered";
+  for (const pid_t pid : {job.agent(), job.keeper(), job.guard()}) Kill(pid);
+  job.AwaitAgent();
+  job.ExpectNothingLeft();
 }
 
 TEST_P(GuardFaultTest, CatchesWhatForksAndExitsInACircle) {
@@ -201,7 +222,7 @@ TEST_P(GuardFaultTest, RandomKills) {
   std::mt19937 random(seed);
   for (int round = 0; round < 25 && !HasFailure(); ++round) {
     Job job(GetParam(), 1 + static_cast<int>(random() % 3), {"tree", std::to_string(random() % 4)});
-    const std::vector<pid_t> victims = {job.workers()[random() % job.workers().size()], job.guard(), job.agent()};
+    const std::vector<pid_t> victims = {job.workers()[random() % job.workers().size()], job.guard(), job.keeper(), job.agent()};
     const size_t choice = random() % victims.size();
     ASSERT_EQ(Kill(victims[choice]), 0) << choice;
     job.AwaitAgent();
