@@ -10,7 +10,6 @@
 
 #include <cstddef>
 #include <cstring>
-#include <limits>
 #include <system_error>
 #include <utility>
 
@@ -25,14 +24,7 @@ namespace {
 
 constexpr size_t kQueuedBytesMax = 1 << 20;
 
-int PollMilliseconds(absl::Time deadline) {
-  if (deadline == absl::InfiniteFuture()) return -1;
-  const int64_t left = absl::ToInt64Milliseconds(deadline - absl::Now());
-  if (left < 0) return 0;
-  return left >= std::numeric_limits<int>::max() ? std::numeric_limits<int>::max() : static_cast<int>(left) + 1;
-}
-
-absl::StatusOr<UniqueFd> Connect(const std::string& name, absl::Time deadline) {
+absl::StatusOr<UniqueFd> ConnectTo(const std::string& name, absl::Time deadline) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   if (name.empty() || name.size() >= sizeof address.sun_path) {
@@ -62,20 +54,9 @@ absl::StatusOr<UniqueFd> Connect(const std::string& name, absl::Time deadline) {
   return socket;
 }
 
-muster_v1_WorkerMessage Hello(const JoinRequest& request) {
-  muster_v1_WorkerMessage message = NewWorkerMessage(request.job_id, 0);
-  message.which_kind = muster_v1_WorkerMessage_hello_tag;
-  message.kind.hello.protocol_version = 1;
-  message.kind.hello.slot = request.slot;
-  message.kind.hello.pid = ::getpid();
-  message.kind.hello.applied_step = -1;
-  CopyText(request.muster_version, message.kind.hello.muster_version, sizeof message.kind.hello.muster_version);
-  return message;
-}
-
 absl::Status RefusedStatus(const muster_v1_Refused& refused) {
   const auto code = refused.code == 0 ? absl::StatusCode::kUnavailable : static_cast<absl::StatusCode>(refused.code);
-  return absl::Status(code, absl::StrCat("the agent refused this process: ", refused.message));
+  return absl::Status(code, refused.message);
 }
 
 absl::StatusOr<Membership> ToMembership(const muster_v1_AgentToWorker& message, Frame& frame) {
@@ -101,57 +82,41 @@ absl::StatusOr<Membership> ToMembership(const muster_v1_AgentToWorker& message, 
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<AgentLine>> AgentLine::Join(const JoinRequest& request, absl::Time deadline,
-                                                           Membership* membership) {
-  MUSTER_ASSIGN_OR_RETURN(UniqueFd socket, Connect(request.socket, deadline));
+absl::StatusOr<std::unique_ptr<AgentLine>> AgentLine::Connect(const std::string& socket, std::string job_id,
+                                                              absl::Time deadline) {
+  MUSTER_ASSIGN_OR_RETURN(UniqueFd connected, ConnectTo(socket, deadline));
   UniqueFd wakeup(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wakeup) return ErrnoToStatus(errno, "eventfd");
-  std::unique_ptr<AgentLine> line(new AgentLine(std::move(socket), std::move(wakeup), request.job_id));
-  const muster_v1_WorkerMessage hello = Hello(request);
-  absl::Status sent = line->Send(&hello, {request.life_page_fd});
-  // A refusal may have overtaken the Hello; it says more than the failed write.
-  absl::Status joined = line->AwaitGeneration(deadline, membership);
-  if (!joined.ok()) return joined;
-  MUSTER_RETURN_IF_ERROR(sent);
-  return line;
+  return std::unique_ptr<AgentLine>(new AgentLine(std::move(connected), std::move(wakeup), std::move(job_id)));
 }
 
 AgentLine::AgentLine(UniqueFd socket, UniqueFd wakeup, std::string job_id)
     : socket_(std::move(socket)), wakeup_(std::move(wakeup)), job_id_(std::move(job_id)), writer_(kQueuedBytesMax) {}
 
 AgentLine::~AgentLine() {
-  if (!thread_.joinable()) return;
-  {
-    MutexLock lock(mutex_);
-    stop_ = true;
-  }
-  const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written = ::write(wakeup_.get(), &one, sizeof one);
-  thread_.join();
+  Stop();
+  if (thread_.joinable()) thread_.join();
 }
 
-absl::Status AgentLine::AwaitGeneration(absl::Time deadline, Membership* membership) {
-  while (true) {
-    pollfd ready{socket_.get(), POLLIN, 0};
-    const int count = ::poll(&ready, 1, PollMilliseconds(deadline));
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return ErrnoToStatus(errno, "poll the agent's socket");
-    if (count == 0) {
-      return absl::DeadlineExceededError("the job did not begin in time: not all of its ranks were started");
-    }
-    auto frame = reader_.Read(socket_.get());
-    if (!frame.ok()) return Annotate(frame.status(), "the job ended before it began on this rank");
-    if (!frame->has_value()) continue;
-    MUSTER_ASSIGN_OR_RETURN(const muster_v1_AgentToWorker message, DecodeAgentToWorker((*frame)->bytes));
-    if (message.which_kind == muster_v1_AgentToWorker_refused_tag) return RefusedStatus(message.kind.refused);
-    if (message.which_kind == muster_v1_AgentToWorker_over_tag) {
-      return absl::UnavailableError(absl::StrCat("the job is over: ", message.kind.over.message));
-    }
-    if (message.which_kind != muster_v1_AgentToWorker_begin_tag) continue;
-    MUSTER_ASSIGN_OR_RETURN(*membership, ToMembership(message, **frame));
-    generation_ = message.generation;
-    return absl::OkStatus();
-  }
+void AgentLine::Stop() {
+  stop_ = true;
+  Wake();
+}
+
+void AgentLine::Wake() {
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = ::write(wakeup_.get(), &one, sizeof one);
+}
+
+absl::Status AgentLine::SayHello(uint32_t slot, int life_page_fd, absl::string_view muster_version) {
+  muster_v1_WorkerMessage message = NewWorkerMessage(job_id_, 0);
+  message.which_kind = muster_v1_WorkerMessage_hello_tag;
+  message.kind.hello.protocol_version = 1;
+  message.kind.hello.slot = slot;
+  message.kind.hello.pid = ::getpid();
+  message.kind.hello.applied_step = -1;
+  CopyText(muster_version, message.kind.hello.muster_version, sizeof message.kind.hello.muster_version);
+  return Send(&message, {life_page_fd});
 }
 
 absl::Status AgentLine::Listen(Events events) {
@@ -171,66 +136,74 @@ absl::Status AgentLine::Listen(Events events) {
 }
 
 void AgentLine::ReadAll() {
-  while (true) {
-    bool unsent;
-    {
-      MutexLock lock(mutex_);
-      if (stop_) return;
-      unsent = !writer_.idle();
-    }
-    const short wanted = static_cast<short>(POLLIN | (unsent ? POLLOUT : 0));
-    pollfd ready[2] = {{socket_.get(), wanted, 0}, {wakeup_.get(), POLLIN, 0}};
-    if (::poll(ready, 2, -1) < 0) {
-      MUSTER_CHECK(errno == EINTR || errno == ENOMEM, "poll");
-      continue;
-    }
-    if (ready[1].revents != 0) {
-      uint64_t count;
-      [[maybe_unused]] const ssize_t bytes = ::read(wakeup_.get(), &count, sizeof count);
-    }
-    if ((ready[0].revents & POLLOUT) != 0) {
-      MutexLock lock(mutex_);
-      // A broken line shows up as an error of the reading side as well.
-      [[maybe_unused]] const absl::Status flushed = writer_.Flush(socket_.get());
-    }
-    if ((ready[0].revents & (POLLIN | POLLHUP | POLLERR)) == 0) continue;
+  while (!stop_) {
+    if (!PollOnce()) continue;
     const absl::Status read = ReadReady();
-    if (read.ok()) continue;
-    {
-      MutexLock lock(mutex_);
-      if (stop_) return;  // we are leaving anyhow
-    }
-    events_.over(read);
+    if (read.ok() || stop_) continue;
+    events_.closed(read);
     return;
   }
 }
 
+// Sends what waits. True: there is something to read.
+bool AgentLine::PollOnce() {
+  bool unsent;
+  {
+    MutexLock lock(mutex_);
+    unsent = !writer_.idle();
+  }
+  const short wanted = static_cast<short>(POLLIN | (unsent ? POLLOUT : 0));
+  pollfd ready[2] = {{socket_.get(), wanted, 0}, {wakeup_.get(), POLLIN, 0}};
+  if (::poll(ready, 2, -1) < 0) {
+    MUSTER_CHECK(errno == EINTR || errno == ENOMEM, "poll");
+    return false;
+  }
+  if (ready[1].revents != 0) {
+    uint64_t count;
+    [[maybe_unused]] const ssize_t bytes = ::read(wakeup_.get(), &count, sizeof count);
+  }
+  if ((ready[0].revents & POLLOUT) != 0) {
+    MutexLock lock(mutex_);
+    writer_.Flush(socket_.get()).IgnoreError();  // a broken line shows when it is read
+  }
+  return (ready[0].revents & (POLLIN | POLLHUP | POLLERR)) != 0;
+}
+
 absl::Status AgentLine::ReadReady() {
-  while (true) {
+  while (!stop_) {
     auto frame = reader_.Read(socket_.get());
-    if (!frame.ok())
-      return absl::UnavailableError(absl::StrCat("the agent of this node is gone (", frame.status().message(), ")"));
+    if (!frame.ok()) return frame.status();
     if (!frame->has_value()) return absl::OkStatus();
     MUSTER_RETURN_IF_ERROR(Dispatch(std::move(**frame)));
   }
+  return absl::OkStatus();
 }
 
 absl::Status AgentLine::Dispatch(Frame frame) {
-  auto message = DecodeAgentToWorker(frame.bytes);
-  if (!message.ok())
-    return absl::UnavailableError(absl::StrCat("the agent cannot be understood: ", message.status().message()));
-  if (message->generation != generation_) return absl::OkStatus();
-  switch (message->which_kind) {
-    case muster_v1_AgentToWorker_window_shared_tag: {
-      const muster_v1_WindowShared& shared = message->kind.window_shared;
-      if (frame.fds.size() == 1) events_.window_shared(shared.window, shared.local_rank, shared.bytes, std::move(frame.fds[0]));
-      return absl::OkStatus();
+  MUSTER_ASSIGN_OR_RETURN(const muster_v1_AgentToWorker message, DecodeAgentToWorker(frame.bytes));
+  switch (message.which_kind) {
+    case muster_v1_AgentToWorker_begin_tag: {
+      MUSTER_ASSIGN_OR_RETURN(Membership membership, ToMembership(message, frame));
+      generation_ = message.generation;
+      events_.begun(std::move(membership));
+      break;
     }
+    case muster_v1_AgentToWorker_window_shared_tag: {
+      const muster_v1_WindowShared& shared = message.kind.window_shared;
+      if (message.generation != generation_ || frame.fds.size() != 1) break;
+      events_.window_shared(shared.window, shared.local_rank, shared.bytes, std::move(frame.fds[0]));
+      break;
+    }
+    case muster_v1_AgentToWorker_refused_tag:
+      events_.refused(RefusedStatus(message.kind.refused));
+      break;
     case muster_v1_AgentToWorker_over_tag:
-      return absl::AbortedError(message->kind.over.message);
+      events_.over(message.generation, message.kind.over.message);
+      break;
     default:
-      return absl::OkStatus();
+      break;  // of a newer agent
   }
+  return absl::OkStatus();
 }
 
 absl::Status AgentLine::Send(const void* worker_message, const std::vector<int>& fds) {
@@ -238,10 +211,7 @@ absl::Status AgentLine::Send(const void* worker_message, const std::vector<int>&
                           EncodeWorkerMessage(*static_cast<const muster_v1_WorkerMessage*>(worker_message)));
   MutexLock lock(mutex_);
   MUSTER_RETURN_IF_ERROR(writer_.Send(socket_.get(), bytes, fds));
-  if (!writer_.idle()) {  // the reading thread sends the rest
-    const uint64_t one = 1;
-    [[maybe_unused]] const ssize_t written = ::write(wakeup_.get(), &one, sizeof one);
-  }
+  if (!writer_.idle()) Wake();  // the reading thread sends the rest
   return absl::OkStatus();
 }
 

@@ -3,6 +3,7 @@
 #define MUSTER_RUNTIME_RENDEZVOUS_AGENT_LINE_H_
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -11,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "proto/muster/v1/control_memory.h"
 #include "runtime/base/fd.h"
@@ -18,14 +20,6 @@
 #include "runtime/base/mutex.h"
 
 namespace muster {
-
-struct JoinRequest {
-  std::string socket;  // abstract name
-  std::string job_id;  // 16 bytes
-  uint32_t slot = 0;
-  int life_page_fd = -1;  // borrowed for the call
-  std::string muster_version;
-};
 
 // This worker's place in a generation.
 struct Membership {
@@ -42,27 +36,33 @@ struct Membership {
   UniqueFd control;
 };
 
-// Any thread may send; nothing blocks. Not usable in a child made by fork(): close descriptors() there and forget the object.
+// Any thread may send; nothing but Connect blocks. Not usable in a child made by fork(): close descriptors() there and forget
+// it.
 class AgentLine {
  public:
-  // Called on the line's own thread.
+  // Called on the line's own thread, one at a time.
   struct Events {
+    std::function<void(Membership)> begun;
+    std::function<void(absl::Status)> refused;  // with the agent's reason
     std::function<void(uint32_t window, uint32_t local_rank, uint64_t bytes, UniqueFd memory)> window_shared;
-    // At most once, and the last event: Aborted (the agent says that the generation is over) or Unavailable (the agent is
-    // gone).
-    std::function<void(absl::Status)> over;
+    std::function<void(uint64_t generation, std::string message)> over;
+    std::function<void(absl::Status)> closed;  // by the agent or because it cannot be understood; the last event
   };
 
-  // Says Hello and blocks until the agent answers with a generation, which goes to `membership`.
-  // Errors: Unavailable (no agent, refused, ended), AlreadyExists (the slot has its session), DeadlineExceeded.
-  static absl::StatusOr<std::unique_ptr<AgentLine>> Join(const JoinRequest& request, absl::Time deadline,
-                                                         Membership* membership);
-  ~AgentLine();  // stops listening and closes
+  // `socket`: an abstract name; `job_id`: 16 bytes. Errors: InvalidArgument (no such name), Unavailable (nobody is there),
+  // DeadlineExceeded (the agent does not accept).
+  static absl::StatusOr<std::unique_ptr<AgentLine>> Connect(const std::string& socket, std::string job_id, absl::Time deadline);
+  ~AgentLine();  // stops and closes
   AgentLine(const AgentLine&) = delete;
   AgentLine& operator=(const AgentLine&) = delete;
 
-  // Starts the thread that reads. Once.
+  // Starts the thread that reads. Once, before anything is sent.
   absl::Status Listen(Events events);
+  // No event begins after this, except one that runs already. May be called by an event.
+  void Stop();
+
+  // Asks to join. Borrows the descriptor for the call.
+  absl::Status SayHello(uint32_t slot, int life_page_fd, absl::string_view muster_version);
 
   // Errors: Unavailable (the agent is gone), ResourceExhausted (it does not read).
   absl::Status OfferWindow(uint32_t window, int fd, int64_t bytes);
@@ -70,29 +70,31 @@ class AgentLine {
   void ReleaseWindow(uint32_t window);
   void ReportStep(int64_t committed_step);
   void ReportBlame(uint32_t rank, v1::AbortReason reason, uint64_t op_seq, const std::string& message);
+  // A clean end.
   void SayLeave();
 
   std::array<int, 2> descriptors() const { return {socket_.get(), wakeup_.get()}; }
 
  private:
   AgentLine(UniqueFd socket, UniqueFd wakeup, std::string job_id);
-  absl::Status AwaitGeneration(absl::Time deadline, Membership* membership);
   absl::Status Send(const void* worker_message, const std::vector<int>& fds = {});
+  void Wake();
   void ReadAll();
+  bool PollOnce();
   absl::Status ReadReady();
   absl::Status Dispatch(Frame frame);
 
   UniqueFd socket_;
   UniqueFd wakeup_;  // eventfd: something is queued, or stop
   const std::string job_id_;
-  uint64_t generation_ = 0;  // set by Join
-  FrameReader reader_;       // Join's thread, then the reading thread
+  std::atomic<uint64_t> generation_ = 0;  // 0 before the first
+  FrameReader reader_;                    // the reading thread's
   Events events_;
   std::thread thread_;
+  std::atomic<bool> stop_ = false;
 
   Mutex mutex_;
   FrameWriter writer_ ABSL_GUARDED_BY(mutex_);
-  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace muster

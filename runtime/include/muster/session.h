@@ -27,6 +27,7 @@ absl::StatusOr<SessionOptions> SessionOptionsFromEnvironment();
 // the contract: a process that ends without it is reported as lost.
 //
 // Without an agent the session is a world of one and says so once on stderr.
+// Destroy windows and pending Work before the session.
 // Threads: calls from one thread at a time. A child made by fork() must not use the session; destroying it there does nothing.
 class Session {
  public:

@@ -122,7 +122,8 @@ void SessionTable::Core::Break(absl::Status status) { actions_.push_back(session
 void SessionTable::Core::FailConnect(const Event& event) { Fail(As<session::ConnectFailed>(event).status); }
 
 void SessionTable::Core::FailRefused(const Event& event) {
-  Fail(absl::UnavailableError(absl::StrCat("the agent refused this process: ", As<session::Refused>(event).message)));
+  const auto& refused = As<session::Refused>(event);
+  Fail(absl::Status(refused.code, absl::StrCat("the agent refused this process: ", refused.message)));
 }
 
 void SessionTable::Core::FailOver(const Event& event) {

@@ -39,6 +39,7 @@ struct GenerationBegun {
 };
 struct Refused {
   std::string message;
+  absl::StatusCode code = absl::StatusCode::kUnavailable;
 };
 struct GenerationOver {
   uint64_t generation = 0;

@@ -23,20 +23,65 @@ namespace {
 using testing::kTestPatience;
 using testing::LocalAgent;
 
-struct Joined {
+// What became of one Hello.
+class Joined {
+ public:
+  void Run(const LocalAgent& agent, uint32_t slot, absl::Duration patience) {
+    life = LifeLine::Create(slot).value();
+    line = AgentLine::Connect(agent.socket(), agent.job_id(), absl::Now() + patience).value();
+    AgentLine::Events events;
+    events.begun = [this](Membership news) {
+      membership = std::move(news);
+      Finish(absl::OkStatus());
+    };
+    events.refused = [this](absl::Status reason) { Finish(reason); };
+    events.window_shared = [](uint32_t, uint32_t, uint64_t, UniqueFd) {};
+    events.over = [this](uint64_t, const std::string& message) {
+      MutexLock lock(mutex_);
+      over_ = message;
+      changed_.SignalAll();
+    };
+    events.closed = [this](const absl::Status& reason) { Finish(reason); };
+    ASSERT_TRUE(line->Listen(std::move(events)).ok());
+    line->SayHello(slot, life->page_fd(), "0.0-test").IgnoreError();
+    const absl::Time deadline = absl::Now() + patience;
+    MutexLock lock(mutex_);
+    while (!finished_ && absl::Now() < deadline) changed_.WaitFor(mutex_, deadline - absl::Now());
+    status = finished_ ? finish_ : absl::DeadlineExceededError("no answer");
+  }
+
+  std::string AwaitOver() {
+    MutexLock lock(mutex_);
+    while (over_.empty()) changed_.Wait(mutex_);
+    return over_;
+  }
+
   absl::Status status;
-  std::unique_ptr<LifeLine> life;
-  std::unique_ptr<AgentLine> line;
   Membership membership;
+  std::unique_ptr<LifeLine> life;
+
+ private:
+  void Finish(absl::Status how) {
+    MutexLock lock(mutex_);
+    if (finished_) return;  // after a refusal the agent closes
+    finished_ = true;
+    finish_ = std::move(how);
+    changed_.SignalAll();
+  }
+
+  Mutex mutex_;
+  CondVar changed_;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status finish_ ABSL_GUARDED_BY(mutex_);
+  std::string over_ ABSL_GUARDED_BY(mutex_);
+
+ public:
+  std::unique_ptr<AgentLine> line;  // its thread uses all of the above
 };
 
-Joined JoinAs(const LocalAgent& agent, uint32_t slot, absl::Duration patience = kTestPatience) {
-  Joined joined;
-  joined.life = LifeLine::Create(slot).value();
-  JoinRequest request{agent.socket(), agent.job_id(), slot, joined.life->page_fd(), "0.0-test"};
-  auto line = AgentLine::Join(request, absl::Now() + patience, &joined.membership);
-  joined.status = line.status();
-  if (line.ok()) joined.line = *std::move(line);
+std::unique_ptr<Joined> JoinAs(const LocalAgent& agent, uint32_t slot, absl::Duration patience = kTestPatience) {
+  auto joined = std::make_unique<Joined>();
+  joined->Run(agent, slot, patience);
   return joined;
 }
 
@@ -54,9 +99,9 @@ TEST(Join, GetsItsPlaceTheControlMemoryAndTheLimits) {
   LocalAgent agent;
   agent.Expect(0, ::getpid());
   agent.Begin(1, 7);
-  Joined joined = JoinAs(agent, 0);
-  ASSERT_TRUE(joined.status.ok()) << joined.status;
-  const Membership& membership = joined.membership;
+  const std::unique_ptr<Joined> joined = JoinAs(agent, 0);
+  ASSERT_TRUE(joined->status.ok()) << joined->status;
+  const Membership& membership = joined->membership;
   EXPECT_EQ(membership.generation, 7u);
   EXPECT_EQ(membership.rank, 0u);
   EXPECT_EQ(membership.world_size, 1u);
@@ -72,7 +117,7 @@ TEST(Join, GetsItsPlaceTheControlMemoryAndTheLimits) {
   EXPECT_EQ(header->local_size, 1u);
   EXPECT_TRUE(agent.Await(LocalAgent::Event::kJoined, 0).slot == 0);
   EXPECT_EQ(agent.Count(LocalAgent::Event::kLeft), 0u);
-  joined.life->Leave();
+  joined->life->Leave();
   agent.Await(LocalAgent::Event::kLeft, 0);
   agent.Do([](WorkerPort& port) {
     EXPECT_TRUE(port.HasJoined(0));
@@ -90,27 +135,27 @@ TEST(Join, WaitsForTheGenerationAndForTheWordThatItIsExpected) {
     agent.Await(LocalAgent::Event::kJoined, 3);
     agent.Do([&](WorkerPort& port) { EXPECT_TRUE(port.BeginGeneration(generation).ok()); });
   });
-  Joined joined = JoinAs(agent, 3);
+  const std::unique_ptr<Joined> joined = JoinAs(agent, 3);
   late.join();
-  ASSERT_TRUE(joined.status.ok()) << joined.status;
-  EXPECT_EQ(joined.membership.generation, 2u);
+  ASSERT_TRUE(joined->status.ok()) << joined->status;
+  EXPECT_EQ(joined->membership.generation, 2u);
 }
 
-TEST(Join, DeadlinePasses) {
+TEST(Join, NoAnswerBeforeTheGeneration) {
   LocalAgent agent;
   agent.Expect(0, ::getpid());
-  EXPECT_EQ(JoinAs(agent, 0, absl::Milliseconds(50)).status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(JoinAs(agent, 0, absl::Milliseconds(50))->status.code(), absl::StatusCode::kDeadlineExceeded);
 }
 
 TEST(Join, SecondSessionOfASlotIsRefusedByName) {
   LocalAgent agent;
   agent.Expect(0, ::getpid());
   agent.Begin(1);
-  Joined first = JoinAs(agent, 0);
-  ASSERT_TRUE(first.status.ok());
-  Joined second = JoinAs(agent, 0);
-  EXPECT_EQ(second.status.code(), absl::StatusCode::kAlreadyExists);
-  EXPECT_TRUE(absl::StrContains(second.status.message(), "slot 0 has had its session")) << second.status;
+  const std::unique_ptr<Joined> first = JoinAs(agent, 0);
+  ASSERT_TRUE(first->status.ok());
+  const std::unique_ptr<Joined> second = JoinAs(agent, 0);
+  EXPECT_EQ(second->status.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_TRUE(absl::StrContains(second->status.message(), "slot 0 has had its session")) << second->status;
   EXPECT_EQ(agent.Count(LocalAgent::Event::kLost), 0u) << "the first one stays";
 }
 
@@ -123,18 +168,16 @@ TEST(Join, StrangerIsRefused) {
   }
   agent.Expect(0, other);
   agent.Begin(1);
-  Joined stranger = JoinAs(agent, 0);
-  EXPECT_EQ(stranger.status.code(), absl::StatusCode::kPermissionDenied) << stranger.status;
-  EXPECT_TRUE(absl::StrContains(stranger.status.message(), "does not descend")) << stranger.status;
+  const std::unique_ptr<Joined> stranger = JoinAs(agent, 0);
+  EXPECT_EQ(stranger->status.code(), absl::StatusCode::kPermissionDenied) << stranger->status;
+  EXPECT_TRUE(absl::StrContains(stranger->status.message(), "does not descend")) << stranger->status;
   EXPECT_EQ(agent.Count(LocalAgent::Event::kJoined), 0u);
   ::kill(other, SIGKILL);
   ::waitpid(other, nullptr, 0);
 }
 
 TEST(Join, NobodyAtTheSocket) {
-  Membership membership;
-  auto line =
-      AgentLine::Join({"muster-nobody-is-here", std::string(16, 'j'), 0, 0, ""}, absl::Now() + kTestPatience, &membership);
+  auto line = AgentLine::Connect("muster-nobody-is-here", std::string(16, 'j'), absl::Now() + kTestPatience);
   EXPECT_EQ(line.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_TRUE(absl::StrContains(line.status().message(), "unset MUSTER_SOCKET")) << line.status();
 }
@@ -144,27 +187,13 @@ TEST(Join, EndOfTheGenerationReachesMembersAndLatecomers) {
   agent.Expect(0, ::getpid());
   agent.Expect(1, ::getpid());
   agent.Begin(2);
-  Joined joined = JoinAs(agent, 0);
-  ASSERT_TRUE(joined.status.ok());
-  Mutex mutex;
-  CondVar changed;
-  absl::Status over;
-  AgentLine::Events events;
-  events.over = [&](absl::Status status) {
-    MutexLock lock(mutex);
-    over = std::move(status);
-    changed.SignalAll();
-  };
-  ASSERT_TRUE(joined.line->Listen(std::move(events)).ok());
+  const std::unique_ptr<Joined> joined = JoinAs(agent, 0);
+  ASSERT_TRUE(joined->status.ok());
   agent.Do([](WorkerPort& port) { port.EndGeneration("rank 1 fell"); });
-  {
-    MutexLock lock(mutex);
-    while (over.ok()) changed.Wait(mutex);
-  }
-  EXPECT_EQ(over, absl::AbortedError("rank 1 fell"));
-  Joined late = JoinAs(agent, 1);
-  EXPECT_EQ(late.status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_TRUE(absl::StrContains(late.status.message(), "rank 1 fell")) << late.status;
+  EXPECT_EQ(joined->AwaitOver(), "rank 1 fell");
+  const std::unique_ptr<Joined> late = JoinAs(agent, 1);
+  EXPECT_EQ(late->status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(absl::StrContains(late->status.message(), "rank 1 fell")) << late->status;
 }
 
 TEST(Join, NothingStaysOpenWhenThePortCloses) {
@@ -174,12 +203,12 @@ TEST(Join, NothingStaysOpenWhenThePortCloses) {
     LocalAgent agent;
     agent.Expect(0, ::getpid());
     agent.Begin(2);
-    Joined joined = JoinAs(agent, 0);
-    ASSERT_TRUE(joined.status.ok());
+    const std::unique_ptr<Joined> joined = JoinAs(agent, 0);
+    ASSERT_TRUE(joined->status.ok());
     UniqueFd window = MakeSealedMemory("muster-window", 8192).value();
-    ASSERT_TRUE(joined.line->OfferWindow(0, window.get(), 8192).ok());  // waits for rank 1, who never comes
+    ASSERT_TRUE(joined->line->OfferWindow(0, window.get(), 8192).ok());  // waits for rank 1, who never comes
     UniqueFd silent(Connect(agent));
-    joined.line->ReportStep(5);
+    joined->line->ReportStep(5);
     EXPECT_EQ(agent.Await(LocalAgent::Event::kStep, 0).step, 5);
     agent.ClosePort();
   }
@@ -224,8 +253,8 @@ TEST(Join, PortSurvivesRandomMessages) {
     std::vector<int> fds(random() % 3, memory.get());
     writer.Send(socket.get(), bytes, fds).IgnoreError();
   }
-  Joined joined = JoinAs(agent, 0);
-  ASSERT_TRUE(joined.status.ok()) << joined.status;
+  const std::unique_ptr<Joined> joined = JoinAs(agent, 0);
+  ASSERT_TRUE(joined->status.ok()) << joined->status;
   EXPECT_EQ(agent.Count(LocalAgent::Event::kLost), 0u);
 }
 

@@ -1,0 +1,252 @@
+#include "runtime/session/agent_session.h"
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "proto/muster/v1/control_wake.h"
+#include "runtime/backend/native/native.h"
+#include "runtime/base/log.h"
+#include "runtime/base/sealed_memory.h"
+#include "runtime/base/status.h"
+#include "runtime/session/options.h"
+#include "runtime/session/process_seat.h"
+
+namespace muster {
+namespace {
+
+SessionTable MakeTable(absl::Duration join_timeout) {
+  session::Options options;
+  options.limits = session::Options::DefaultLimits(join_timeout);
+  return SessionTable(options);
+}
+
+}  // namespace
+
+AgentSession::Parts::~Parts() {
+  // Started operations finish first, while the line still brings news of an end that would let them fail.
+  world.reset();
+  line.reset();
+  if (control != nullptr) ::munmap(control, static_cast<size_t>(control_bytes));
+}
+
+AgentSession::AgentSession(const SessionOptions& options)
+    : owner_(::getpid()), options_(options), table_(MakeTable(options.join_timeout)) {}
+
+absl::StatusOr<std::unique_ptr<Session>> AgentSession::Create(const SessionOptions& options) {
+  std::unique_ptr<AgentSession> session(new AgentSession(options));
+  AgentSession* const borrowed = session.get();
+  MUSTER_RETURN_IF_ERROR(ProcessSeat::Take([borrowed] { borrowed->Step(session::LeaveRequested{}); }));
+  session->has_seat_ = true;
+  MUSTER_RETURN_IF_ERROR(session->Join());
+  MUSTER_RETURN_IF_ERROR(session->AwaitMembership());
+  MUSTER_RETURN_IF_ERROR(session->MakeWorld());
+  return session;
+}
+
+AgentSession::~AgentSession() {
+  if (::getpid() != owner_) {  // a forked child
+    static_cast<void>(parts_.release());
+    return;
+  }
+  if (has_seat_) ProcessSeat::GiveBack();  // from here on exit has nothing to do
+  parts_->world.reset();
+  Step(session::LeaveRequested{});
+}
+
+absl::Status AgentSession::Join() {
+  MUSTER_ASSIGN_OR_RETURN(const std::string job_id, JobIdBytes(options_.job_id));
+  MUSTER_ASSIGN_OR_RETURN(parts_->life, LifeLine::Create(static_cast<uint32_t>(options_.slot)));
+  auto line = AgentLine::Connect(options_.socket, job_id, absl::Now() + options_.join_timeout);
+  if (!line.ok()) {
+    Step(session::ConnectFailed{line.status()});
+    return absl::OkStatus();
+  }
+  parts_->line = *std::move(line);
+  ProcessSeat::CloseInChildren(parts_->line->descriptors());
+  MUSTER_RETURN_IF_ERROR(parts_->line->Listen(LineEvents()));
+  Step(session::Connected{});
+  return absl::OkStatus();
+}
+
+AgentLine::Events AgentSession::LineEvents() {
+  AgentLine::Events events;
+  events.begun = [this](Membership membership) {
+    MutexLock lock(mutex_);
+    if (table_.state() != session::State::kHelloSent) return;
+    const session::GenerationBegun begun{membership.generation, membership.rank, membership.world_size};
+    membership_ = std::move(membership);
+    StepLocked(begun);
+  };
+  events.refused = [this](const absl::Status& reason) { Step(session::Refused{std::string(reason.message()), reason.code()}); };
+  events.window_shared = [this](uint32_t window, uint32_t local_rank, uint64_t, UniqueFd memory) {
+    inbox_.Put(window, local_rank, std::move(memory));
+  };
+  events.over = [this](uint64_t generation, std::string message) {
+    Step(session::GenerationOver{generation, std::move(message)});
+  };
+  events.closed = [this](const absl::Status&) { Step(session::SocketClosed{}); };
+  return events;
+}
+
+absl::Status AgentSession::AwaitMembership() {
+  MutexLock lock(mutex_);
+  while (table_.state() == session::State::kHelloSent) {
+    const auto next = std::min_element(timers_.begin(), timers_.end());
+    const absl::Duration left = *next - absl::Now();
+    if (left <= absl::ZeroDuration()) {
+      *next = absl::InfiniteFuture();
+      StepLocked(session::TimerFired{static_cast<session::Timer>(next - timers_.begin())});
+    } else {
+      changed_.WaitFor(mutex_, left);
+    }
+  }
+  return join_failure_;
+}
+
+absl::Status AgentSession::MakeWorld() {
+  NativeOptions native;
+  native.rank = rank();
+  native.world_size = world_size();
+  native.local_rank = local_rank();
+  native.generation = generation();
+  native.host = membership_.host;
+  native.control = parts_->control;
+  native.link = this;
+  MUSTER_ASSIGN_OR_RETURN(parts_->world, CreateNativeCommunicator(native));
+  return absl::OkStatus();
+}
+
+void AgentSession::ReportStep(int64_t committed_step) { Step(session::StepCommitted{committed_step}); }
+
+// --- The table and what it asks for ---
+
+void AgentSession::Step(const session::Event& event) {
+  MutexLock lock(mutex_);
+  StepLocked(event);
+}
+
+void AgentSession::StepLocked(const session::Event& event) {
+  raised_.push_back(event);
+  while (!raised_.empty()) {
+    const session::Event next = std::move(raised_.front());
+    raised_.erase(raised_.begin());
+    for (const session::Action& action : table_.Step(next)) {
+      // Not std::visit: its lambda would hide from the analysis that the lock is held.
+      if (const auto* hello = std::get_if<session::SendHello>(&action)) Do(*hello);
+      if (const auto* enter = std::get_if<session::EnterGeneration>(&action)) Do(*enter);
+      if (const auto* broken = std::get_if<session::BreakCommunicators>(&action)) Do(*broken);
+      if (const auto* blame = std::get_if<session::SendBlame>(&action)) Do(*blame);
+      if (const auto* step = std::get_if<session::SendStep>(&action)) Do(*step);
+      if (const auto* leave = std::get_if<session::SendLeave>(&action)) Do(*leave);
+      if (const auto* left = std::get_if<session::MarkLeft>(&action)) Do(*left);
+      if (const auto* close = std::get_if<session::CloseSocket>(&action)) Do(*close);
+      if (const auto* failed = std::get_if<session::FailJoin>(&action)) Do(*failed);
+      if (const auto* set = std::get_if<session::SetTimer>(&action)) Do(*set);
+      if (const auto* cancel = std::get_if<session::CancelTimer>(&action)) Do(*cancel);
+      if (const auto* warn = std::get_if<session::Warn>(&action)) Do(*warn);
+    }
+  }
+  changed_.SignalAll();
+}
+
+void AgentSession::Do(const session::SendHello&) {
+  // If it cannot be sent the line is closed or refused, and its events say so.
+  parts_->line->SayHello(static_cast<uint32_t>(options_.slot), parts_->life->page_fd(), MUSTER_VERSION).IgnoreError();
+  parts_->life->ClosePageFd();
+}
+
+void AgentSession::Do(const session::EnterGeneration&) {
+  const absl::Status mapped = MapControl();
+  if (!mapped.ok()) join_failure_ = mapped;
+}
+
+absl::Status AgentSession::MapControl() {
+  const UniqueFd control = std::move(membership_.control);
+  struct stat status = {};
+  if (::fstat(control.get(), &status) != 0 || status.st_size < static_cast<int64_t>(sizeof(v1::ControlHeader))) {
+    return absl::InternalError("the agent's control memory is too small");
+  }
+  MUSTER_RETURN_IF_ERROR(CheckSealedMemory(control.get(), status.st_size));
+  MUSTER_ASSIGN_OR_RETURN(void* memory, MapSharedMemory(control.get(), status.st_size));
+  parts_->control = static_cast<v1::ControlHeader*>(memory);
+  parts_->control_bytes = status.st_size;
+  if (parts_->control->magic != v1::kControlMagic || parts_->control->version != v1::kControlVersion ||
+      parts_->control->total_bytes != static_cast<uint64_t>(status.st_size) ||
+      parts_->control->local_size != membership_.local_world_size) {
+    return absl::FailedPreconditionError(absl::StrCat("the agent's control memory has version ", parts_->control->version,
+                                                      ", libmuster ", MUSTER_VERSION, " knows ", v1::kControlVersion,
+                                                      "; build the program against the installed muster"));
+  }
+  return absl::OkStatus();
+}
+
+void AgentSession::Do(const session::BreakCommunicators& action) {
+  inbox_.Fail(action.status);
+  if (parts_->control == nullptr) return;
+  const auto reason = absl::IsUnavailable(action.status) ? v1::AbortReason::kAgentLost : v1::AbortReason::kGenerationOver;
+  v1::RaiseAbort(parts_->control, v1::PackAbort(reason, v1::kNoRank, 0));
+}
+
+void AgentSession::Do(const session::SendBlame& action) {
+  parts_->line->ReportBlame(action.blamed_rank, static_cast<v1::AbortReason>(action.reason), action.op_seq, action.message);
+}
+
+void AgentSession::Do(const session::SendStep& action) { parts_->line->ReportStep(action.step); }
+
+void AgentSession::Do(const session::SendLeave&) {
+  // The members' word first: once the agent has the frame, this rank is no loss to it any more.
+  if (parts_->control != nullptr) v1::MarkLeft(parts_->control, membership_.local_rank);
+  parts_->line->SayLeave();
+  raised_.push_back(session::LeaveSent{});
+}
+
+void AgentSession::Do(const session::MarkLeft&) {
+  if (parts_->control != nullptr) v1::MarkLeft(parts_->control, membership_.local_rank);
+  if (parts_->life != nullptr) parts_->life->Leave();
+}
+
+void AgentSession::Do(const session::CloseSocket&) {
+  if (parts_->line != nullptr) parts_->line->Stop();
+}
+
+void AgentSession::Do(const session::FailJoin& action) { join_failure_ = action.status; }
+
+void AgentSession::Do(const session::SetTimer& action) {
+  timers_[static_cast<size_t>(action.timer)] = absl::Now() + action.after;
+}
+
+void AgentSession::Do(const session::CancelTimer& action) {
+  timers_[static_cast<size_t>(action.timer)] = absl::InfiniteFuture();
+}
+
+void AgentSession::Do(const session::Warn& action) {
+  Log(LogLevel::kWarning, absl::StrCat("slot ", options_.slot, ": ", action.line));
+}
+
+// --- NodeLink ---
+
+absl::Status AgentSession::OfferWindow(uint32_t window, int fd, int64_t bytes) {
+  return parts_->line->OfferWindow(window, fd, bytes);
+}
+
+absl::StatusOr<std::vector<UniqueFd>> AgentSession::CollectWindow(uint32_t window, absl::Time deadline) {
+  return inbox_.Collect(window, membership_.local_rank, *parts_->control, deadline);
+}
+
+void AgentSession::ReleaseWindow(uint32_t window) {
+  inbox_.Forget(window);
+  parts_->line->ReleaseWindow(window);
+}
+
+void AgentSession::ReportBlame(uint32_t rank, v1::AbortReason reason, uint64_t op_seq, const std::string& message) {
+  Step(session::CollectiveFailed{rank, static_cast<uint32_t>(reason), op_seq, message});
+}
+
+}  // namespace muster

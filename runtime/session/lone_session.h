@@ -1,0 +1,16 @@
+// A world of one: a program that was started without an agent.
+#ifndef MUSTER_RUNTIME_SESSION_LONE_SESSION_H_
+#define MUSTER_RUNTIME_SESSION_LONE_SESSION_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "muster/session.h"
+
+namespace muster {
+
+absl::StatusOr<std::unique_ptr<Session>> CreateLoneSession();
+
+}  // namespace muster
+
+#endif  // MUSTER_RUNTIME_SESSION_LONE_SESSION_H_

@@ -1,0 +1,18 @@
+#include "muster/session.h"
+
+#include "runtime/base/status.h"
+#include "runtime/session/agent_session.h"
+#include "runtime/session/lone_session.h"
+
+namespace muster {
+
+absl::StatusOr<std::unique_ptr<Session>> Session::Create(const SessionOptions& options) {
+  return options.socket.empty() ? CreateLoneSession() : AgentSession::Create(options);
+}
+
+absl::StatusOr<std::unique_ptr<Session>> Session::Create() {
+  MUSTER_ASSIGN_OR_RETURN(const SessionOptions options, SessionOptionsFromEnvironment());
+  return Create(options);
+}
+
+}  // namespace muster

@@ -1,0 +1,41 @@
+// Windows that the other local ranks have offered and this rank has not collected yet.
+#ifndef MUSTER_RUNTIME_SESSION_WINDOW_INBOX_H_
+#define MUSTER_RUNTIME_SESSION_WINDOW_INBOX_H_
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "proto/muster/v1/control_memory.h"
+#include "runtime/base/fd.h"
+#include "runtime/base/mutex.h"
+
+namespace muster {
+
+// Any thread.
+class WindowInbox {
+ public:
+  void Put(uint32_t window, uint32_t local_rank, UniqueFd memory);
+  // Every waiting and later Collect returns `status`.
+  void Fail(absl::Status status);
+  // Blocks until `window` of every local rank but `own` is there; by local rank, `own` left invalid. Watches the abort word of
+  // `control` as well: the agent announces a death there and nowhere else.
+  // Errors: what Fail was given, Unavailable (a rank is lost), DeadlineExceeded (names a rank whose window is missing).
+  absl::StatusOr<std::vector<UniqueFd>> Collect(uint32_t window, uint32_t own, const v1::ControlHeader& control,
+                                                absl::Time deadline);
+  // Drops what has come for `window`.
+  void Forget(uint32_t window);
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  absl::Status failure_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint32_t, std::map<uint32_t, UniqueFd>> windows_ ABSL_GUARDED_BY(mutex_);  // window -> local rank -> memory
+};
+
+}  // namespace muster
+
+#endif  // MUSTER_RUNTIME_SESSION_WINDOW_INBOX_H_
