@@ -98,13 +98,11 @@ def children_of(pid):
     return [child for child in all_pids() if parent_of(child) == pid]
 
 
-def guard_of(muster_pid):
-    """The process id of muster's guard: its child, or a grandchild where the guard has a namespace of its own."""
-    for child in children_of(muster_pid):
-        if command_of(child) == "muster-guard":
-            inner = [pid for pid in children_of(child) if command_of(pid) == "muster-guard"]
-            return inner[0] if inner else child
-    return 0
+def keeper_and_guard_of(muster_pid):
+    """Process ids of muster's child, which keeps the guard, and of the guard, the parent of the workers; 0 where there is none."""
+    keeper = next((pid for pid in children_of(muster_pid) if command_of(pid) == "muster-guard"), 0)
+    guard = next((pid for pid in children_of(keeper) if command_of(pid) == "muster-guard"), 0) if keeper else 0
+    return keeper, guard
 
 
 def sockets_named(part):

@@ -13,7 +13,8 @@ import sys
 import time
 import unittest
 
-from muster_e2e import (DEADLINE, STUBBORN, MusterCase, all_pids, command_of, guard_of, memory_named, poll, processes_of, read, send, sockets_named)
+from muster_e2e import (DEADLINE, STUBBORN, MusterCase, all_pids, command_of, keeper_and_guard_of, memory_named, poll, processes_of,
+                        read, send, sockets_named)
 
 KILLS = int(os.environ.get("MUSTER_KILLS", "200"))
 SEED = int(os.environ.get("MUSTER_KILL_SEED", str(random.SystemRandom().randrange(1 << 32))))
@@ -29,8 +30,8 @@ class Job:
             words = self.process.stdout.readline().split()
             case.assertEqual(words[:1], ["ready"], words)
             self.job_id = words[1]
-        self.guard = guard_of(self.process.pid)
-        case.assertTrue(self.guard)
+        self.keeper, self.guard = keeper_and_guard_of(self.process.pid)
+        case.assertTrue(self.keeper and self.guard)
         # The rest of the family has other names (stubborn_worker.cc).
         self.by_rank = {}
         for pid in processes_of(self.job_id):
@@ -46,7 +47,7 @@ class Job:
         left += [f"socket {line}" for line in sockets_named(self.job_id)]
         left += [f"memory of {pid} {command_of(pid)}" for pid in memory_named(self.job_id)]
         left += [f"file {name}" for name in os.listdir(temporary) if self.job_id in name]
-        for pid in (self.process.pid, self.guard):
+        for pid in (self.process.pid, self.keeper, self.guard):
             if pid and os.path.exists(f"/proc/{pid}/exe") and command_of(pid) in ("muster", "muster-guard"):
                 left.append(f"{command_of(pid)} {pid}")
         return left
@@ -84,12 +85,13 @@ class Kills(MusterCase):
             self.nothing_left(job)
 
     def test_of_the_guard_is_named(self):
-        job = Job(self, 2)
-        os.kill(job.guard, signal.SIGKILL)
-        code, err = self.end(job)
-        self.assertEqual(code, 70, err)
-        self.assertIn("guard", "".join(self.words_of(err)))
-        self.nothing_left(job)
+        for who in ("guard", "keeper"):
+            job = Job(self, 2)
+            os.kill(getattr(job, who), signal.SIGKILL)
+            code, err = self.end(job)
+            self.assertEqual(code, 70, err)
+            self.assertIn("guard", "".join(self.words_of(err)))
+            self.nothing_left(job)
 
     def test_of_muster_leaves_nothing(self):
         job = Job(self, 3)
@@ -110,9 +112,11 @@ class Kills(MusterCase):
         random_source = random.Random(SEED)
         checks = json.loads(self.muster("doctor", "--json").stdout)["checks"]
         cover = next(check for check in checks if check["name"] == "kill cover")
-        kinds = ["worker", "guard", "muster"] + (["guard and muster"] if cover["level"] == "ok" else [])
-        print(f"\n  {KILLS} kills, replay: MUSTER_KILL_SEED={SEED} MUSTER_KILLS={KILLS} {__file__}; both at once: "
-              f"{'yes' if len(kinds) == 4 else 'no, ' + cover['finding']}", flush=True)
+        kinds = ["worker", "guard", "keeper", "muster", "guard and muster"]
+        if cover["level"] == "ok":
+            kinds.append("all")
+        print(f"\n  {KILLS} kills, replay: MUSTER_KILL_SEED={SEED} MUSTER_KILLS={KILLS} {__file__}; cover: "
+              f"{cover['finding']}", flush=True)
         counts, slowest = dict.fromkeys(kinds, 0), 0.0
         begin = time.monotonic()
         for i in range(KILLS):
@@ -120,12 +124,17 @@ class Kills(MusterCase):
             workers = random_source.randint(1, 3)
             what = f"kill {i} of {kind}, {workers} workers, seed {SEED}"
             job = Job(self, workers)
-            victims = {"worker": [job.by_rank[random_source.randrange(workers)]], "guard": [job.guard], "muster": [job.process.pid],
-                       "guard and muster": random_source.sample([job.guard, job.process.pid], 2)}[kind]
+            victims = {"worker": [job.by_rank[random_source.randrange(workers)]], "guard": [job.guard], "keeper": [job.keeper],
+                       "muster": [job.process.pid], "guard and muster": [job.guard, job.process.pid],
+                       "all": [job.guard, job.keeper, job.process.pid]}[kind]
+            random_source.shuffle(victims)
             for victim in victims:
                 send(victim, signal.SIGKILL)
             code, err = self.end(job)
-            self.assertEqual(code, {"worker": 137, "guard": 70}.get(kind, -9), f"{what}: {err}")
+            self.assertEqual(code, {"worker": 137, "guard": 70, "keeper": 70}.get(kind, -9), f"{what}: {err}")
+            if kind == "all":
+                # Nobody is left to remove the folder; the next job does.
+                self.assertEqual(self.muster("run", "-np", "1", "true").returncode, 0)
             slowest = max(slowest, self.nothing_left(job, what))
             counts[kind] += 1
         print(f"  {counts}, {(time.monotonic() - begin) / KILLS:.2f} s each, slowest clean-up {slowest * 1000:.0f} ms", flush=True)
