@@ -1,13 +1,10 @@
 // What the coordinator does: the acts of its rows, and what it does on entering a state.
 #include "launcher/coordinator/membership.h"
 
-#include <openssl/sha.h>
-
 #include <algorithm>
 #include <type_traits>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "launcher/coordinator/membership_core.h"
 
 namespace muster {
@@ -17,15 +14,6 @@ using membership::State;
 using membership::Timer;
 
 namespace {
-
-constexpr int kBlamesPerRankMax = 16;  // a worker may not fill our memory
-
-template <typename T>
-const T& As(const membership::Event& event) {
-  return std::get<T>(event);
-}
-
-const v1::AgentMessage& MessageOf(const membership::Event& event) { return As<membership::Received>(event).message; }
 
 Kind KindOfMessage(const v1::AgentMessage& message) {
   switch (message.kind_case()) {
@@ -51,12 +39,6 @@ Kind KindOfMessage(const v1::AgentMessage& message) {
       break;
   }
   return Kind::kStale;
-}
-
-std::string Sha256(const std::string& bytes) {
-  std::string digest(SHA256_DIGEST_LENGTH, '\0');
-  SHA256(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), reinterpret_cast<unsigned char*>(digest.data()));
-  return digest;
 }
 
 }  // namespace
@@ -332,246 +314,6 @@ void Membership::Core::NeverReturned(const Event&) {
     if (agent.member && !agent.returned) LoseAgent(node, agent, "it did not come back to the new coordinator");
   }
 }
-
-// --- Forming ---
-
-void Membership::Core::TakeGeneration() {
-  ++generation_;
-  formed_ = false;
-  v1::RecordEntry entry;
-  entry.mutable_generation_taken()->set_generation(generation_);
-  Append(std::move(entry), true);
-}
-
-void Membership::Core::ChooseMembers() {
-  members_.Clear();
-  evidence_.members.clear();
-  uint32_t rank = 0;
-  for (auto& [node, agent] : agents_) {
-    agent.member = agent.ready = false;
-    if (!agent.returned || agent.lost || agent.stopped || rank == options_.workers || agent.join.slots() == 0) continue;
-    agent.member = true;
-    v1::Node* entry = members_.add_nodes();
-    entry->set_node(node);
-    entry->set_host(agent.join.host());
-    entry->set_address(agent.join.address());
-    for (uint32_t local = 0; local < agent.join.slots() && rank < options_.workers; ++local, ++rank) {
-      v1::Place* place = members_.add_places();
-      place->set_rank(rank);
-      place->set_slot(rank);
-      place->set_node(node);
-      place->set_local_rank(local);
-      evidence_.members.push_back({rank, rank, node, agent.join.host()});
-    }
-  }
-}
-
-void Membership::Core::SendPrepares() {
-  ChooseMembers();
-  const std::string key = options_.random_bytes ? options_.random_bytes(32) : std::string();
-  const std::string digest = Sha256(members_.SerializeAsString());
-  uint32_t group_rank = 0;
-  for (const v1::Node& node : members_.nodes()) {
-    v1::CoordinatorMessage message;
-    *message.mutable_prepare() = PrepareFor(node.node(), group_rank++, key, digest);
-    Tell(node.node(), std::move(message));
-  }
-  Log(LogLevel::kInfo,
-      absl::StrCat("preparing generation ", generation_, ": workers=", options_.workers, " nodes=", members_.nodes_size()));
-}
-
-v1::Prepare Membership::Core::PrepareFor(uint32_t node, uint32_t group_rank, const std::string& key,
-                                         const std::string& digest) const {
-  v1::Prepare prepare;
-  prepare.set_world_size(static_cast<uint32_t>(members_.places_size()));
-  prepare.set_nodes(static_cast<uint32_t>(members_.nodes_size()));
-  prepare.set_members_sha256(digest);
-  prepare.set_key(key);
-  prepare.set_restarts(options_.restarts);
-  prepare.set_group_rank(group_rank);
-  const v1::Join& first = agents_.at(members_.places(0).node()).join;
-  prepare.set_master_address(first.address());
-  prepare.set_master_port(first.master_port());
-  for (const v1::Place& place : members_.places()) {
-    if (place.node() == node) *prepare.add_places() = place;
-  }
-  const int size = members_.places_size();
-  const int before = (static_cast<int>(prepare.places(0).rank()) + size - 1) % size;
-  const int after = (static_cast<int>(prepare.places(prepare.places_size() - 1).rank()) + 1) % size;
-  *prepare.add_neighbours() = members_.places(before);
-  *prepare.add_neighbours() = members_.places(after);
-  return prepare;
-}
-
-void Membership::Core::NoteReady(const Event& event) { agents_.at(As<membership::Received>(event).node).ready = true; }
-
-void Membership::Core::NeverReady(const Event&) {
-  std::vector<std::string> hosts;
-  for (const auto& [node, agent] : agents_) {
-    if (agent.member && !agent.ready) hosts.push_back(HostOf(node));
-  }
-  SetFault(69, "never arrived",
-           absl::StrCat("host ", absl::StrJoin(hosts, ", "), " did not start its workers within ",
-                        absl::FormatDuration(EndAfter(state_)), ": look at its agent's log"));
-}
-
-void Membership::Core::RecordFormed() {
-  v1::RecordEntry entry;
-  entry.mutable_generation_formed()->set_generation(generation_);
-  *entry.mutable_generation_formed()->mutable_members() = members_;
-  entry.mutable_generation_formed()->set_committed_step(evidence_.committed_step);
-  Append(std::move(entry), true);
-}
-
-void Membership::Core::SendGo() {
-  formed_ = true;
-  for (const auto& [node, agent] : agents_) {
-    if (!agent.member || agent.lost) continue;
-    v1::CoordinatorMessage message;
-    message.mutable_go();
-    Tell(node, std::move(message));
-  }
-  Log(LogLevel::kInfo, absl::StrCat("generation ", generation_, " runs: workers=", members_.places_size()));
-}
-
-void Membership::Core::AnswerMembers(const Event& event) {
-  v1::CoordinatorMessage message;
-  *message.mutable_members() = members_;
-  Tell(As<membership::Received>(event).node, std::move(message));
-}
-
-// --- Evidence ---
-
-std::string Membership::Core::HostOf(uint32_t node) const {
-  const auto agent = agents_.find(node);
-  return agent == agents_.end() ? std::string() : agent->second.join.host();
-}
-
-void Membership::Core::NoteSpawnFailure(const Event& event) {
-  const auto& received = As<membership::Received>(event);
-  const v1::PrepareFailed& failed = received.message.prepare_failed();
-  if (!slots_over_.insert(failed.slot()).second) return;
-  evidence_.spawn_failures.push_back({failed.slot(), received.node, failed.ending()});
-}
-
-void Membership::Core::NoteEnding(const Event& event) {
-  const v1::WorkerEnded& ended = MessageOf(event).worker_ended();
-  if (!endings_seen_.emplace(ended.slot(), ended.spawn()).second) return;
-  slots_over_.insert(ended.slot());
-  evidence_.endings.push_back(ended);
-  if (IsFailure(ended)) {
-    // Users read it in the verdict.
-    Log(LogLevel::kInfo, absl::StrCat("rank ", ended.rank(), " ended: kind=", v1::Ending::Kind_Name(ended.ending().kind()),
-                                      " code=", ended.ending().code(), " pid=", ended.pid()));
-  }
-}
-
-void Membership::Core::NoteBlame(const Event& event) {
-  const v1::PeerBlamed& blame = MessageOf(event).peer_blamed();
-  for (const v1::PeerBlamed& known : evidence_.blames) {
-    if (known.rank() == blame.rank() && known.blamed_rank() == blame.blamed_rank() && known.reason() == blame.reason() &&
-        known.op_seq() == blame.op_seq()) {
-      return;
-    }
-  }
-  if (++blames_of_[blame.rank()] > kBlamesPerRankMax) return;
-  evidence_.blames.push_back(blame);
-}
-
-void Membership::Core::NoteStep(const Event& event) {
-  evidence_.committed_step = std::max(evidence_.committed_step, MessageOf(event).step_committed().step());
-  if (!step_timer_runs_) RecordStep(event);
-}
-
-void Membership::Core::RecordStep(const Event&) {
-  step_timer_runs_ = evidence_.committed_step > recorded_step_;
-  if (!step_timer_runs_) return;
-  recorded_step_ = evidence_.committed_step;
-  v1::RecordEntry entry;
-  entry.mutable_step()->set_generation(generation_);
-  entry.mutable_step()->set_committed_step(recorded_step_);
-  Append(std::move(entry), false);
-  actions_.push_back(membership::SetTimer{Timer::kStep, options_.step_record_every});
-}
-
-void Membership::Core::CountStale(const Event&) { ++stale_messages_; }
-
-// --- Ending ---
-
-void Membership::Core::NoteStopped(const Event& event) {
-  const uint32_t node = As<membership::Received>(event).node;
-  Agent& agent = agents_.at(node);
-  // All endings came before this; a place without one was never filled.
-  const bool left_places = std::any_of(evidence_.members.begin(), evidence_.members.end(), [&](const Evidence::Member& member) {
-    return member.node == node && !slots_over_.contains(member.slot);
-  });
-  if (agent.member && left_places) LoseAgent(node, agent, "it stopped before its workers were started");
-  agent.stopped = true;
-}
-
-void Membership::Core::NoteStoppedEarly(const Event& event) {
-  NoteStopped(event);
-  SetFault(70, "agent lost",
-           absl::StrCat("the agent on host ", HostOf(As<membership::Received>(event).node),
-                        " stopped before its workers were started: look at its guard process"));
-}
-
-void Membership::Core::NoteStop(const Event& event) {
-  ++stop_requests_;
-  // Once the job ends for another reason, asking only makes it end sooner.
-  if (SomethingFailed() || evidence_.stop || state_ == State::kQuiescing) return;
-  evidence_.stop = As<membership::StopRequested>(event).kind;
-  evidence_.stop_detail = options_.timeout_text;
-}
-
-void Membership::Core::StopNow(const Event& event) {
-  NoteStop(event);
-  for (const auto& [node, agent] : agents_) SendStop(node, absl::ZeroDuration());
-}
-
-absl::Duration Membership::Core::Grace() const {
-  if (stop_requests_ > 1) return absl::ZeroDuration();
-  if (evidence_.stop) return options_.user_grace;
-  return SomethingFailed() ? options_.failure_grace : absl::ZeroDuration();
-}
-
-void Membership::Core::SendStops() {
-  for (const auto& [node, agent] : agents_) SendStop(node, Grace());
-}
-
-void Membership::Core::SendStop(uint32_t node, absl::Duration grace) {
-  const Agent& agent = agents_.at(node);
-  if (!agent.greeted || agent.lost || agent.stopped) return;
-  v1::CoordinatorMessage message;
-  message.mutable_stop()->set_grace_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(grace)));
-  message.mutable_stop()->set_reason(evidence_.stop      ? "asked to stop"
-                                     : SomethingFailed() ? "a worker failed"
-                                                         : "the job is over");
-  Tell(node, std::move(message));
-}
-
-void Membership::Core::NeverStopped(const Event&) {
-  for (auto& [node, agent] : agents_) {
-    if (agent.stopped || agent.lost) continue;
-    Log(LogLevel::kError,
-        absl::StrCat("the agent of node ", node, " (", HostOf(node), ") did not stop: look for processes left there"));
-    LoseAgent(node, agent, "it did not stop when it was told to");
-  }
-}
-
-void Membership::Core::Warn(const Event&) {
-  Log(LogLevel::kWarning,
-      absl::StrCat("still waiting for ", RowOf(state_).waits_for, " (", RowOf(state_).name, ", generation ", generation_, ")"));
-}
-
-void Membership::Core::Conclude() {
-  judgement_ = Judge(evidence_);
-  v1::RecordEntry entry;
-  *entry.mutable_verdict()->mutable_verdict() = judgement_.verdict;
-  Append(std::move(entry), true);
-}
-
-void Membership::Core::Publish() { actions_.push_back(membership::Finish{judgement_}); }
 
 // --- Outside ---
 

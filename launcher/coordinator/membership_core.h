@@ -35,6 +35,13 @@ class Membership::Core {
 
  private:
   friend class Membership;
+
+  template <typename T>
+  static const T& As(const Event& event) {
+    return std::get<T>(event);
+  }
+  static const v1::AgentMessage& MessageOf(const Event& event) { return As<membership::Received>(event).message; }
+
   struct Agent {
     v1::Join join;
     uint64_t generation = 0;  // that it named on joining

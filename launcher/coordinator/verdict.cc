@@ -1,20 +1,16 @@
 #include "launcher/coordinator/verdict.h"
 
-#include <errno.h>
-#include <signal.h>
-#include <string.h>
-
 #include <algorithm>
 #include <map>
 
 #include "absl/strings/str_cat.h"
 #include "launcher/coordinator/blame_graph.h"
+#include "launcher/coordinator/cause.h"
 #include "proto/muster/v1/control_memory.h"
 
 namespace muster {
 namespace {
 
-constexpr int kInternal = 70;
 constexpr size_t kCausesInSentence = 3;
 
 // What one blame says of the rank it points at.
@@ -49,7 +45,6 @@ class Case {
   Cause CauseOf(const Rank& rank) const;
   bool AccusationSaysMore(const Rank& rank) const;
   void DescribeAccusation(const Rank& rank, Cause& cause) const;
-  void DescribeEnding(const v1::Ending& ending, const std::string& who, Cause& cause) const;
   void AddNodeCauses(std::vector<Cause>& causes) const;
   std::string Who(const Rank& rank) const;
 
@@ -57,30 +52,6 @@ class Case {
   std::map<uint32_t, Rank> ranks_;
   std::map<uint32_t, Accusation> accusations_;
 };
-
-int ExitCodeOf(const v1::Ending& ending) {
-  switch (ending.kind()) {
-    case v1::Ending::EXITED:
-      return ending.code();
-    case v1::Ending::SIGNALED:
-      return 128 + ending.code();
-    case v1::Ending::OUT_OF_MEMORY:
-      return 128 + SIGKILL;
-    case v1::Ending::NOT_FOUND:
-      return 127;
-    case v1::Ending::NOT_EXECUTABLE:
-    case v1::Ending::SPAWN_FAILED:
-      return 126;
-    default:
-      return kInternal;
-  }
-}
-
-bool IsRankOwn(v1::Ending::Kind kind) {
-  return kind == v1::Ending::EXITED || kind == v1::Ending::SIGNALED || kind == v1::Ending::OUT_OF_MEMORY;
-}
-
-std::string AtStep(int64_t step) { return step < 0 ? "" : absl::StrCat(" at step ", step); }
 
 Case::Case(const Evidence& evidence) : evidence_(evidence) {
   std::map<uint32_t, uint32_t> rank_of_slot;
@@ -174,22 +145,22 @@ Cause Case::CauseOf(const Rank& rank) const {
   if (AccusationSaysMore(rank)) {
     DescribeAccusation(rank, cause);
   } else if (rank.not_started != nullptr) {
-    DescribeEnding(rank.not_started->ending, Who(rank), cause);
+    DescribeEnding(rank.not_started->ending, Who(rank), AtStep(evidence_.committed_step), cause);
   } else if (rank.agent_lost != nullptr) {
     cause.rank = -1;
     cause.failure_class = "agent lost";
-    cause.exit_code = kInternal;
+    cause.exit_code = kExitInternal;
     cause.when_ms = rank.agent_lost->when_ms;
     cause.sentence = absl::StrCat("the agent on host ", cause.host, " was lost (", rank.agent_lost->why, ")");
   } else {
-    DescribeEnding(rank.ended->ending(), Who(rank), cause);
+    DescribeEnding(rank.ended->ending(), Who(rank), AtStep(evidence_.committed_step), cause);
   }
   return cause;
 }
 
 void Case::DescribeAccusation(const Rank& rank, Cause& cause) const {
   cause.worker_exit_code = rank.ended != nullptr && IsFailure(*rank.ended) ? rank.ended->ending().code() : OwnExitCode();
-  cause.exit_code = cause.worker_exit_code != 0 ? cause.worker_exit_code : kInternal;
+  cause.exit_code = cause.worker_exit_code != 0 ? cause.worker_exit_code : kExitInternal;
   cause.when_ms = rank.accused->when_ms;
   const std::string said = rank.accused->message.empty() ? "" : absl::StrCat(" (", rank.accused->message, ")");
   const std::string at_step = AtStep(evidence_.committed_step);
@@ -219,59 +190,6 @@ void Case::DescribeAccusation(const Rank& rank, Cause& cause) const {
                                 ": a rank may end only after its last collective call, and must close its session");
 }
 
-void Case::DescribeEnding(const v1::Ending& ending, const std::string& who, Cause& cause) const {
-  cause.exit_code = ExitCodeOf(ending);
-  if (IsRankOwn(ending.kind())) cause.worker_exit_code = cause.exit_code;
-  const std::string at_step = AtStep(evidence_.committed_step);
-  switch (ending.kind()) {
-    case v1::Ending::EXITED:
-      cause.failure_class = "exit code";
-      cause.sentence = absl::StrCat(who, " exited with code ", ending.code(), at_step);
-      break;
-    case v1::Ending::SIGNALED:
-      cause.failure_class = "signal";
-      cause.signal = ending.code();
-      cause.sentence =
-          absl::StrCat(who, " was killed by signal ", ending.code(), " (", SignalName(ending.code()), ")", at_step);
-      break;
-    case v1::Ending::OUT_OF_MEMORY:
-      cause.failure_class = "out of memory";
-      cause.signal = SIGKILL;
-      cause.sentence = absl::StrCat(who, " was killed by the kernel for want of memory (", ending.detail(), ")", at_step,
-                                    ": start fewer ranks on this host or raise the limit");
-      break;
-    case v1::Ending::NOT_FOUND:
-      cause.failure_class = "not found";
-      cause.sentence = absl::StrCat("the program of rank ", cause.rank, " was not found on host ", cause.host, " (",
-                                    ending.detail(), "): check its name, or give a path such as ./train");
-      break;
-    case v1::Ending::NOT_EXECUTABLE:
-      cause.failure_class = "not executable";
-      cause.sentence =
-          absl::StrCat("the program of rank ", cause.rank, " cannot be executed on host ", cause.host, " (", ending.detail(),
-                       ": ", strerror(ending.code()), "): ",
-                       ending.code() == ENOEXEC ? "it is no program for this machine, or a script without its #! line"
-                                                : "make it executable with chmod +x");
-      break;
-    case v1::Ending::SPAWN_FAILED:
-      cause.failure_class = "not started";
-      cause.sentence = absl::StrCat(who, " could not be started (", ending.detail(), ": ", strerror(ending.code()), ")");
-      break;
-    case v1::Ending::TIMED_OUT:
-      cause.failure_class = "not started";
-      cause.sentence = absl::StrCat(who, " was not started in time (", ending.detail(), ")");
-      break;
-    case v1::Ending::GUARD_LOST:
-      cause.rank = -1;
-      cause.failure_class = "guard lost";
-      cause.sentence = absl::StrCat("the guard process on host ", cause.host, " died, and its workers were ended", at_step);
-      break;
-    default:
-      cause.failure_class = "unknown";
-      cause.sentence = absl::StrCat(who, " ended and nothing is known of how", at_step);
-  }
-}
-
 // Agents that were lost with no rank of their own left to name them.
 void Case::AddNodeCauses(std::vector<Cause>& causes) const {
   if (!causes.empty() || evidence_.lost_agents.empty()) return;
@@ -279,7 +197,7 @@ void Case::AddNodeCauses(std::vector<Cause>& causes) const {
   Cause cause;
   cause.host = lost.host;
   cause.failure_class = "agent lost";
-  cause.exit_code = kInternal;
+  cause.exit_code = kExitInternal;
   cause.when_ms = lost.when_ms;
   cause.sentence = absl::StrCat("the agent on host ", lost.host, " was lost (", lost.why, ")");
   causes.push_back(std::move(cause));
@@ -404,15 +322,10 @@ Judgement Judge(const Evidence& evidence) {
   } else if (evidence.fault) {
     SetFault(*evidence.fault, judgement);
   } else if (EndedUnasked(evidence)) {
-    SetFault({kInternal, "stopped", "the workers were ended while no coordinator was there to ask for it"}, judgement);
+    SetFault({kExitInternal, "stopped", "the workers were ended while no coordinator was there to ask for it"}, judgement);
   }
   judgement.verdict.set_committed_step(evidence.committed_step);
   return judgement;
-}
-
-std::string SignalName(int signal) {
-  const char* name = sigabbrev_np(signal);
-  return name == nullptr ? absl::StrCat("signal ", signal) : absl::StrCat("SIG", name);
 }
 
 }  // namespace muster

@@ -36,6 +36,13 @@ class AgentTable::Core {
 
  private:
   friend class AgentTable;
+
+  template <typename T>
+  static const T& As(const Event& event) {
+    return std::get<T>(event);
+  }
+  static const v1::CoordinatorMessage& MessageOf(const Event& event) { return As<agent::Received>(event).message; }
+
   enum class Phase { kSpawning, kAlive, kNotStarted, kOver };
   struct Worker {
     v1::Place place;
