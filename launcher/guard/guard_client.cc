@@ -31,7 +31,8 @@ using guard::ReplyType;
 using guard::Request;
 using guard::RequestType;
 
-constexpr int kEndTimeoutMilliseconds = 10'000;
+// Freeing the memory of the dead takes 25 ms per GiB.
+constexpr int kEndTimeoutMilliseconds = 60'000;
 
 // A request on its way, with the descriptors that travel beside it.
 struct Outgoing {
@@ -108,7 +109,7 @@ class GuardProcess final : public GuardClient {
     while (poll(&ended, 1, kEndTimeoutMilliseconds) < 0 && errno == EINTR) {
     }
     if (ended.revents == 0) {
-      Log(LogLevel::kWarning, "the guard did not end its tree within 10 s; ending it and the tree from here");
+      Log(LogLevel::kWarning, "the guard did not end its tree within 60 s; ending it and the tree from here");
       kill(guard_.keeper, SIGKILL);  // the guard then comes to this process, with all it has
     }
     EndTreeFromHere();
@@ -261,7 +262,7 @@ class GuardProcess final : public GuardClient {
     queue_.clear();
     if (!guard::EndDescendants(spared_, kEndTimeoutMilliseconds, nullptr)) {
       Log(LogLevel::kError,
-          "processes of the job are left: they belong to another user, or did not end within 10 s of SIGKILL");
+          "processes of the job are left: they belong to another user, or did not end within 60 s of SIGKILL");
     }
     if (!session_folder_.empty()) guard::RemoveFolder(session_folder_.c_str());
   }
