@@ -172,8 +172,8 @@ Check CheckCores() {
 Check CheckCover() {
   const CoverReport report = ProbeTreeCover();
   if (report.cover != TreeCover::kSubreaper) return Ok("kill cover", report.reason);
-  return Warning("kill cover", report.reason, "all is ended all the same unless both are killed in one moment");
-  return Warning("kill cover", report.reason, "run as root, or give muster CAP_SYS_ADMIN");
+  return Warning("kill cover", report.reason,
+                 "all is ended all the same unless muster and its two guard processes are killed in one moment");
 }
 
 Check CheckGuard() {
