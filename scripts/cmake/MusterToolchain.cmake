@@ -12,6 +12,8 @@ set(CMAKE_INSTALL_RPATH $ORIGIN/../${CMAKE_INSTALL_LIBDIR})
 add_library(muster_options INTERFACE)
 target_compile_options(muster_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-missing-field-initializers -Werror=return-type -Werror=unused-result>
+  # GCC 12 takes members of a std::variant's other alternatives for uninitialised reads.
+  $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-Wno-maybe-uninitialized>
   $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:Clang>>:-Wthread-safety -Werror=thread-safety>)
 if(MUSTER_SANITIZER)
   # Ubsan's vptr check is off: packaged libraries carry no run-time type information for it.
