@@ -174,7 +174,7 @@ class Membership {
   const Evidence& evidence() const;
   uint64_t stale_messages() const;  // dropped: another job's or generation's
 
-  // Its table: as text, and what is wrong with it (nothing).
+  // Its states with their default times and its table as text, and what is wrong with the table (nothing).
   static std::string PrintTable();
   static std::string CheckTable();
 

@@ -227,7 +227,14 @@ bool Membership::Core::RecordedBadly(const Event& event) const {
 std::string Membership::PrintTable() {
   const auto states = AllOf<State, membership::kStates>();
   const auto kinds = AllOf<Kind, membership::kKinds>();
-  return muster::PrintTable<Core::Row, State, Kind>(Core::Rows(), states, kinds, membership::StateName, membership::KindName);
+  const auto limits = membership::Options::DefaultLimits();
+  std::string text;
+  for (const State state : states) {
+    const Core::StateRow& row = Core::RowOf(state);
+    text += PrintState(row.name, row.waits_for, limits[static_cast<size_t>(state)]);
+  }
+  return text +
+         muster::PrintTable<Core::Row, State, Kind>(Core::Rows(), states, kinds, membership::StateName, membership::KindName);
 }
 
 std::string Membership::CheckTable() {

@@ -106,6 +106,12 @@ std::string PrintTable(std::span<const Row> rows, std::span<const State> states,
   return text;
 }
 
+// A state's line above its table: "RUNNING: waits for the workers to end; warns after 5s, ends after 1m".
+inline std::string PrintState(const char* name, const char* waits_for, const StateLimit& limit) {
+  return absl::StrCat(name, ": waits for ", waits_for, "; warns after ", absl::FormatDuration(limit.warn), ", ends after ",
+                      absl::FormatDuration(limit.end), "\n");
+}
+
 }  // namespace muster
 
 #endif  // MUSTER_RUNTIME_BASE_STATE_TABLE_H_

@@ -146,7 +146,13 @@ size_t AgentTable::Core::Alive() const {
 std::string AgentTable::PrintTable() {
   const auto states = AllOf<State, agent::kStates>();
   const auto kinds = AllOf<Kind, agent::kKinds>();
-  return muster::PrintTable<Core::Row, State, Kind>(Core::Rows(), states, kinds, agent::StateName, agent::KindName);
+  const auto limits = agent::Options::DefaultLimits();
+  std::string text;
+  for (const State state : states) {
+    const Core::StateRow& row = Core::RowOf(state);
+    text += PrintState(row.name, row.waits_for, limits[static_cast<size_t>(state)]);
+  }
+  return text + muster::PrintTable<Core::Row, State, Kind>(Core::Rows(), states, kinds, agent::StateName, agent::KindName);
 }
 
 std::string AgentTable::CheckTable() {

@@ -204,7 +204,7 @@ class AgentTable {
   uint64_t stale_messages() const;
   size_t workers_alive() const;  // spawned or being spawned, end not seen
 
-  // Its table: as text, and what is wrong with it (nothing).
+  // Its states with their default times and its table as text, and what is wrong with the table (nothing).
   static std::string PrintTable();
   static std::string CheckTable();
 

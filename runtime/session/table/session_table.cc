@@ -192,7 +192,13 @@ uint64_t SessionTable::generation() const { return core_->generation_; }
 std::string SessionTable::PrintTable() {
   const auto states = AllOf<State, session::kStates>();
   const auto kinds = AllOf<Kind, session::kKinds>();
-  return muster::PrintTable<Core::Row, State, Kind>(Core::Rows(), states, kinds, session::StateName, session::KindName);
+  const auto limits = session::Options().limits;
+  std::string text;
+  for (const State state : states) {
+    const Core::StateRow& row = Core::RowOf(state);
+    text += PrintState(row.name, row.waits_for, limits[static_cast<size_t>(state)]);
+  }
+  return text + muster::PrintTable<Core::Row, State, Kind>(Core::Rows(), states, kinds, session::StateName, session::KindName);
 }
 
 std::string SessionTable::CheckTable() {

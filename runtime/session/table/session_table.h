@@ -144,7 +144,7 @@ class SessionTable {
   session::State state() const;
   uint64_t generation() const;  // 0: not a member yet
 
-  // Its table: as text, and what is wrong with it (nothing).
+  // Its states with their default times and its table as text, and what is wrong with the table (nothing).
   static std::string PrintTable();
   static std::string CheckTable();
 

@@ -162,6 +162,14 @@ TEST_F(AgentTableTest, ADeathBeforeStopIsUnexpectedThoughItsEndIsSeenLater) {
   EXPECT_FALSE(Last<agent::Send>()[0].message.worker_ended().expected());
 }
 
+TEST_F(AgentTableTest, ARankThatLeftBeforeStopIsNotEndedByUs) {
+  Run(2);
+  Step(agent::WorkerLeft{0});
+  Stop(400);
+  Step(agent::Ended{.slot = 0, .wait_status = Exited(0), .had_joined = true, .had_left = true});
+  EXPECT_FALSE(Last<agent::Send>()[0].message.worker_ended().expected());
+}
+
 TEST_F(AgentTableTest, AGuardThatDiesTakesItsWorkersAlong) {
   Run(2);
   Step(agent::Ended{.slot = 0, .wait_status = Exited(0)});

@@ -4,8 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <optional>
+#include <set>
+#include <string>
+#include <vector>
 
 #include "proto/muster/v1/control_memory.h"
 
@@ -78,6 +82,13 @@ class MembershipTest : public ::testing::Test {
     ended->set_when_ms(1000 + rank);
     Step(membership::Received{node, message});
   }
+  void Blamed(uint32_t node, uint32_t rank, uint32_t blamed) {
+    v1::AgentMessage message = Message(machine_->generation());
+    message.mutable_peer_blamed()->set_rank(rank);
+    message.mutable_peer_blamed()->set_blamed_rank(blamed);
+    message.mutable_peer_blamed()->set_reason(static_cast<uint32_t>(v1::AbortReason::kPeerLost));
+    Step(membership::Received{node, message});
+  }
   void Stopped(uint32_t node) {
     v1::AgentMessage message = Message(machine_->generation());
     message.mutable_stopped();
@@ -118,6 +129,16 @@ class MembershipTest : public ::testing::Test {
 TEST_F(MembershipTest, TheTableIsComplete) {
   EXPECT_EQ(Membership::CheckTable(), "");
   EXPECT_THAT(Membership::PrintTable(), HasSubstr("RUNNING  WorkerEnded  -> stay  evidence"));
+}
+
+TEST_F(MembershipTest, EveryWaitHasAnEndExceptTheWorkers) {
+  const std::string text = Membership::PrintTable();
+  EXPECT_THAT(text, HasSubstr("FORMING: waits for enough nodes to join; warns after 10s, ends after 1m\n"));
+  const auto limits = membership::Options::DefaultLimits();
+  for (const State state : {State::kRecover, State::kResuming, State::kForming, State::kTaking, State::kPreparing,
+                            State::kCommitting, State::kSettling, State::kQuiescing, State::kConcluding}) {
+    EXPECT_LT(limits[static_cast<size_t>(state)].end, absl::InfiniteDuration()) << membership::StateName(state);
+  }
 }
 
 TEST_F(MembershipTest, NoPrepareBeforeItsNumberIsDurable) {
@@ -231,6 +252,78 @@ TEST_F(MembershipTest, ARunningGenerationIsResumed) {
   Join(1, 1, 1);
   EXPECT_EQ(machine_->state(), State::kRunning);
   EXPECT_EQ(machine_->generation(), 1u);
+}
+
+TEST_F(MembershipTest, EvidenceThatComesBeforeTheNewStartIsDurableIsKept) {
+  Run();
+  Start(Written());
+  Join(0, 2, 1);
+  Ended(0, 0, v1::Ending::EXITED, 0);
+  Join(1, 1, 1);
+  Ended(1, 2, v1::Ending::SIGNALED, 9);
+  EXPECT_EQ(machine_->state(), State::kRecover);
+  EXPECT_TRUE(sent_.empty());  // nothing is said by an incarnation that is not on disk
+  Durable();
+  EXPECT_EQ(machine_->state(), State::kSettling);
+  EXPECT_EQ(machine_->evidence().endings.size(), 2u);
+}
+
+TEST_F(MembershipTest, AnAgentThatStoppedBeforeItsPrepareIsNamed) {
+  Form();
+  Durable();
+  Stopped(1);
+  EXPECT_EQ(machine_->state(), State::kSettling);
+  Step(membership::TimerFired{Timer::kEnd});
+  Stopped(0);
+  Durable();
+  EXPECT_THAT(finished_->verdict.sentence(), HasSubstr("the agent on host node-b was lost (it stopped before its workers"));
+}
+
+TEST_F(MembershipTest, AMemberThatLostItsWorkersMeanwhileEndsTheJob) {
+  Run();
+  Start(Written());
+  Durable();
+  Join(0, 2, 1);
+  Join(1, 1, 0);  // started anew
+  EXPECT_EQ(machine_->state(), State::kSettling);
+  ASSERT_EQ(machine_->evidence().lost_agents.size(), 1u);
+  EXPECT_EQ(machine_->evidence().lost_agents[0].host, "node-b");
+}
+
+TEST_F(MembershipTest, AMessageOfAnotherGenerationOrJobIsCountedAndDropped) {
+  Run();
+  v1::AgentMessage message = Message(7);
+  message.mutable_worker_ended()->mutable_ending()->set_kind(v1::Ending::SIGNALED);
+  Step(membership::Received{0, message});
+  message.set_generation(1);
+  message.set_job_id(std::string(16, 'x'));
+  Step(membership::Received{0, message});
+  EXPECT_EQ(machine_->stale_messages(), 2u);
+  EXPECT_EQ(machine_->state(), State::kRunning);
+}
+
+// Rank 2 is killed on node 1; rank 0 on node 0 blames it and exits. Whatever overtakes what between the nodes, rank 2 is named.
+TEST_F(MembershipTest, TheVerdictDoesNotDependOnTheOrderOfArrival) {
+  std::vector<int> order = {0, 0, 0, 1, 1};  // whose next message comes
+  std::set<std::string> sentences;
+  do {
+    Start({});
+    Run();
+    const std::vector<std::function<void()>> of_node[] = {
+        {[this] { Blamed(0, 0, 2); }, [this] { Ended(0, 0, v1::Ending::EXITED, 1); },
+         [this] { Ended(0, 1, v1::Ending::SIGNALED, 15, true); }},
+        {[this] { Blamed(1, 2, v1::kNoRank); }, [this] { Ended(1, 2, v1::Ending::SIGNALED, 9); }}};
+    size_t next[2] = {0, 0};
+    for (const int node : order) of_node[node][next[node]++]();
+    if (machine_->state() == State::kSettling) Step(membership::TimerFired{Timer::kEnd});
+    Stopped(0);
+    Stopped(1);
+    Durable();
+    ASSERT_TRUE(finished_);
+    sentences.insert(finished_->verdict.sentence());
+  } while (std::next_permutation(order.begin(), order.end()));
+  EXPECT_THAT(sentences, ::testing::ElementsAre(
+                             "rank 2 on host node-b was killed by signal 9 (SIGKILL); 2 other ranks ended because of it"));
 }
 
 TEST_F(MembershipTest, AnUnwritableRecordEndsTheJobWith73) {
