@@ -13,18 +13,19 @@ import sys
 import time
 import unittest
 
-from muster_e2e import (DEADLINE, STUBBORN, MusterCase, all_pids, command_of, keeper_and_guard_of, memory_named, poll, processes_of,
-                        read, send, sockets_named)
+from muster_e2e import (DEADLINE, STUBBORN, TEST_BIN, MusterCase, all_pids, command_of, keeper_and_guard_of, memory_named, poll,
+                        processes_of, read, send, sockets_named)
 
+JOINED = os.path.join(TEST_BIN, "session_worker")  # linked with libmuster
 KILLS = int(os.environ.get("MUSTER_KILLS", "200"))
 SEED = int(os.environ.get("MUSTER_KILL_SEED", str(random.SystemRandom().randrange(1 << 32))))
 
 
 class Job:
-    """A running job of stubborn workers."""
+    """A running job of stubborn workers, or of `program`."""
 
-    def __init__(self, case, workers):
-        self.process = case.start("run", "-np", str(workers), STUBBORN)
+    def __init__(self, case, workers, program=(STUBBORN,)):
+        self.process = case.start("run", "-np", str(workers), *program)
         self.job_id = ""
         for _ in range(workers):
             words = self.process.stdout.readline().split()
@@ -35,7 +36,7 @@ class Job:
         # The rest of the family has other names (stubborn_worker.cc).
         self.by_rank = {}
         for pid in processes_of(self.job_id):
-            if command_of(pid) == "stubborn_worker":
+            if command_of(pid) == os.path.basename(program[0]):
                 variables = dict(setting.split(b"=", 1) for setting in read(f"/proc/{pid}/environ").split(b"\0") if b"=" in setting)
                 self.by_rank[int(variables[b"RANK"])] = pid
         case.assertEqual(sorted(self.by_rank), list(range(workers)))
@@ -122,8 +123,9 @@ class Kills(MusterCase):
         for i in range(KILLS):
             kind = random_source.choice(kinds)
             workers = random_source.randint(1, 3)
-            what = f"kill {i} of {kind}, {workers} workers, seed {SEED}"
-            job = Job(self, workers)
+            program = random_source.choice([(STUBBORN,), (JOINED, "loop")])
+            what = f"kill {i} of {kind}, {workers} workers of {program[0]}, seed {SEED}"
+            job = Job(self, workers, program)
             victims = {"worker": [job.by_rank[random_source.randrange(workers)]], "guard": [job.guard], "keeper": [job.keeper],
                        "muster": [job.process.pid], "guard and muster": [job.guard, job.process.pid],
                        "all": [job.guard, job.keeper, job.process.pid]}[kind]

@@ -1,5 +1,6 @@
-// A worker that does what makes cleaning up hard: it forks, and the child leaves by setsid, forks again and execs; it holds a named
-// memfd and an abstract socket; nobody in the family heeds SIGTERM, SIGHUP or SIGINT. Prints "ready JOB RANK" and waits for its end.
+// A worker that does what makes cleaning up hard: it forks, and the child leaves by setsid, forks again and execs; it holds a
+// named memfd and an abstract socket; nobody in the family heeds SIGTERM, SIGHUP or SIGINT. Prints "ready JOB RANK" and waits
+// for its end.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
