@@ -16,7 +16,7 @@ namespace muster {
 enum class Placement {
   kUnknown = 0,    // before the ranks have exchanged their announcements
   kOneWindow = 1,  // every rank's input lies in the same window
-  kMixed = 2,      // anything else
+  kMixed = 2,      // anything else; also what is so small that nobody looks where it lies
 };
 
 // What the choice depends on: only what every rank knows to be equal on all ranks.

@@ -17,8 +17,10 @@ absl::Status RunAlone(Member& member, const Operation& operation);
 // Up to 48 bytes from each rank, inside the flag lines: one exchange, each rank reads p cache lines.
 absl::Status RunInFlagLine(Member& member, const Operation& operation);
 
-// Up to a slot from each rank: copied to this rank's slot, one exchange, each rank reads what it needs from p slots.
+// Up to a slot from each rank: private inputs are put in this rank's slot before the exchange; after it each rank reads what it
+// needs from p slots. Where some inputs lie in a window, these ranks copy theirs late, and a step follows.
 // Cost: (p + 3) times the vector a rank for an all-reduce.
+void PutInSlot(Member& member, const Operation& operation);
 absl::Status RunInSlots(Member& member, const Operation& operation);
 
 // Inputs in one window on every rank, after the exchange: each input byte is read once, each output byte written once.

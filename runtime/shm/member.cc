@@ -105,6 +105,13 @@ bool Member::InputsInOneWindow() const {
   return window != v1::kPrivateMemory;
 }
 
+bool Member::SomeInputInWindow() const {
+  for (int r = 0; r < ranks_; ++r) {
+    if (announced(r).window != v1::kPrivateMemory) return true;
+  }
+  return false;
+}
+
 absl::Status Member::PublishAndWait(std::atomic<uint64_t>& word, uint64_t value, Waiter::Condition condition) {
   if (failure_.has_value()) return failure_->status;
   const bool may_spin = callers_inside_ == nullptr || callers_inside_->load(std::memory_order_relaxed) > 0;

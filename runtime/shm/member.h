@@ -50,6 +50,8 @@ class Member {
     return v1::StagingOf(control_, static_cast<uint32_t>(r), static_cast<int>(buffer % 3));
   }
   int64_t slot_bytes() const { return control_->slot_bytes; }
+  // Up to here an input is copied even where it lies in a window: a second exchange would cost more than the copy.
+  int64_t copied_bytes_max() const { return slot_bytes() / 8; }
   int64_t staging_bytes() const { return control_->staging_bytes; }
 
   // A barrier inside an operation.
@@ -64,6 +66,8 @@ class Member {
 
   // Whether all ranks announced an input in one and the same window.
   bool InputsInOneWindow() const;
+  // Whether any did in any.
+  bool SomeInputInWindow() const;
 
   // Ends the generation for all with `reason`'s message. Any thread; only the first call of this rank has an effect.
   void Abort(const absl::Status& reason);

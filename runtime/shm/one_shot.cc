@@ -3,7 +3,6 @@
 #include <cstring>
 
 #include "absl/container/inlined_vector.h"
-#include "runtime/base/status.h"
 #include "runtime/kernels/reduce.h"
 
 namespace muster {
@@ -21,21 +20,11 @@ bool Contributes(const Member& member, const Operation& operation) {
   }
 }
 
-void CopyIn(const Member& member, const Operation& operation, char* own, int64_t row_stride) {
-  const size_t rank = static_cast<size_t>(member.rank());
-  const int rows = operation.what.kind == v1::OpKind::kAllReduceShards ? operation.leaves->rows[rank] : 1;
-  const char* input = static_cast<const char*>(operation.input);
-  for (int row = 0; row < rows; ++row) {
-    std::memcpy(own + row * row_stride, input + row * operation.stride_bytes, static_cast<size_t>(operation.row_bytes()));
-  }
-}
-
-void ReduceFrom(const Operation& operation, absl::FunctionRef<char*(int)> place, int64_t row_stride, int64_t offset,
-                int64_t count) {
+void ReduceFrom(const Operation& operation, absl::FunctionRef<char*(int)> place, int64_t offset, int64_t count) {
   absl::InlinedVector<const void*, 16> sources;
   for (size_t r = 0; r < operation.leaves->rows.size(); ++r) {
     const char* base = place(static_cast<int>(r)) + offset;
-    for (int row = 0; row < operation.leaves->rows[r]; ++row) sources.push_back(base + row * row_stride);
+    for (int row = 0; row < operation.leaves->rows[r]; ++row) sources.push_back(base + row * operation.row_bytes());
   }
   void* const destination = operation.output;
   Reduce(operation.leaves->plan, sources, count, operation.type(), operation.op(), {&destination, 1});
@@ -43,19 +32,28 @@ void ReduceFrom(const Operation& operation, absl::FunctionRef<char*(int)> place,
 
 }  // namespace
 
-absl::Status RunOneShot(Member& member, const Operation& operation, absl::FunctionRef<char*(int)> place, int64_t row_stride) {
-  if (Contributes(member, operation)) CopyIn(member, operation, place(member.rank()), row_stride);
-  MUSTER_RETURN_IF_ERROR(member.Exchange());
+void Contribute(const Member& member, const Operation& operation, char* own) {
+  if (!Contributes(member, operation)) return;
+  const size_t rank = static_cast<size_t>(member.rank());
+  const int rows = operation.what.kind == v1::OpKind::kAllReduceShards ? operation.leaves->rows[rank] : 1;
+  const char* input = static_cast<const char*>(operation.input);
+  for (int row = 0; row < rows; ++row) {
+    std::memcpy(own + row * operation.row_bytes(), input + row * operation.stride_bytes,
+                static_cast<size_t>(operation.row_bytes()));
+  }
+}
+
+void ComputeFromAll(const Member& member, const Operation& operation, absl::FunctionRef<char*(int)> place) {
   const int64_t bytes = operation.row_bytes();
-  if (bytes == 0) return absl::OkStatus();
+  if (bytes == 0) return;
   switch (operation.what.kind) {
     case v1::OpKind::kAllReduce:
     case v1::OpKind::kAllReduceShards:
-      ReduceFrom(operation, place, row_stride, 0, operation.what.count);
+      ReduceFrom(operation, place, 0, operation.what.count);
       break;
     case v1::OpKind::kReduceScatter: {
       const int64_t part = operation.what.count / member.ranks();
-      ReduceFrom(operation, place, row_stride, member.rank() * part * operation.element_bytes(), part);
+      ReduceFrom(operation, place, member.rank() * part * operation.element_bytes(), part);
       break;
     }
     case v1::OpKind::kBroadcast:
@@ -71,7 +69,6 @@ absl::Status RunOneShot(Member& member, const Operation& operation, absl::Functi
     default:
       break;
   }
-  return absl::OkStatus();
 }
 
 }  // namespace muster

@@ -24,8 +24,8 @@ struct WaitingAdvice {
 // Spinning and yielding together cost about what they try to avoid, a futex wake across cores (measured at 36-50 us): a
 // sched_yield costs 0.3 us where nobody else wants the processor, and hands over in 0.7 us where a peer does. Ranks with a
 // processor each yield too: the scheduler may have put two on one, and a rank that only spins keeps its peer from running.
-inline constexpr uint32_t kSpinNanoseconds = 5'000;
-inline constexpr uint32_t kYields = 64;
+inline constexpr uint32_t kSpinNanoseconds = 2'000;
+inline constexpr uint32_t kYields = 100;
 
 // Whether every rank can have a processor of its own out of its mask: a matching of ranks to processors, by augmenting paths.
 // This is the busiest core's question: two ranks bound to one core share it however many others stand idle.

@@ -63,7 +63,7 @@ Operation Make(v1::OpKind kind, DataType type, int64_t count, absl::Time deadlin
 
 // Small messages are copied anyway, wherever they lie; the choice of algorithm does not depend on it.
 void Operations::Locate(int64_t input_bytes, int64_t output_bytes, Operation& operation) const {
-  if (member_.ranks() == 1 || ContributionBytes(operation) <= member_.slot_bytes()) return;
+  if (member_.ranks() == 1 || ContributionBytes(operation) <= member_.copied_bytes_max()) return;
   const WindowMap::Location input = member_.windows().Find(operation.input, input_bytes);
   operation.what.window = input.window;
   operation.what.offset = input.offset;

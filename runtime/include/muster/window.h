@@ -7,7 +7,7 @@
 namespace muster {
 
 // One rank's part of a collectively made window. A collective whose input lies in the same window on every rank (at any offset)
-// reads each input byte once and writes each output byte once; anything else is staged through a copy. Messages up to 32 KiB are
+// reads each input byte once and writes each output byte once; anything else is staged through a copy. Messages up to 4 KiB are
 // copied either way, which is faster.
 //
 // Made by Communicator::CreateWindow, filled with zeros, page-aligned. Lives until destroyed by its owner; destroy it after the

@@ -201,15 +201,10 @@ void RunCases(int ranks, const std::vector<Case>& cases) {
 // Both sides of each switch: flag line | slots | one chunk | several chunks, for `rows` rows a rank.
 std::vector<int64_t> Counts(DataType type, int rows) {
   const int64_t size = SizeOf(type) * rows;
-  return {0,
-          1,
-          3,
-          48 / size,
-          48 / size + 1,
-          kTestSlotBytes / size,
-          kTestSlotBytes / size + 1,
-          kTestStagingBytes / size + 1,
-          3 * kTestStagingBytes / size + 17};
+  const int64_t copied = kTestSlotBytes / 8 / size;
+  const int64_t slot = kTestSlotBytes / size;
+  const int64_t chunk = kTestStagingBytes / size;
+  return {0, 1, 3, 48 / size, 48 / size + 1, copied, copied + 1, slot, slot + 1, chunk + 1, 3 * chunk + 17};
 }
 
 class Collectives : public testing::TestWithParam<int> {};

@@ -16,14 +16,16 @@ TEST(Registry, TheSizeDecidesWhereItIsSmall) {
   for (Placement placement : {Placement::kUnknown, Placement::kOneWindow, Placement::kMixed}) {
     EXPECT_EQ(Choice(2, 0, placement), "flag_line");
     EXPECT_EQ(Choice(2, 48, placement), "flag_line");
-    EXPECT_EQ(Choice(2, 49, placement), "slots");
-    EXPECT_EQ(Choice(256, v1::kSlotBytes, placement), "slots");
   }
 }
 
 TEST(Registry, ThePlacementDecidesWhereItIsLarge) {
-  EXPECT_EQ(Choice(2, v1::kSlotBytes + 1, Placement::kUnknown), "none");
+  EXPECT_EQ(Choice(2, 49, Placement::kUnknown), "none");
+  EXPECT_EQ(Choice(2, 49, Placement::kMixed), "slots");
+  EXPECT_EQ(Choice(256, v1::kSlotBytes, Placement::kMixed), "slots");
+  EXPECT_EQ(Choice(2, v1::kSlotBytes, Placement::kOneWindow), "one_pass");
   EXPECT_EQ(Choice(2, v1::kSlotBytes + 1, Placement::kOneWindow), "one_pass");
+  EXPECT_EQ(Choice(2, v1::kSlotBytes + 1, Placement::kMixed), "staged");
   EXPECT_EQ(Choice(9, int64_t{1} << 40, Placement::kMixed), "staged");
 }
 
