@@ -158,6 +158,7 @@ std::string LocalAgent::Line(uint32_t slot) {
 void LocalAgent::Record(Event event) {
   event.when = absl::Now();
   MutexLock lock(mutex_);
+  ++counts_[event.kind];
   events_.push_back(std::move(event));
   changed_.SignalAll();
 }
@@ -188,9 +189,19 @@ LocalAgent::Event LocalAgent::Await(Event::Kind kind, uint32_t slot) {
 
 size_t LocalAgent::Count(Event::Kind kind) {
   MutexLock lock(mutex_);
-  size_t count = 0;
-  for (const Event& event : events_) count += event.kind == kind;
-  return count;
+  return counts_[kind];
+}
+
+void LocalAgent::AwaitCount(Event::Kind kind, size_t count, Event::Kind or_any) {
+  const absl::Time deadline = absl::Now() + kTestPatience;
+  MutexLock lock(mutex_);
+  while (counts_[kind] < count && counts_[or_any] == 0) {
+    if (absl::Now() >= deadline) {
+      ADD_FAILURE() << counts_[kind] << " events came, not " << count;
+      return;
+    }
+    changed_.WaitFor(mutex_, absl::Seconds(1));
+  }
 }
 
 int CountDescriptors(const std::string& text) {

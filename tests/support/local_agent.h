@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -65,6 +66,8 @@ class LocalAgent {
   Event Await(const std::function<bool(const Event&)>& matches);
   Event Await(Event::Kind kind, uint32_t slot);
   size_t Count(Event::Kind kind);
+  // Until there are `count` events of `kind`, or any of `or_any`.
+  void AwaitCount(Event::Kind kind, size_t count, Event::Kind or_any);
 
   // Closes the port, as the agent's death would.
   void ClosePort();
@@ -88,6 +91,7 @@ class LocalAgent {
   Mutex mutex_;
   CondVar changed_;
   std::vector<Event> events_ ABSL_GUARDED_BY(mutex_);
+  std::array<size_t, 6> counts_ ABSL_GUARDED_BY(mutex_) = {};  // by kind
 };
 
 // The open descriptors of this process whose target's name contains `text`.
