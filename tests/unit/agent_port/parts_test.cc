@@ -1,0 +1,94 @@
+// The worker port's smaller parts.
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "launcher/agent/control_segment.h"
+#include "launcher/agent/worker_identity.h"
+#include "launcher/agent/worker_resources.h"
+#include "muster/tensor.h"
+#include "runtime/base/fd.h"
+
+namespace muster {
+namespace {
+
+TEST(WorkerIdentity, ReadsTheParentWhateverTheNameIs) {
+  EXPECT_EQ(ParentIn("42 (train) S 7 42 42 0 -1"), 7);
+  EXPECT_EQ(ParentIn("42 (a ) S 9 (b) R 7 42"), 7);
+  EXPECT_EQ(ParentIn("42 (train"), 0);
+  EXPECT_EQ(ParentIn(""), 0);
+}
+
+TEST(WorkerIdentity, DescentIsByProc) {
+  EXPECT_TRUE(DescendsFrom(::getpid(), ::getpid()));
+  EXPECT_TRUE(DescendsFrom(::getpid(), ::getppid()));
+  EXPECT_FALSE(DescendsFrom(::getppid(), ::getpid()));
+  EXPECT_FALSE(DescendsFrom(0, 0)) << "a peer that is not visible from here";
+}
+
+TEST(WorkerIdentity, PeerOfASocket) {
+  int ends[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+  UniqueFd left(ends[0]), right(ends[1]);
+  const auto peer = IdentifyPeer(left.get());
+  ASSERT_TRUE(peer.ok());
+  EXPECT_EQ(peer->pid, ::getpid());
+  EXPECT_EQ(peer->uid, ::geteuid());
+}
+
+TEST(WorkerResources, MemAvailable) {
+  EXPECT_EQ(MemAvailableIn("MemTotal:  2048 kB\nMemAvailable:    1536 kB\n"), 1536 * 1024);
+  EXPECT_EQ(MemAvailableIn("MemTotal:  2048 kB\n"), 0);
+  const WindowMemory memory = FindWindowMemory();
+  EXPECT_GT(memory.bytes, 0);
+  EXPECT_EQ(::access(memory.source.c_str(), R_OK), 0) << memory.source;
+}
+
+TEST(WorkerResources, Processors) {
+  EXPECT_FALSE(ProcessorsOf(::getpid()).empty());
+  EXPECT_TRUE(ProcessorsOf(-1).empty());
+}
+
+TEST(ControlSegment, StagingShrinksWithTheRanks) {
+  EXPECT_EQ(StagingBytesFor(1), 256u * 1024);
+  EXPECT_EQ(StagingBytesFor(32), 256u * 1024);
+  for (uint32_t ranks = 1; ranks <= static_cast<uint32_t>(v1::kLocalRanksMax); ++ranks) {
+    EXPECT_LE(v1::ControlMemoryBytes(ranks, 32 * 1024, StagingBytesFor(ranks)), 48u << 20) << ranks;
+    EXPECT_GE(StagingBytesFor(ranks), 64 * ranks) << "the staged algorithms need a line for each rank";
+  }
+}
+
+TEST(ControlSegment, KeepsTheFirstAbortWordAndTheNewestOperation) {
+  const std::string job_id(16, 'j');
+  auto segment = ControlSegment::Create(3, job_id, 2, 2);
+  ASSERT_TRUE(segment.ok()) << segment.status();
+  EXPECT_EQ((*segment)->LastOperation(0).op_seq, 0u);
+  EXPECT_EQ((*segment)->LastOperation(99).op_seq, 0u);
+  (*segment)->Abort(v1::PackAbort(v1::AbortReason::kPeerLost, 1, 9));
+  (*segment)->Abort(v1::PackAbort(v1::AbortReason::kGenerationOver, v1::kNoRank, 0));
+  (*segment)->MarkLeft(99);  // nobody's
+  EXPECT_FALSE(ControlSegment::Create(3, job_id, 1, 0).ok());
+  EXPECT_FALSE(ControlSegment::Create(3, job_id, 999, 999).ok());
+}
+
+TEST(ControlSegment, DescribesAnyBytes) {
+  v1::OpDescriptor what = {};
+  what.kind = v1::OpKind::kAllReduce;
+  what.type = static_cast<uint8_t>(DataType::kFloat32);
+  what.op = static_cast<uint8_t>(ReduceOp::kSum);
+  what.count = 4096;
+  EXPECT_EQ(DescribeOperation(what), "all_reduce of 4096 f32 (sum)");
+  what.kind = v1::OpKind::kBroadcast;
+  what.root = 2;
+  EXPECT_EQ(DescribeOperation(what), "broadcast of 4096 f32 from rank 2");
+  what.kind = v1::OpKind::kBarrier;
+  EXPECT_EQ(DescribeOperation(what), "barrier");
+  std::memset(&what, 0xee, sizeof what);
+  EXPECT_FALSE(DescribeOperation(what).empty());
+}
+
+}  // namespace
+}  // namespace muster
