@@ -1,12 +1,13 @@
 // The rules of a job: who is a member, which generation runs, when and how the job ends. Pure: Step(now, event) -> actions.
 //
-//   BOOT -> RECOVER -> FORMING -> TAKING -> PREPARING -> COMMITTING -> RUNNING -> SETTLING -> QUIESCING -> CONCLUDING -> DONE |
-//   FAILED
+//   BOOT -> RECOVER -> FORMING -> TAKING -> PREPARING -> COMMITTING -> RUNNING -> SETTLING -> QUIESCING -> CONCLUDING
+//                 `--> RESUMING (a generation was running) ----------------^                       DONE | FAILED <---'
 //
-// TAKING waits until the generation's number is on disk, and only then does a Prepare name it; COMMITTING waits until the
-// formed generation is, and only then does a Go leave. So a number is never used twice, also over restarts of the coordinator.
-// SETTLING lets workers that noticed a failure end by themselves; QUIESCING ends the rest and collects the evidence; the
-// verdict is made when every agent has stopped, so the order of arrival does not matter. The table is in membership_table.cc.
+// Events note what happened; what follows from all that is known is decided by the rows of CONSIDER, which is looked up after
+// every event. So evidence may come in any order. TAKING waits until the generation's number is on disk, and only then does a
+// Prepare name it; COMMITTING waits until the formed generation is, and only then does a Go leave. So a number is never used
+// twice, also over restarts of the coordinator. SETTLING lets workers that noticed a failure end by themselves; QUIESCING ends
+// the rest; the verdict is made when every agent has stopped. The table is in membership_table.cc.
 #ifndef MUSTER_LAUNCHER_COORDINATOR_MEMBERSHIP_H_
 #define MUSTER_LAUNCHER_COORDINATOR_MEMBERSHIP_H_
 

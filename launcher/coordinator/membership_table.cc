@@ -95,7 +95,8 @@ std::span<const Membership::Core::Row> Membership::Core::Rows() {
        "nothing may be announced any more"},
       {kConcluding, Kind::kAppendFailed, &C::IfWell, State::kDone, &C::NoteWriteError, "announced without the record"},
       {kConcluding, Kind::kAppendFailed, nullptr, State::kFailed, &C::NoteWriteError, "announced without the record"},
-      {kResuming | kForming | kPreparing | kRunning | kSettling | kQuiescing, Kind::kAppendFailed, nullptr, {}, &C::NoteWriteError,
+      {kResuming | kForming | kPreparing | kRunning | kSettling | kQuiescing,
+       Kind::kAppendFailed, nullptr, {}, &C::NoteWriteError,
        "nobody waits for it: said, and the job goes on"},
       {kBoot | kOver, Kind::kAppendFailed, nullptr, {}, nullptr, "ignored: nobody waits for it"},
 
