@@ -156,14 +156,14 @@ class AllReduceBench {
 
 }  // namespace
 
-absl::StatusOr<std::vector<Row>> MeasureAllReduce(Communicator& communicator, const Options& options,
+absl::StatusOr<std::vector<Row>> MeasureAllReduce(Communicator& communicator, const Setting& setting, const Options& options,
                                                   const std::function<void(const Row&)>& print,
                                                   const std::function<void(const std::string&)>& warn) {
   const std::vector<int64_t> sizes = Sizes(options);
   MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<Buffer> buffer, Buffer::Create(communicator, options.window, sizes.back()));
   std::unique_ptr<Floor> floor;
   if (options.fresh && options.floor) {
-    auto created = Floor::Create(communicator, sizes.back());
+    auto created = Floor::Create(communicator, sizes.back(), setting.crowded);
     if (created.ok()) {
       floor = *std::move(created);
     } else {

@@ -17,7 +17,7 @@ namespace muster::bench {
 // Collective; every rank gives the same options. Each row goes to `print` on every rank as soon as it is there. When there is
 // no floor to be had, `warn` gets the reason and rows are without it. Errors: those of the communicator, each with the size at
 // which it happened.
-absl::StatusOr<std::vector<Row>> MeasureAllReduce(Communicator& communicator, const Options& options,
+absl::StatusOr<std::vector<Row>> MeasureAllReduce(Communicator& communicator, const Setting& setting, const Options& options,
                                                   const std::function<void(const Row&)>& print,
                                                   const std::function<void(const std::string&)>& warn);
 

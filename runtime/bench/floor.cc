@@ -17,11 +17,6 @@
 namespace muster::bench {
 namespace {
 
-int UsableCores() {
-  cpu_set_t cores;
-  return sched_getaffinity(0, sizeof(cores), &cores) == 0 ? CPU_COUNT(&cores) : 1;
-}
-
 absl::StatusOr<UniqueFd> MakeMemory(int64_t bytes) {
   UniqueFd fd(memfd_create("muster-bench-floor", MFD_CLOEXEC));
   if (!fd) return ErrnoToStatus(errno, "memfd_create");
@@ -47,10 +42,9 @@ absl::StatusOr<void*> MapMemoryOf(int64_t pid, int64_t descriptor, int64_t bytes
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Floor>> Floor::Create(Communicator& communicator, int64_t bytes) {
+absl::StatusOr<std::unique_ptr<Floor>> Floor::Create(Communicator& communicator, int64_t bytes, bool crowded) {
   const int64_t mapped_bytes = kHeaderBytes + (bytes + 4095) / 4096 * 4096;
-  std::unique_ptr<Floor> floor(
-      new Floor(communicator.rank(), communicator.world_size(), mapped_bytes, communicator.world_size() > UsableCores()));
+  std::unique_ptr<Floor> floor(new Floor(communicator.rank(), communicator.world_size(), mapped_bytes, crowded));
   const absl::Status status = floor->MapAll(communicator);
   int32_t failed = status.ok() ? 0 : 1;
   MUSTER_RETURN_IF_ERROR(communicator.AllReduce(MakeTensor(&failed, 1), ReduceOp::kMax));

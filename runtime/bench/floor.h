@@ -20,9 +20,9 @@ namespace muster::bench {
 // The ranks find each other's memory through /proc/PID/fd; all must be on one machine and in one PID namespace.
 class Floor {
  public:
-  // Collective. `bytes`: the largest vector. Leaves the communicator in order even when it fails, on all ranks alike.
-  // Errors: Unavailable with the reason.
-  static absl::StatusOr<std::unique_ptr<Floor>> Create(Communicator& communicator, int64_t bytes);
+  // Collective. `bytes`: the largest vector; `crowded`: there are more ranks than cores. Leaves the communicator in order even
+  // when it fails, on all ranks alike. Errors: Unavailable with the reason.
+  static absl::StatusOr<std::unique_ptr<Floor>> Create(Communicator& communicator, int64_t bytes, bool crowded);
   ~Floor();
   Floor(const Floor&) = delete;
   Floor& operator=(const Floor&) = delete;

@@ -67,6 +67,7 @@ bool ApplySwitch(const std::string& word, Options& options) {
   if (word == "--check" || word == "-c") return options.check = true;
   if (word == "--back-to-back") return !(options.fresh = false);
   if (word == "--no-floor") return !(options.floor = false);
+  if (word == "--no-bind") return !(options.bind = false);
   if (word == "--help" || word == "-h") return options.help = true;
   return false;
 }
@@ -147,6 +148,7 @@ std::string Help() {
   --check           compare the result of every call; #wrong counts elements over all ranks
   --back-to-back    call after call on zeros, without rewriting vectors or meeting between calls; no floor
   --no-floor        do not measure the floor
+  --no-bind         leave ranks to the scheduler; else each gets a core of its own when there is one for each
   --json FILE       write all figures to FILE
 
 Before every timed call each rank rewrites its vector and all meet, so that a call finds what a training step leaves: every vector

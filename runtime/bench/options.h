@@ -25,6 +25,7 @@ struct Options {
   bool fresh = true;       // rewrite the vector and meet the others before every call; else call after call
   bool floor = true;       // measure the floor, too
   std::string json_file;   // rank 0 writes all figures there; empty: nowhere
+  bool bind = true;        // each rank to a core of its own when there is one for each
   bool help = false;
 };
 

@@ -22,10 +22,11 @@ std::optional<double> Row::ratio() const {
   return floor->p50_us / time.p50_us;
 }
 
-std::string TableHeader(const Options& options, int world_size) {
-  std::string text = absl::StrFormat("# muster bench allreduce: %d rank%s, %s, in place, %s\n", world_size,
-                                     world_size == 1 ? "" : "s", options.window ? "windows" : "private buffers",
-                                     options.fresh ? "each vector rewritten by its rank before every call" : "call after call");
+std::string TableHeader(const Options& options, const Setting& setting) {
+  std::string text =
+      absl::StrFormat("# muster bench allreduce: %d rank%s%s, %s, in place, %s\n", setting.ranks, setting.ranks == 1 ? "" : "s",
+                      setting.bound ? ", each bound to a core" : "", options.window ? "windows" : "private buffers",
+                      options.fresh ? "each vector rewritten by its rank before every call" : "call after call");
   absl::StrAppend(&text, "# time, floor: median over calls of the slowest rank's time; ratio = floor / time\n#\n");
   absl::StrAppend(
       &text, absl::StrFormat("# %10s %12s %7s %7s %5s %10s %8s %8s %7s %10s %6s %10s %9s\n", "size", "count", "type", "redop",
@@ -35,27 +36,27 @@ std::string TableHeader(const Options& options, int world_size) {
   return text;
 }
 
-std::string TableRow(const Options& options, int world_size, const Row& row) {
+std::string TableRow(const Options& options, const Setting& setting, const Row& row) {
   const std::string wrong = row.wrong ? absl::StrCat(*row.wrong) : "N/A";
   const std::string floor = row.floor ? absl::StrFormat("%.2f", row.floor->p50_us) : "-";
   const std::string ratio = row.ratio() ? absl::StrFormat("%.2f", *row.ratio()) : "-";
   return absl::StrFormat("  %10d %12d %7s %7s %5d %10.2f %8.2f %8.2f %7s %10s %6s %10.2f %9.4f\n", row.bytes, row.count,
                          Name(options.type), Name(options.op), -1, row.time.p50_us, row.algbw_gbps(),
-                         row.busbw_gbps(world_size), wrong, floor, ratio, row.time.p99_us, 100 * row.time.over_2ms);
+                         row.busbw_gbps(setting.ranks), wrong, floor, ratio, row.time.p99_us, 100 * row.time.over_2ms);
 }
 
-std::string Json(const Options& options, int world_size, const std::vector<Row>& rows) {
+std::string Json(const Options& options, const Setting& setting, const std::vector<Row>& rows) {
   std::string text = absl::StrFormat(
-      R"({"benchmark": "allreduce", "ranks": %d, "buffers": "%s", "fresh": %s, "type": "%s", "op": "%s", "rows": [)",
-      world_size, options.window ? "window" : "private", options.fresh ? "true" : "false", Name(options.type),
-      Name(options.op));
+      R"({"benchmark": "allreduce", "ranks": %d, "bound": %s, "buffers": "%s", "fresh": %s, "type": "%s", "op": "%s", "rows": [)",
+      setting.ranks, setting.bound ? "true" : "false", options.window ? "window" : "private", options.fresh ? "true" : "false",
+      Name(options.type), Name(options.op));
   const char* separator = "\n";
   for (const Row& row : rows) {
     absl::StrAppend(&text, separator, R"(  {"bytes": )", row.bytes, R"(, "count": )", row.count, R"(, "time": )",
                     JsonSummary(row.time), R"(, "floor": )", row.floor ? JsonSummary(*row.floor) : "null", R"(, "ratio": )",
                     row.ratio() ? absl::StrFormat("%.4f", *row.ratio()) : "null", R"(, "algbw_gbps": )",
                     absl::StrFormat("%.4f", row.algbw_gbps()), R"(, "busbw_gbps": )",
-                    absl::StrFormat("%.4f", row.busbw_gbps(world_size)), R"(, "wrong": )",
+                    absl::StrFormat("%.4f", row.busbw_gbps(setting.ranks)), R"(, "wrong": )",
                     row.wrong ? absl::StrCat(*row.wrong) : "null", "}");
     separator = ",\n";
   }

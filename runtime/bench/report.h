@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "runtime/bench/options.h"
+#include "runtime/bench/placement.h"
 #include "runtime/bench/statistics.h"
 
 namespace muster::bench {
@@ -26,11 +27,11 @@ struct Row {
 };
 
 // The lines before the first row, and one row; each ends in a newline.
-std::string TableHeader(const Options& options, int world_size);
-std::string TableRow(const Options& options, int world_size, const Row& row);
+std::string TableHeader(const Options& options, const Setting& setting);
+std::string TableRow(const Options& options, const Setting& setting, const Row& row);
 
 // Everything that was measured, one object.
-std::string Json(const Options& options, int world_size, const std::vector<Row>& rows);
+std::string Json(const Options& options, const Setting& setting, const std::vector<Row>& rows);
 
 }  // namespace muster::bench
 

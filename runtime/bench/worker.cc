@@ -9,6 +9,7 @@
 #include "runtime/base/status.h"
 #include "runtime/bench/allreduce.h"
 #include "runtime/bench/options.h"
+#include "runtime/bench/placement.h"
 #include "runtime/bench/report.h"
 
 namespace muster::bench {
@@ -36,23 +37,25 @@ absl::Status WriteFile(const std::string& path, const std::string& text) {
 
 absl::Status Run(const Options& options) {
   MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session, Session::Create());
-  const int world_size = session->world_size();
+  const Setting setting = {.ranks = session->world_size(),
+                           .crowded = session->local_world_size() > UsableCores(),
+                           .bound = options.bind && BindToOwnCore(session->local_rank(), session->local_world_size())};
   const bool speaks = session->rank() == 0;
-  if (speaks) std::fputs(TableHeader(options, world_size).c_str(), stdout);
+  if (speaks) std::fputs(TableHeader(options, setting).c_str(), stdout);
   const auto print = [&](const Row& row) {
     if (!speaks) return;
-    std::fputs(TableRow(options, world_size, row).c_str(), stdout);
+    std::fputs(TableRow(options, setting, row).c_str(), stdout);
     std::fflush(stdout);
   };
   const auto warn = [&](const std::string& line) {
     if (speaks) Say(line);
   };
-  MUSTER_ASSIGN_OR_RETURN(const std::vector<Row> rows, MeasureAllReduce(session->world(), options, print, warn));
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<Row> rows, MeasureAllReduce(session->world(), setting, options, print, warn));
 
   int64_t wrong = 0;
   for (const Row& row : rows) wrong += row.wrong.value_or(0);
   if (speaks && !options.json_file.empty()) {
-    MUSTER_RETURN_IF_ERROR(WriteFile(options.json_file, Json(options, world_size, rows)));
+    MUSTER_RETURN_IF_ERROR(WriteFile(options.json_file, Json(options, setting, rows)));
   }
   if (wrong > 0) return absl::DataLossError(absl::StrCat(wrong, " wrong elements"));
   return absl::OkStatus();

@@ -26,11 +26,23 @@ static void Fail(const char* what) {
   MPI_Abort(MPI_COMM_WORLD, 1);
 }
 
+/* As muster's worker does: a core for each rank when there are enough. */
+static void BindToOwnCore(void) {
+  cpu_set_t cores, own;
+  int core = 0;
+  crowded = sched_getaffinity(0, sizeof(cores), &cores) != 0 || CPU_COUNT(&cores) < ranks;
+  if (crowded) return;
+  for (int seen = 0; core < CPU_SETSIZE; ++core) {
+    if (CPU_ISSET(core, &cores) && seen++ == rank) break;
+  }
+  CPU_ZERO(&own);
+  CPU_SET(core, &own);
+  sched_setaffinity(0, sizeof(own), &own);
+}
+
 static void FindLines(void) {
   MPI_Win window;
   void* own;
-  cpu_set_t cores;
-  crowded = sched_getaffinity(0, sizeof(cores), &cores) != 0 || ranks > CPU_COUNT(&cores);
   if (MPI_Win_allocate_shared(sizeof(Line), 64, MPI_INFO_NULL, MPI_COMM_WORLD, &own, &window) != MPI_SUCCESS) Fail("no shared memory");
   memset(own, 0, sizeof(Line));
   for (int i = 0; i < ranks; ++i) {
@@ -82,6 +94,7 @@ int main(int argc, char** argv) {
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &ranks);
   if (argc != 5 || ranks > 1024) Fail("usage: openmpi_allreduce BYTES CALLS WARMUP fresh|back-to-back");
+  BindToOwnCore();
   const int count = (int)(atoll(argv[1]) / 4);
   const int64_t calls = atoll(argv[2]), warmup = atoll(argv[3]);
   void (*const run)(float*, int, int64_t, double*) = strcmp(argv[4], "fresh") == 0 ? FreshCalls : BackToBack;

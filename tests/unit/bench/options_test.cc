@@ -22,11 +22,12 @@ TEST(Options, Defaults) {
 }
 
 TEST(Options, EveryFlag) {
-  const auto options = Parse({"--private", "-b", "4K", "-e", "1m", "-f", "16", "-d", "bf16", "-o", "avg", "-n", "7", "-w", "0",
-                              "--check", "--no-floor", "--json", "out.json"});
+  const auto options = Parse({"--private", "-b", "4K", "-e", "1m", "-f",      "16",         "-d",        "bf16",   "-o",
+                              "avg",       "-n", "7",  "-w", "0",  "--check", "--no-floor", "--no-bind", "--json", "out.json"});
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_FALSE(options->window);
   EXPECT_FALSE(options->floor);
+  EXPECT_FALSE(options->bind);
   EXPECT_TRUE(options->check);
   EXPECT_EQ(options->type, DataType::kBFloat16);
   EXPECT_EQ(options->op, ReduceOp::kAvg);

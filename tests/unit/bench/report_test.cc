@@ -44,8 +44,8 @@ TEST(Report, BandwidthsAreThoseOfNcclTests) {
 
 TEST(Report, RowsStandUnderTheirHeadings) {
   const Options options;
-  const std::string header = TableHeader(options, 4);
-  const std::string row = TableRow(options, 4, SomeRow());
+  const std::string header = TableHeader(options, {.ranks = 4});
+  const std::string row = TableRow(options, {.ranks = 4}, SomeRow());
   const std::string last = header.substr(header.rfind('\n', header.size() - 2) + 1);
   EXPECT_EQ(last.size(), row.size());
   for (const char* column : {"size", "count", "type", "redop", "root", "time", "algbw", "busbw", "#wrong", "floor", "ratio"}) {
@@ -55,10 +55,11 @@ TEST(Report, RowsStandUnderTheirHeadings) {
 
 TEST(Report, JsonHoldsAllOrNull) {
   Row bare{.bytes = 8, .count = 2, .time = Summarise({1})};
-  const std::string json = Json(Options{}, 2, {SomeRow(), bare});
+  const std::string json = Json(Options{}, {.ranks = 2, .bound = true}, {SomeRow(), bare});
   EXPECT_THAT(json, HasSubstr(R"("ratio": 0.5000)"));
   EXPECT_THAT(json, HasSubstr(R"("floor": null, "ratio": null)"));
   EXPECT_THAT(json, HasSubstr(R"("wrong": null)"));
+  EXPECT_THAT(json, HasSubstr(R"("ranks": 2, "bound": true)"));
 }
 
 }  // namespace
