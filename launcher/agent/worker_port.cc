@@ -1,19 +1,12 @@
 #include "launcher/agent/worker_port.h"
 
-#include <sys/wait.h>
-
 #include <map>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "launcher/agent/control_segment.h"
-#include "launcher/agent/life_watcher.h"
-#include "launcher/agent/worker_connections.h"
-#include "launcher/agent/worker_resources.h"
-#include "muster/v1/worker.pb.h"
+#include "launcher/agent/worker_port_impl.h"
 #include "runtime/base/log.h"
-#include "runtime/base/mutex.h"
 #include "runtime/base/sealed_memory.h"
 #include "runtime/base/status.h"
 
@@ -25,125 +18,28 @@ constexpr uint32_t kProtocolVersion = 1;
 constexpr size_t kUndeliveredMax = 16;
 constexpr size_t kTextBytesMax = 255;  // worker.options
 
-// What the watching threads need of the port, which they must not touch.
-class AbortTargets {
- public:
-  void Set(std::shared_ptr<ControlSegment> control, const LocalGeneration& generation) {
-    MutexLock lock(mutex_);
-    control_ = std::move(control);
-    rank_of_slot_.clear();
-    for (const LocalGeneration::Place& place : generation.places) rank_of_slot_[place.slot] = place.rank;
-  }
-  void AbortFor(uint32_t slot, uint32_t detail) {
-    MutexLock lock(mutex_);
-    const auto rank = rank_of_slot_.find(slot);
-    if (control_ == nullptr || rank == rank_of_slot_.end()) return;
-    control_->Abort(v1::PackAbort(v1::AbortReason::kPeerLost, rank->second, detail));
-  }
+}  // namespace
 
- private:
-  Mutex mutex_;
-  std::shared_ptr<ControlSegment> control_ ABSL_GUARDED_BY(mutex_);
-  std::map<uint32_t, uint32_t> rank_of_slot_ ABSL_GUARDED_BY(mutex_);
-};
+WorkerPortImpl::WorkerPortImpl(EventLoop* loop, Events events)
+    : loop_(loop), events_(std::move(events)), watcher_(FutexWaitingHere(), [this](uint32_t slot, LifeEnd end) {
+        if (end == LifeEnd::kDied) targets_.AbortFor(slot, 0);  // before anything else: peers are waiting
+        loop_->Post([this, alive = alive_, slot, end] {
+          if (*alive) OnLifeEnded(slot, end);
+        });
+      }) {}
 
-struct SharedWindow {
-  uint32_t window = 0;
-  uint32_t local_rank = 0;
-  uint64_t bytes = 0;
-  std::shared_ptr<UniqueFd> memory;  // one for all members that have not got it yet
-};
+WorkerPortImpl::~WorkerPortImpl() {
+  *alive_ = false;
+  if (stale_messages_ > 0) Log(LogLevel::kInfo, absl::StrCat("dropped ", stale_messages_, " messages of other generations"));
+}
 
-// EXPECTED -> JOINED -> LEFT | LOST; EXPECTED -> ENDED when the worker's process ends without ever joining.
-enum class SlotState { kExpected, kJoined, kLeft, kLost, kEnded };
-
-struct Slot {
-  SlotState state = SlotState::kExpected;
-  pid_t worker = 0;    // what the guard started
-  pid_t session = 0;   // what joined: the worker or a descendant of it
-  std::string job_id;  // as its Hello said
-  std::shared_ptr<MappedLifePage> life;
-  std::optional<WorkerConnections::Id> connection;
-  bool member = false;                    // it has been sent the current generation
-  std::vector<SharedWindow> undelivered;  // until it is a member
-  std::optional<int> wait_status;         // how it ended without joining
-};
-
-class WorkerPortImpl : public WorkerPort {
- public:
-  WorkerPortImpl(EventLoop* loop, Events events)
-      : loop_(loop), events_(std::move(events)), watcher_(FutexWaitingHere(), [this](uint32_t slot, LifeEnd end) {
-          if (end == LifeEnd::kDied) targets_.AbortFor(slot, 0);  // before anything else: peers are waiting
-          loop_->Post([this, alive = alive_, slot, end] {
-            if (*alive) OnLifeEnded(slot, end);
-          });
-        }) {}
-  ~WorkerPortImpl() override { *alive_ = false; }
-
-  absl::Status Listen() {
-    MUSTER_ASSIGN_OR_RETURN(
-        connections_, WorkerConnections::Listen(loop_, {.frame = [this](WorkerConnections::Id id,
-                                                                        Frame frame) { return OnFrame(id, std::move(frame)); },
-                                                        .closed = [this](WorkerConnections::Id id) { OnClosed(id); }}));
-    return absl::OkStatus();
-  }
-
-  const std::string& socket_name() const override { return connections_->name(); }
-  void ExpectWorker(uint32_t slot, pid_t pid) override;
-  absl::Status BeginGeneration(const LocalGeneration& generation) override;
-  void WorkerEnded(uint32_t slot, int wait_status) override;
-  void EndGeneration(const std::string& reason) override;
-  bool HasJoined(uint32_t slot) const override;
-  bool HasLeft(uint32_t slot) const override;
-  LastOperation LastOperationOf(uint32_t slot) const override;
-
- private:
-  using Id = WorkerConnections::Id;
-
-  absl::Status OnFrame(Id id, Frame frame);
-  void OnClosed(Id id);
-  absl::Status OnHello(Id id, v1::WorkerMessage message, Frame frame);
-  absl::Status Join(Id id, const v1::WorkerMessage& message, const Frame& frame);
-  bool MayComeToBeExpected(Id id, uint32_t slot) const;
-  absl::Status CheckMayJoin(Id id, const v1::WorkerHello& hello) const;
-  absl::Status OnMemberMessage(uint32_t slot, const v1::WorkerMessage& message, Frame frame);
-  void OnBlame(uint32_t slot, const v1::Blame& blame);
-  absl::Status ShareWindow(uint32_t slot, const v1::WindowOffer& offer, Frame frame);
-  void Deliver(const Slot& slot, const SharedWindow& window);
-
-  void MakeMember(uint32_t local_rank);
-  void AdviseWaiting();
-  void OnLifeEnded(uint32_t slot, LifeEnd end);
-  void SetLeft(uint32_t slot);
-  void SetLost(uint32_t slot, uint32_t detail);
-  void AccountForEnded(uint32_t slot);
-
-  const Slot* Find(uint32_t slot) const;
-  std::optional<uint32_t> LocalRankOf(uint32_t slot) const;
-  v1::AgentToWorker NewMessage() const;
-
-  EventLoop* const loop_;
-  const Events events_;
-  std::map<uint32_t, Slot> slots_;
-  std::map<Id, uint32_t> slot_of_;  // connections that have joined
-  // A worker may be faster than the guard's word that it has started. The connections' own limits bound this.
-  struct EarlyHello {
-    v1::WorkerMessage message;
-    Frame frame;
-  };
-  std::map<Id, EarlyHello> early_hellos_;
-  std::optional<LocalGeneration> generation_;
-  std::optional<std::string> over_;  // why nobody joins any more
-  std::shared_ptr<ControlSegment> control_;
-  WindowMemory window_memory_;
-  int64_t quota_millicores_ = 0;
-  int64_t stale_messages_ = 0;  // of other generations: dropped
-  // Posted work may outlive the port: it looks here first.
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
-  AbortTargets targets_;
-  std::unique_ptr<WorkerConnections> connections_;
-  LifeWatcher watcher_;  // destroyed first: its threads use the members above
-};
+absl::Status WorkerPortImpl::Listen() {
+  MUSTER_ASSIGN_OR_RETURN(
+      connections_, WorkerConnections::Listen(loop_, {.frame = [this](WorkerConnections::Id id,
+                                                                      Frame frame) { return OnFrame(id, std::move(frame)); },
+                                                      .closed = [this](WorkerConnections::Id id) { OnClosed(id); }}));
+  return absl::OkStatus();
+}
 
 const Slot* WorkerPortImpl::Find(uint32_t slot) const {
   const auto found = slots_.find(slot);
@@ -479,8 +375,6 @@ void WorkerPortImpl::AccountForEnded(uint32_t number) {
     targets_.AbortFor(number, static_cast<uint32_t>(slot.wait_status.value_or(0)));
   }
 }
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<WorkerPort>> WorkerPort::Create(EventLoop* loop, Events events) {
   auto port = std::make_unique<WorkerPortImpl>(loop, std::move(events));

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <string>
 #include <utility>
 
@@ -44,7 +45,10 @@ class LoneSession : public Session {
   std::unique_ptr<Communicator> world_;
 };
 
+// Once a process, however many sessions it opens one after the other.
 void SayAlone() {
+  static std::atomic<bool> said = false;
+  if (said.exchange(true)) return;
   static constexpr char kLine[] = "muster: no agent here: this program runs alone, rank 0 of 1 (muster run -np N starts N)\n";
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kLine, sizeof kLine - 1);
 }
