@@ -41,19 +41,19 @@ absl::Status WorkerPortImpl::Listen() {
   return absl::OkStatus();
 }
 
-const Slot* WorkerPortImpl::Find(uint32_t slot) const {
+const WorkerSlot* WorkerPortImpl::Find(uint32_t slot) const {
   const auto found = slots_.find(slot);
   return found == slots_.end() ? nullptr : &found->second;
 }
 
 bool WorkerPortImpl::HasJoined(uint32_t slot) const {
-  const Slot* entry = Find(slot);
-  return entry != nullptr && entry->state != SlotState::kExpected && entry->state != SlotState::kEnded;
+  const WorkerSlot* entry = Find(slot);
+  return entry != nullptr && entry->state != WorkerSlotState::kExpected && entry->state != WorkerSlotState::kEnded;
 }
 
 bool WorkerPortImpl::HasLeft(uint32_t slot) const {
-  const Slot* entry = Find(slot);
-  return entry != nullptr && entry->state == SlotState::kLeft;
+  const WorkerSlot* entry = Find(slot);
+  return entry != nullptr && entry->state == WorkerSlotState::kLeft;
 }
 
 std::optional<uint32_t> WorkerPortImpl::LocalRankOf(uint32_t slot) const {
@@ -84,13 +84,13 @@ v1::AgentToWorker WorkerPortImpl::NewMessage() const {
 // --- Joining ---
 
 void WorkerPortImpl::ExpectWorker(uint32_t slot, pid_t pid) {
-  Slot& entry = slots_[slot];
+  WorkerSlot& entry = slots_[slot];
   if (entry.connection.has_value()) {
     slot_of_.erase(*entry.connection);
     connections_->Close(*entry.connection);
   }
   watcher_.Forget(slot);
-  entry = Slot();
+  entry = WorkerSlot();
   entry.worker = pid;
   std::map<Id, EarlyHello> hellos;
   for (auto next = early_hellos_.begin(); next != early_hellos_.end();) {
@@ -134,16 +134,16 @@ absl::Status WorkerPortImpl::CheckMayJoin(Id id, const v1::WorkerHello& hello) c
                                                       "; build the program anew"));
   }
   if (over_.has_value()) return absl::UnavailableError(*over_);
-  const Slot* slot = Find(hello.slot());
+  const WorkerSlot* slot = Find(hello.slot());
   const pid_t pid = connections_->PeerOf(id).pid;
-  if (slot->state == SlotState::kEnded) {
+  if (slot->state == WorkerSlotState::kEnded) {
     return absl::UnavailableError(absl::StrCat("the worker of slot ", hello.slot(), " has ended already"));
   }
   if (!DescendsFrom(pid, slot->worker)) {
     return absl::PermissionDeniedError(
         absl::StrCat("process ", pid, " does not descend from the worker of slot ", hello.slot(), ", process ", slot->worker));
   }
-  if (slot->state == SlotState::kExpected) return absl::OkStatus();
+  if (slot->state == WorkerSlotState::kExpected) return absl::OkStatus();
   return absl::AlreadyExistsError(absl::StrCat("slot ", hello.slot(), " has had its session, of process ", slot->session,
                                                "; a worker opens one session, in one process"));
 }
@@ -161,9 +161,9 @@ absl::Status WorkerPortImpl::OnHello(Id id, v1::WorkerMessage message, Frame fra
 // end.
 bool WorkerPortImpl::MayComeToBeExpected(Id id, uint32_t slot) const {
   if (over_.has_value()) return false;
-  const Slot* entry = Find(slot);
+  const WorkerSlot* entry = Find(slot);
   if (entry == nullptr || entry->worker == 0) return true;
-  const bool gone = entry->state != SlotState::kExpected && entry->state != SlotState::kJoined;
+  const bool gone = entry->state != WorkerSlotState::kExpected && entry->state != WorkerSlotState::kJoined;
   return gone && !DescendsFrom(connections_->PeerOf(id).pid, entry->worker);
 }
 
@@ -176,8 +176,8 @@ absl::Status WorkerPortImpl::Join(Id id, const v1::WorkerMessage& message, const
   }
   MUSTER_RETURN_IF_ERROR(watcher_.Watch(number, life));
   connections_->Settle(id);
-  Slot& slot = slots_[number];
-  slot.state = SlotState::kJoined;
+  WorkerSlot& slot = slots_[number];
+  slot.state = WorkerSlotState::kJoined;
   slot.session = connections_->PeerOf(id).pid;
   slot.job_id = message.job_id();
   slot.life = std::move(life);
@@ -216,8 +216,8 @@ absl::Status WorkerPortImpl::BeginGeneration(const LocalGeneration& generation) 
 // Answers a Hello, if there is one.
 void WorkerPortImpl::MakeMember(uint32_t local_rank) {
   const LocalGeneration::Place& place = generation_->places[local_rank];
-  Slot& slot = slots_[place.slot];
-  if (slot.state != SlotState::kJoined || slot.member || !slot.connection.has_value()) return;
+  WorkerSlot& slot = slots_[place.slot];
+  if (slot.state != WorkerSlotState::kJoined || slot.member || !slot.connection.has_value()) return;
   if (slot.job_id != generation_->job_id) {
     const Id id = *slot.connection;
     OnClosed(id);
@@ -236,14 +236,14 @@ void WorkerPortImpl::MakeMember(uint32_t local_rank) {
   begin.set_host(generation_->host.substr(0, kTextBytesMax));
   slot.member = true;
   connections_->Send(*slot.connection, message, {control_->fd()});
-  for (const SharedWindow& window : std::exchange(slot.undelivered, {})) Deliver(slot, window);
+  for (const OfferedWindow& window : std::exchange(slot.undelivered, {})) Deliver(slot, window);
 }
 
 // A worker may have changed its mask before it joined.
 void WorkerPortImpl::AdviseWaiting() {
   std::vector<v1::ProcessorMask> masks;
   for (const LocalGeneration::Place& place : generation_->places) {
-    const Slot* slot = Find(place.slot);
+    const WorkerSlot* slot = Find(place.slot);
     const pid_t pid = slot == nullptr ? 0 : slot->session != 0 ? slot->session : slot->worker;
     masks.push_back(pid > 0 ? ProcessorsOf(pid) : ProcessorsOf(0));
   }
@@ -298,10 +298,10 @@ absl::Status WorkerPortImpl::ShareWindow(uint32_t slot, const v1::WindowOffer& o
     return absl::InvalidArgumentError("an offer of a window that is none");
   }
   MUSTER_RETURN_IF_ERROR(CheckSealedMemory(frame.fds[0].get(), static_cast<int64_t>(offer.bytes())));
-  const SharedWindow window{offer.window(), *local_rank, offer.bytes(), std::make_shared<UniqueFd>(std::move(frame.fds[0]))};
+  const OfferedWindow window{offer.window(), *local_rank, offer.bytes(), std::make_shared<UniqueFd>(std::move(frame.fds[0]))};
   for (const LocalGeneration::Place& place : generation_->places) {
     if (place.slot == slot) continue;
-    Slot& peer = slots_[place.slot];
+    WorkerSlot& peer = slots_[place.slot];
     if (peer.member) {
       Deliver(peer, window);
     } else if (peer.undelivered.size() >= kUndeliveredMax * generation_->places.size()) {
@@ -313,7 +313,7 @@ absl::Status WorkerPortImpl::ShareWindow(uint32_t slot, const v1::WindowOffer& o
   return absl::OkStatus();
 }
 
-void WorkerPortImpl::Deliver(const Slot& slot, const SharedWindow& window) {
+void WorkerPortImpl::Deliver(const WorkerSlot& slot, const OfferedWindow& window) {
   if (!slot.connection.has_value()) return;
   v1::AgentToWorker message = NewMessage();
   v1::WindowShared& shared = *message.mutable_window_shared();
@@ -334,18 +334,18 @@ void WorkerPortImpl::OnLifeEnded(uint32_t slot, LifeEnd end) {
 }
 
 void WorkerPortImpl::SetLeft(uint32_t number) {
-  Slot& slot = slots_[number];
-  if (slot.state != SlotState::kJoined) return;
-  slot.state = SlotState::kLeft;
+  WorkerSlot& slot = slots_[number];
+  if (slot.state != WorkerSlotState::kJoined) return;
+  slot.state = WorkerSlotState::kLeft;
   slot.undelivered.clear();
   watcher_.Forget(number);
   if (events_.left) events_.left(number);
 }
 
 void WorkerPortImpl::SetLost(uint32_t number, uint32_t detail) {
-  Slot& slot = slots_[number];
-  if (slot.state != SlotState::kJoined) return;
-  slot.state = SlotState::kLost;
+  WorkerSlot& slot = slots_[number];
+  if (slot.state != WorkerSlotState::kJoined) return;
+  slot.state = WorkerSlotState::kLost;
   slot.undelivered.clear();
   watcher_.Forget(number);
   targets_.AbortFor(number, detail);
@@ -355,11 +355,11 @@ void WorkerPortImpl::SetLost(uint32_t number, uint32_t detail) {
 void WorkerPortImpl::WorkerEnded(uint32_t number, int wait_status) {
   const auto found = slots_.find(number);
   if (found == slots_.end()) return;
-  Slot& slot = found->second;
-  if (slot.state == SlotState::kJoined && slot.life->left()) return SetLeft(number);
-  if (slot.state == SlotState::kJoined) return SetLost(number, static_cast<uint32_t>(wait_status));
-  if (slot.state != SlotState::kExpected) return;
-  slot.state = SlotState::kEnded;
+  WorkerSlot& slot = found->second;
+  if (slot.state == WorkerSlotState::kJoined && slot.life->left()) return SetLeft(number);
+  if (slot.state == WorkerSlotState::kJoined) return SetLost(number, static_cast<uint32_t>(wait_status));
+  if (slot.state != WorkerSlotState::kExpected) return;
+  slot.state = WorkerSlotState::kEnded;
   slot.wait_status = wait_status;
   AccountForEnded(number);
 }
@@ -368,10 +368,10 @@ void WorkerPortImpl::WorkerEnded(uint32_t number, int wait_status) {
 void WorkerPortImpl::AccountForEnded(uint32_t number) {
   const std::optional<uint32_t> local_rank = LocalRankOf(number);
   if (!local_rank.has_value()) return;
-  const Slot& slot = slots_[number];
-  const bool well = slot.state == SlotState::kLeft || (slot.state == SlotState::kEnded && slot.wait_status == 0);
+  const WorkerSlot& slot = slots_[number];
+  const bool well = slot.state == WorkerSlotState::kLeft || (slot.state == WorkerSlotState::kEnded && slot.wait_status == 0);
   if (well) control_->MarkLeft(*local_rank);
-  if (!well && (slot.state == SlotState::kLost || slot.state == SlotState::kEnded)) {
+  if (!well && (slot.state == WorkerSlotState::kLost || slot.state == WorkerSlotState::kEnded)) {
     targets_.AbortFor(number, static_cast<uint32_t>(slot.wait_status.value_or(0)));
   }
 }

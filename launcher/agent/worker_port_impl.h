@@ -46,7 +46,7 @@ class AbortTargets {
   std::map<uint32_t, uint32_t> rank_of_slot_ ABSL_GUARDED_BY(mutex_);
 };
 
-struct SharedWindow {
+struct OfferedWindow {
   uint32_t window = 0;
   uint32_t local_rank = 0;
   uint64_t bytes = 0;
@@ -54,18 +54,18 @@ struct SharedWindow {
 };
 
 // EXPECTED -> JOINED -> LEFT | LOST; EXPECTED -> ENDED when the worker's process ends without ever joining.
-enum class SlotState { kExpected, kJoined, kLeft, kLost, kEnded };
+enum class WorkerSlotState { kExpected, kJoined, kLeft, kLost, kEnded };
 
-struct Slot {
-  SlotState state = SlotState::kExpected;
+struct WorkerSlot {
+  WorkerSlotState state = WorkerSlotState::kExpected;
   pid_t worker = 0;    // what the guard started
   pid_t session = 0;   // what joined: the worker or a descendant of it
   std::string job_id;  // as its Hello said
   std::shared_ptr<MappedLifePage> life;
   std::optional<WorkerConnections::Id> connection;
-  bool member = false;                    // it has been sent the current generation
-  std::vector<SharedWindow> undelivered;  // until it is a member
-  std::optional<int> wait_status;         // how it ended without joining
+  bool member = false;                     // it has been sent the current generation
+  std::vector<OfferedWindow> undelivered;  // until it is a member
+  std::optional<int> wait_status;          // how it ended without joining
 };
 
 class WorkerPortImpl : public WorkerPort {
@@ -96,7 +96,7 @@ class WorkerPortImpl : public WorkerPort {
   absl::Status OnMemberMessage(uint32_t slot, const v1::WorkerMessage& message, Frame frame);
   void OnBlame(uint32_t slot, const v1::Blame& blame);
   absl::Status ShareWindow(uint32_t slot, const v1::WindowOffer& offer, Frame frame);
-  void Deliver(const Slot& slot, const SharedWindow& window);
+  void Deliver(const WorkerSlot& slot, const OfferedWindow& window);
 
   void MakeMember(uint32_t local_rank);
   void AdviseWaiting();
@@ -105,13 +105,13 @@ class WorkerPortImpl : public WorkerPort {
   void SetLost(uint32_t slot, uint32_t detail);
   void AccountForEnded(uint32_t slot);
 
-  const Slot* Find(uint32_t slot) const;
+  const WorkerSlot* Find(uint32_t slot) const;
   std::optional<uint32_t> LocalRankOf(uint32_t slot) const;
   v1::AgentToWorker NewMessage() const;
 
   EventLoop* const loop_;
   const Events events_;
-  std::map<uint32_t, Slot> slots_;
+  std::map<uint32_t, WorkerSlot> slots_;
   std::map<Id, uint32_t> slot_of_;  // connections that have joined
   // A worker may be faster than the guard's word that it has started. The connections' own limits bound this.
   struct EarlyHello {
