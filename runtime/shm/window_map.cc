@@ -1,7 +1,6 @@
 #include "runtime/shm/window_map.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/base/sealed_memory.h"
 #include "runtime/base/status.h"
 
 namespace muster {
@@ -59,18 +59,7 @@ absl::StatusOr<UniqueFd> CreateSealedMemory(const char* name, int64_t bytes) {
   if (bytes > available) {
     return absl::ResourceExhaustedError(absl::StrCat(bytes, " bytes of shared memory, but only ", available, " are available"));
   }
-  UniqueFd fd(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!fd) return ErrnoToStatus(errno, "memfd_create");
-  int error;
-  do {
-    error = ::posix_fallocate(fd.get(), 0, bytes);
-  } while (error == EINTR);
-  // EFBIG: more than a file may hold at all.
-  if (error != 0)
-    return ErrnoToStatus(error == EFBIG ? ENOMEM : error, absl::StrCat("allocate ", bytes, " bytes of shared memory"));
-  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
-    return ErrnoToStatus(errno, "seal a memfd");
-  return fd;
+  return MakeSealedMemory(name, bytes);
 }
 
 void WindowMap::Add(uint32_t window, int local_rank, std::vector<Mapping> mappings) {
