@@ -37,6 +37,12 @@ struct Failure {
 
 Failure Fail(int exit_code, const absl::Status& status) { return {exit_code, std::string(status.message())}; }
 
+// A collective failed. Of a lost peer the launcher tells once, with its cause; the ranks that only noticed stay quiet.
+Failure FailCollective(const absl::Status& status) {
+  const bool peer = absl::IsUnavailable(status) || absl::IsAborted(status);
+  return {EXIT_FAILURE, peer ? "" : std::string(status.message())};
+}
+
 struct Score {
   double heldout = 0;
   double bigram = 0;
@@ -46,7 +52,7 @@ struct Score {
 
 // What this rank can tell before training: nothing said means all is well.
 Failure Prepare(muster::Communicator& world, const Options& options, WordList& words) {
-  for (const std::string& path : {options.result, options.weights}) {
+  for (const std::string& path : {options.result, options.weights, options.trace}) {
     if (world.rank() != 0 || path.empty()) continue;
     if (!std::ofstream(path, std::ios::app)) return {kCannotCreate, absl::StrCat("cannot write ", path)};
   }
@@ -69,7 +75,7 @@ Failure PrepareAll(muster::Communicator& world, const Options& options, WordList
   std::vector<int64_t> all(2 * world.world_size());
   const absl::Status gathered = world.AllGather(muster::ConstTensor(send, 2, muster::DataType::kInt64),
                                                 muster::MakeTensor(all.data(), static_cast<int64_t>(all.size())));
-  if (!gathered.ok()) return Fail(EXIT_FAILURE, gathered);
+  if (!gathered.ok()) return FailCollective(gathered);
   for (int rank = 0; rank < world.world_size(); ++rank) {
     if (all[2 * rank] != 0) return {static_cast<int>(all[2 * rank]), rank == world.rank() ? mine.message : ""};
     if (all[2 * rank + 1] != all[1]) {
@@ -238,9 +244,8 @@ Failure Train(muster::Session& session, const Options& options) {
   absl::StatusOr<std::unique_ptr<muster::Trainer>> created =
       muster::Trainer::Create(session.world(), model.Parameters(), TrainerOptionsOf(options, words));
   if (!created.ok()) {
-    Failure failure = Fail(absl::IsInvalidArgument(created.status()) ? kUsageError : EXIT_FAILURE, created.status());
-    if (absl::IsInvalidArgument(created.status()) && session.rank() != 0) failure.message.clear();  // all ranks say the same
-    return failure;
+    if (!absl::IsInvalidArgument(created.status())) return FailCollective(created.status());
+    return {kUsageError, session.rank() == 0 ? std::string(created.status().message()) : ""};  // all ranks would say the same
   }
   muster::Trainer& trainer = **created;
   if (session.rank() == 0) {
@@ -250,11 +255,11 @@ Failure Train(muster::Session& session, const Options& options) {
   }
   Score score;
   const absl::Status trained = TrainAll(session, trainer, model, words, options, score);
-  if (!trained.ok()) return Fail(EXIT_FAILURE, trained);
+  if (!trained.ok()) return FailCollective(trained);
   const absl::StatusOr<double> heldout = HeldoutLoss(trainer, model, words);
-  if (!heldout.ok()) return Fail(EXIT_FAILURE, heldout.status());
+  if (!heldout.ok()) return FailCollective(heldout.status());
   const absl::Status finished = trainer.Finish();
-  if (!finished.ok()) return Fail(EXIT_FAILURE, finished);
+  if (!finished.ok()) return FailCollective(finished);
   session.ReportStep(trainer.committed_step());
   if (session.rank() != 0) return {};
   score.heldout = *heldout;

@@ -193,8 +193,10 @@ absl::Status TrainerImpl::Init() {
   }
   fed_.resize(1 + fed_max);
   gathered_.resize(fed_.size() * world_size);
-  if (!options_.trace.empty() && communicator_.rank() == 0) return CheckWritable(options_.trace);
-  return absl::OkStatus();
+  if (options_.trace.empty() || communicator_.rank() != 0) return absl::OkStatus();
+  absl::Status writable = CheckWritable(options_.trace);
+  if (!writable.ok()) communicator_.Abort(Annotate(writable, "rank 0"));  // the others see no fault
+  return writable;
 }
 
 absl::StatusOr<StepResult> TrainerImpl::Step(const PassFunction& pass) {

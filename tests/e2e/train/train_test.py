@@ -3,9 +3,10 @@ import hashlib
 import json
 import os
 import random
+import signal
 import unittest
 
-from muster_e2e import MusterCase
+from muster_e2e import MusterCase, all_pids, read, send
 
 SYSTEM_WORDS = "/usr/share/dict/words"
 KEYS = ["heldout_loss", "bigram_loss", "steps", "world_size", "restarts", "generation", "weights_sha256", "samples_sha256",
@@ -163,8 +164,22 @@ class Errors(TrainCase):
         self.assertIn("--flip-gradient-bit 2: there are only 2 ranks", self.fails(64, 2, "--flip-gradient-bit", "2"))
 
     def test_results_that_cannot_be_written(self):
-        for flag in ("--result", "--weights"):
+        for flag in ("--result", "--weights", "--trace"):
             self.assertIn("cannot write /nowhere/file", self.fails(73, 2, flag, "/nowhere/file"))
+
+    def test_a_killed_rank_is_named_once(self):
+        process = self.start("run", "-np", "4", "train_words", "--data", self.data, "--steps", "100000000")
+        for line in process.stdout:
+            if line.split()[:1] == ["1"]:  # the first step is done
+                break
+        worker = [pid for pid in all_pids() if self.data.encode() in read(f"/proc/{pid}/cmdline")
+                  and b"\0RANK=2\0" in b"\0" + read(f"/proc/{pid}/environ")]
+        self.assertEqual(len(worker), 1)
+        send(worker[0], signal.SIGKILL)
+        _, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 128 + signal.SIGKILL, stderr)
+        self.assertEqual(len([line for line in stderr.splitlines() if "rank 2" in line and "SIGKILL" in line]), 1, stderr)
+        self.assertNotIn("train_words:", stderr)
 
 
 if __name__ == "__main__":
