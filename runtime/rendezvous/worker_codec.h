@@ -19,7 +19,8 @@ absl::StatusOr<std::string> EncodeWorkerMessage(const muster_v1_WorkerMessage& m
 // Errors: InvalidArgument (not an AgentToWorker, or a field beyond its bound).
 absl::StatusOr<muster_v1_AgentToWorker> DecodeAgentToWorker(absl::string_view bytes);
 
-// Copies `text` into a nanopb string field, cut to fit between two characters of UTF-8.
+// Copies `text` into a nanopb string field, cut to fit between two characters. What is not UTF-8 becomes question marks: the agent's
+// protobuf would take none of the message.
 void CopyText(absl::string_view text, char* field, size_t field_bytes);
 
 }  // namespace muster
