@@ -70,14 +70,16 @@ class Progress::StartedWork : public Work {
 Progress::~Progress() {
   if (thread_ == nullptr) return;
   if (::getpid() != thread_process_) {
-    thread_.release();  // destroying a joinable std::thread would end the child
+    // Destroying a joinable std::thread would end the child, and a condition variable would wait for its waiter for ever.
+    thread_.release();
+    queue_.release();
     return;
   }
   {
     InsideLibrary inside(*callers_inside_);
-    MutexLock lock(mutex_);
-    stop_ = true;
-    changed_.SignalAll();
+    MutexLock lock(queue_->mutex);
+    queue_->stop = true;
+    queue_->changed.SignalAll();
   }
   thread_->join();
 }
@@ -92,24 +94,24 @@ absl::StatusOr<std::unique_ptr<Work>> Progress::Start(const Operation& operation
     }
     thread_process_ = ::getpid();
   }
-  MutexLock lock(mutex_);
-  if (queue_.size() >= kQueueMax) {
+  MutexLock lock(queue_->mutex);
+  if (queue_->started.size() >= kQueueMax) {
     return absl::ResourceExhaustedError(absl::StrCat(kQueueMax, " started operations are waiting; wait for some first"));
   }
   unfinished_.fetch_add(1, std::memory_order_relaxed);
-  queue_.push_back(started);
-  changed_.SignalAll();
+  queue_->started.push_back(started);
+  queue_->changed.SignalAll();
   return std::make_unique<StartedWork>(std::move(started));
 }
 
 bool Progress::WaitUntilIdle(int64_t deadline) {
   if (IsIdle()) return true;
   InsideLibrary inside(*callers_inside_);
-  MutexLock lock(mutex_);
+  MutexLock lock(queue_->mutex);
   while (!IsIdle()) {
     const int64_t left = deadline - MonotonicNanoseconds();
     if (left <= 0) return false;
-    changed_.WaitFor(mutex_, absl::Nanoseconds(left));
+    queue_->changed.WaitFor(queue_->mutex, absl::Nanoseconds(left));
   }
   return true;
 }
@@ -118,11 +120,11 @@ void Progress::Loop() {
   for (;;) {
     std::shared_ptr<Started> next;
     {
-      MutexLock lock(mutex_);
-      while (queue_.empty() && !stop_) changed_.Wait(mutex_);
-      if (queue_.empty()) return;
-      next = std::move(queue_.front());
-      queue_.pop_front();
+      MutexLock lock(queue_->mutex);
+      while (queue_->started.empty() && !queue_->stop) queue_->changed.Wait(queue_->mutex);
+      if (queue_->started.empty()) return;
+      next = std::move(queue_->started.front());
+      queue_->started.pop_front();
     }
     {
       MutexLock lock(next->mutex);
@@ -136,8 +138,8 @@ void Progress::Loop() {
       next->done.store(true, std::memory_order_release);
       next->finished.SignalAll();
     }
-    MutexLock lock(mutex_);
-    if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) changed_.SignalAll();
+    MutexLock lock(queue_->mutex);
+    if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) queue_->changed.SignalAll();
   }
 }
 

@@ -53,10 +53,13 @@ class Progress {
   const CallersInside callers_inside_ = std::make_shared<std::atomic<int>>(0);
   std::atomic<int64_t> unfinished_{0};
 
-  Mutex mutex_;
-  CondVar changed_;
-  std::deque<std::shared_ptr<Started>> queue_ ABSL_GUARDED_BY(mutex_);
-  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+  struct Queue {
+    Mutex mutex;
+    CondVar changed;
+    std::deque<std::shared_ptr<Started>> started ABSL_GUARDED_BY(mutex);
+    bool stop ABSL_GUARDED_BY(mutex) = false;
+  };
+  std::unique_ptr<Queue> queue_ = std::make_unique<Queue>();
   std::unique_ptr<std::thread> thread_;
   pid_t thread_process_ = 0;  // the process that made the thread
 };

@@ -263,6 +263,30 @@ TEST(CollectivesOrder, ALeftToRightSumDiffers) {
   }
 }
 
+// D3: eight shards give the same bits on 1 to 8 ranks.
+TEST(CollectivesOrder, SumsOfShardsDoNotDependOnTheWorldSize) {
+  constexpr int kShards = 8;
+  for (int64_t count : {7, 5000, 40'000}) {
+    std::vector<Bytes> shards;
+    for (int s = 0; s < kShards; ++s) shards.push_back(TestVector(Seed(), s, DataType::kFloat32, ReduceOp::kAvg, count));
+    const Bytes expected = ReferenceAllReduce(shards, DataType::kFloat32, ReduceOp::kAvg);
+    for (int ranks = 1; ranks <= kShards; ++ranks) {
+      RunRanks(ranks, [&](Communicator& comm) {
+        const std::vector<Bytes> partials = ReferencePartials(shards, ranks, comm.rank(), DataType::kFloat32, ReduceOp::kAvg);
+        const int64_t stride = (count * 4 + 63) / 64 * 64;
+        auto window = comm.CreateWindow(stride * PartialsMax(kShards, ranks));
+        ASSERT_TRUE(window.ok()) << window.status();
+        auto* data = static_cast<unsigned char*>((*window)->data());
+        for (size_t i = 0; i < partials.size(); ++i) {
+          std::copy(partials[i].begin(), partials[i].end(), data + static_cast<int64_t>(i) * stride);
+        }
+        ASSERT_TRUE(comm.AllReduceShards({data, count, stride, DataType::kFloat32, kShards}, ReduceOp::kAvg).ok());
+        EXPECT_EQ(Difference(expected, data, DataType::kFloat32), "") << ranks << " ranks; MUSTER_TEST_SEED=" << Seed();
+      });
+    }
+  }
+}
+
 // Started and blocking calls keep the program's order on every rank.
 TEST(CollectivesOrder, ABlockingCallWaitsForWhatWasStarted) {
   RunRanks(3, [](Communicator& comm) {
