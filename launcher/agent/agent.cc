@@ -55,8 +55,13 @@ void Agent::ChannelLost() { Post(agent::ChannelLost{}); }
 void Agent::OnMessage(v1::CoordinatorMessage message) { Post(agent::Received{std::move(message)}); }
 
 void Agent::SignalWorkers(int signal) {
-  for (const auto& [slot, worker] : workers_) {
-    if (worker.pid > 0) guard_->Signal(slot, signal);
+  for (auto& [slot, worker] : workers_) {
+    // Before its exec a worker would be ended by what its program knows how to take.
+    if (worker.started) {
+      guard_->Signal(slot, signal);
+    } else {
+      worker.early_signals.push_back(signal);
+    }
   }
 }
 
@@ -89,8 +94,9 @@ GuardClient::Events Agent::GuardEvents() {
   GuardClient::Events events;
   events.spawned = [this](uint32_t slot, pid_t pid, UniqueFd pidfd) {
     Worker& worker = workers_[slot];
-    worker.pid = pid;
+    worker.started = true;
     worker.pidfd = std::move(pidfd);
+    for (const int signal : std::exchange(worker.early_signals, {})) guard_->Signal(slot, signal);
     if (callbacks_.started) callbacks_.started(++started_);
     Post(agent::Spawned{slot, pid});
   };

@@ -66,7 +66,7 @@ class Agent {
   void ChannelLost();
   void OnMessage(v1::CoordinatorMessage message);
 
-  // To every worker's process group: for job control (SIGSTOP, SIGCONT).
+  // To every worker's process group: job control (SIGSTOP, SIGCONT) and what is the program's own (SIGUSR1).
   void SignalWorkers(int signal);
   // muster's terminal has a new size.
   void CopyWindowSize(int terminal_fd);
@@ -79,7 +79,8 @@ class Agent {
  private:
   struct Worker {
     uint32_t rank = 0;
-    pid_t pid = -1;
+    bool started = false;
+    std::vector<int> early_signals;  // asked for before it had started
     UniqueFd pidfd;
     UniqueFd pty;  // a second descriptor of its pty's master
   };

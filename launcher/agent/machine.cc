@@ -116,7 +116,7 @@ std::string NewOutOfMemoryKill(const std::optional<OutOfMemoryKills>& before) {
   const std::optional<OutOfMemoryKills> now = ReadOutOfMemoryKills();
   if (!now || now->file != before->file || now->count <= before->count) return "";
   const MemoryLimit limit = FindMemoryLimit();
-  return absl::StrCat("memory limit of ", HumanBytes(limit.bytes()), " (", now->file, ")");
+  return absl::StrCat("memory limit of ", HumanBytes(limit.bytes()), " in ", now->file);
 }
 
 std::string HumanBytes(int64_t bytes) {

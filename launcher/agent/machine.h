@@ -31,7 +31,7 @@ struct OutOfMemoryKills {
   int64_t count = 0;
 };
 std::optional<OutOfMemoryKills> ReadOutOfMemoryKills();
-// If there were more since `before`, which limit was hit, as in "memory limit of 4.0 GiB (/sys/fs/cgroup/memory.events)"; else
+// If there were more since `before`, which limit was hit, as in "memory limit of 4.0 GiB in /sys/fs/cgroup/memory.events"; else
 // empty.
 std::string NewOutOfMemoryKill(const std::optional<OutOfMemoryKills>& before);
 

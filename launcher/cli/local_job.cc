@@ -71,7 +71,7 @@ absl::Status LocalJob::TakeSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   // What our parent has told us to ignore (nohup, a background job of a shell without job control) stays ignored.
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGTSTP}) {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGUSR1, SIGUSR2}) {
     if (!IsIgnored(signal)) sigaddset(&signals, signal);
   }
   sigaddset(&signals, SIGCONT);
@@ -178,7 +178,9 @@ void LocalJob::OnSignal(int signal) {
     case SIGTSTP:
       return PauseWithWorkers();
     case SIGCONT:
-      return agent_->SignalWorkers(SIGCONT);
+    case SIGUSR1:
+    case SIGUSR2:  // between a batch system and the program; muster has no use for them
+      return agent_->SignalWorkers(signal);
     case SIGWINCH:
       return agent_->CopyWindowSize(STDOUT_FILENO);
     default:

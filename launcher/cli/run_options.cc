@@ -102,7 +102,8 @@ Each worker finds its place in RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MAS
 (torchrun's names) and in OMPI_COMM_WORLD_RANK and OMPI_COMM_WORLD_SIZE (mpirun's). Rank 0
 reads muster's stdin. TMPDIR is a folder of the job's own that is removed at its end. A bare
 name of a program is looked for in PATH, then beside muster itself. Ctrl-C asks the workers to
-end (SIGTERM) and kills them after 5 seconds; a second Ctrl-C kills them at once.
+end (SIGTERM) and kills them after 5 seconds; a second Ctrl-C kills them at once. SIGUSR1 and
+SIGUSR2 are passed on to the workers.
 
 exit status
   0    all workers exited with 0     64   wrong usage

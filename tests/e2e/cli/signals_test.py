@@ -132,6 +132,16 @@ class Signals(MusterCase):
             self.assertLessEqual(len(self.words_of(err)), 1, err)
             self.nothing_left(job_id)
 
+    def test_sigusr1_and_sigusr2_are_the_programs_own(self):
+        program = "trap 'echo one' USR1; trap 'echo two; exit 0' USR2; echo ready; while :; do sleep 0.05; done"
+        process = self.start("run", "-np", "2", "sh", "-c", program)
+        self.assertEqual([process.stdout.readline() for _ in range(2)], ["ready\n"] * 2)
+        process.send_signal(signal.SIGUSR1)
+        self.assertEqual([process.stdout.readline() for _ in range(2)], ["one\n"] * 2)
+        process.send_signal(signal.SIGUSR2)
+        out, err = process.communicate(timeout=DEADLINE)
+        self.assertEqual((process.returncode, out), (0, "two\n" * 2), err)
+
     def test_a_terminal_that_closes_ends_the_job(self):
         terminal = Terminal(self, "run", "-np", "2", STUBBORN)
         job_id = self.ready(terminal, 2)
