@@ -71,11 +71,6 @@ void Agent::CopyWindowSize(int terminal_fd) {
   }
 }
 
-std::optional<TreeCover> Agent::cover() const {
-  if (guard_ == nullptr) return std::nullopt;
-  return guard_->cover();
-}
-
 // Events are always posted: an action's own answer must not step the table while it is being carried out.
 void Agent::Post(agent::Event event) {
   loop_->Post([this, alive = alive_, event = std::make_shared<agent::Event>(std::move(event))] {

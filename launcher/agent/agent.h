@@ -73,8 +73,6 @@ class Agent {
   OutputForwarder& output() { return *output_; }
   // Spawned or being spawned, and their end not seen.
   size_t workers_alive() const { return workers_.size(); }
-  // How far the guard's promise goes; valid once a worker has started.
-  std::optional<TreeCover> cover() const;
 
  private:
   struct Worker {

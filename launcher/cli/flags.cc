@@ -104,11 +104,6 @@ FlagSet::Flag* FlagSet::Find(const std::string& bare_name) {
   return const_cast<Flag*>(static_cast<const FlagSet*>(this)->Find(bare_name));
 }
 
-bool FlagSet::Given(const std::string& name) const {
-  const Flag* flag = Find(BareName(name));
-  return flag != nullptr && flag->given;
-}
-
 absl::Status FlagSet::Unknown(const std::string& word) const {
   std::vector<std::string> names;
   for (const Flag& flag : flags_) {
@@ -152,7 +147,6 @@ absl::Status FlagSet::Normalise(const std::vector<std::string>& arguments, std::
       }
     }
     if (flag == nullptr) return Unknown(typed);
-    flag->given = true;
     if (flag->kind == Kind::kIgnored) continue;
     if (flag->kind == Kind::kNotYet) {
       return absl::InvalidArgumentError(absl::StrCat(typed, " is not in this version of muster. ", flag->help));

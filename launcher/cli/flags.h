@@ -37,8 +37,6 @@ class FlagSet {
 
   // Whether Parse met -h or --help. Parse stops there and returns nothing.
   bool help_wanted() const { return help_wanted_; }
-  // Whether the flag with this name (any of its names) was given.
-  bool Given(const std::string& name) const;
   // One paragraph a flag, in order of declaration.
   std::string Help() const;
 
@@ -56,7 +54,6 @@ class FlagSet {
     double* seconds_target = nullptr;
     std::string* text_target = nullptr;
     std::vector<std::string>* texts_target = nullptr;
-    bool given = false;
     bool takes_value() const { return kind != Kind::kSwitch && kind != Kind::kIgnored && kind != Kind::kNotYet; }
   };
 

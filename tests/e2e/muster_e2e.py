@@ -1,7 +1,6 @@
 """What the end-to-end scripts share: starting the real `muster` with folders of the test's own, and looking for what it left."""
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -127,7 +126,3 @@ def send(pid, number):
         os.kill(pid, number)
     except ProcessLookupError:
         pass
-
-
-def signal_name(number):
-    return signal.Signals(number).name
