@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "muster/tensor.h"
 #include "proto/muster/v1/control_wake.h"
 #include "runtime/base/sealed_memory.h"
 #include "runtime/base/status.h"
@@ -18,43 +17,7 @@ constexpr uint32_t kSlotBytes = 32 * 1024;
 constexpr uint32_t kStagingBytes = 256 * 1024;
 constexpr uint32_t kRanksWithFullStaging = 32;
 
-const char* NameOf(v1::OpKind kind) {
-  switch (kind) {
-    case v1::OpKind::kNone:
-      return "nothing";
-    case v1::OpKind::kAllReduce:
-      return "all_reduce";
-    case v1::OpKind::kAllReduceShards:
-      return "all_reduce_shards";
-    case v1::OpKind::kBroadcast:
-      return "broadcast";
-    case v1::OpKind::kAllGather:
-      return "all_gather";
-    case v1::OpKind::kReduceScatter:
-      return "reduce_scatter";
-    case v1::OpKind::kBarrier:
-      return "barrier";
-    case v1::OpKind::kCreateWindow:
-      return "create_window";
-  }
-  return "an unknown operation";
-}
-
-bool Reduces(v1::OpKind kind) {
-  return kind == v1::OpKind::kAllReduce || kind == v1::OpKind::kAllReduceShards || kind == v1::OpKind::kReduceScatter;
-}
-
 }  // namespace
-
-std::string DescribeOperation(const v1::OpDescriptor& what) {
-  std::string text = NameOf(what.kind);
-  if (what.kind == v1::OpKind::kNone || what.kind == v1::OpKind::kBarrier) return text;
-  if (what.kind == v1::OpKind::kCreateWindow) return absl::StrCat(text, " of ", what.count, " bytes");
-  absl::StrAppend(&text, " of ", what.count, " ", Name(static_cast<DataType>(what.type)));
-  if (Reduces(what.kind)) absl::StrAppend(&text, " (", Name(static_cast<ReduceOp>(what.op)), ")");
-  if (what.kind == v1::OpKind::kBroadcast) absl::StrAppend(&text, " from rank ", what.root);
-  return text;
-}
 
 uint32_t StagingBytesFor(uint32_t local_size) {
   uint32_t bytes = kStagingBytes;

@@ -13,9 +13,6 @@
 
 namespace muster {
 
-// "all_reduce of 4096 f32 (sum)". Safe for any bytes: a dead worker may have left any.
-std::string DescribeOperation(const v1::OpDescriptor& what);
-
 // What a node of `local_size` ranks is given for staging, so that the whole stays moderate.
 uint32_t StagingBytesFor(uint32_t local_size);
 

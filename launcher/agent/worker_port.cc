@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "launcher/agent/worker_port_impl.h"
+#include "proto/muster/v1/operation_text.h"
 #include "runtime/base/log.h"
 #include "runtime/base/sealed_memory.h"
 #include "runtime/base/status.h"
@@ -69,7 +70,7 @@ LastOperation WorkerPortImpl::LastOperationOf(uint32_t slot) const {
   if (!local_rank.has_value()) return {};
   const v1::FlightEntry entry = control_->LastOperation(*local_rank);
   if (entry.op_seq == 0) return {};
-  return {entry.op_seq, DescribeOperation(entry.what), entry.end_ns != 0};
+  return {entry.op_seq, Describe(entry.what, v1::Detail::kFull), entry.end_ns != 0};
 }
 
 v1::AgentToWorker WorkerPortImpl::NewMessage() const {

@@ -1,43 +1,17 @@
 #include "runtime/shm/failure.h"
 
 #include "absl/strings/str_cat.h"
-#include "muster/tensor.h"
+#include "proto/muster/v1/operation_text.h"
 
 namespace muster {
 namespace {
-
-constexpr const char* NameOf(v1::OpKind kind) {
-  switch (kind) {
-    case v1::OpKind::kNone:
-      return "nothing";
-    case v1::OpKind::kAllReduce:
-      return "all_reduce";
-    case v1::OpKind::kAllReduceShards:
-      return "all_reduce_shards";
-    case v1::OpKind::kBroadcast:
-      return "broadcast";
-    case v1::OpKind::kAllGather:
-      return "all_gather";
-    case v1::OpKind::kReduceScatter:
-      return "reduce_scatter";
-    case v1::OpKind::kBarrier:
-      return "barrier";
-    case v1::OpKind::kCreateWindow:
-      return "create_window";
-  }
-  return "an unknown operation";
-}
-
-bool Reduces(v1::OpKind kind) {
-  return kind == v1::OpKind::kAllReduce || kind == v1::OpKind::kAllReduceShards || kind == v1::OpKind::kReduceScatter;
-}
 
 std::string RankOn(int rank, const std::string& host) {
   return host.empty() ? absl::StrCat("rank ", rank) : absl::StrCat("rank ", rank, " (", host, ")");
 }
 
 std::string During(const v1::OpDescriptor& what) {
-  return what.kind == v1::OpKind::kNone ? "" : absl::StrCat(" during ", Describe(what, false));
+  return what.kind == v1::OpKind::kNone ? "" : absl::StrCat(" during ", Describe(what, v1::Detail::kBrief));
 }
 
 // The digest of the largest group of equal calls; among equals the one whose first rank is lowest.
@@ -57,19 +31,6 @@ uint64_t MajorityDigest(std::span<const v1::OpDescriptor> announced) {
 }
 
 }  // namespace
-
-std::string Describe(const v1::OpDescriptor& what, bool details) {
-  if (what.kind == v1::OpKind::kBarrier || what.kind == v1::OpKind::kNone) return NameOf(what.kind);
-  if (what.kind == v1::OpKind::kCreateWindow) return absl::StrCat("create_window of ", what.count, " bytes");
-  std::string text = absl::StrCat(NameOf(what.kind), " of ", what.count, " ", Name(static_cast<DataType>(what.type)));
-  if (!details) return text;
-  if (Reduces(what.kind)) absl::StrAppend(&text, ", ", Name(static_cast<ReduceOp>(what.op)));
-  if (what.kind == v1::OpKind::kBroadcast) absl::StrAppend(&text, " from root ", what.root);
-  if (what.kind == v1::OpKind::kAllReduceShards) {
-    absl::StrAppend(&text, " over ", what.root, " shards, stride ", what.stride, " bytes");
-  }
-  return text;
-}
 
 uint64_t DigestOf(const v1::OpDescriptor& what) {
   // A bijective finalizer over a sum of odd multiples; two calls that differ in one field never collide.
@@ -91,11 +52,12 @@ Failure MismatchFailure(std::span<const v1::OpDescriptor> announced) {
   if (odd < 0 || usual < 0) return {absl::InternalError("ranks' calls differ, but their descriptors agree")};
   const v1::OpDescriptor& theirs = announced[static_cast<size_t>(odd)];
   const v1::OpDescriptor& others = announced[static_cast<size_t>(usual)];
-  const bool details = Describe(theirs, false) == Describe(others, false);
+  const bool brief_will_do = Describe(theirs, v1::Detail::kBrief) != Describe(others, v1::Detail::kBrief);
+  const v1::Detail detail = brief_will_do ? v1::Detail::kBrief : v1::Detail::kFull;
   return {absl::InvalidArgumentError(
-              absl::StrCat("rank ", odd, " called ", Describe(theirs, details), ", ",
+              absl::StrCat("rank ", odd, " called ", Describe(theirs, detail), ", ",
                            announced.size() == 2 ? absl::StrCat("rank ", usual) : std::string("the others"), " ",
-                           Describe(others, details), "; every rank must make the same calls in the same order")),
+                           Describe(others, detail), "; every rank must make the same calls in the same order")),
           v1::AbortReason::kMismatch, static_cast<uint32_t>(odd)};
 }
 

@@ -17,9 +17,6 @@ struct Failure {
   uint32_t rank = v1::kNoRank;  // blamed
 };
 
-// "all_reduce of 4096 f32"; with `details` also what else must agree: "all_reduce of 4096 f32, sum".
-std::string Describe(const v1::OpDescriptor& what, bool details);
-
 // Two calls with equal digests are the same call (where buffers lie does not matter).
 uint64_t DigestOf(const v1::OpDescriptor& what);
 

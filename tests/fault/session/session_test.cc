@@ -47,7 +47,7 @@ TEST_P(Ranks, AllReduceInEverySizeAndLeave) {
       agent.Do([&](WorkerPort& port) {
         EXPECT_TRUE(port.HasLeft(slot));
         const LastOperation last = port.LastOperationOf(slot);
-        EXPECT_EQ(last.description, "all_reduce of 65536 i64 (sum)");
+        EXPECT_EQ(last.description, "all_reduce of 65536 i64, sum");
         EXPECT_TRUE(last.finished);
         EXPECT_GT(last.op_seq, 160u);
       });

@@ -10,6 +10,7 @@
 #include "launcher/agent/worker_identity.h"
 #include "launcher/agent/worker_resources.h"
 #include "muster/tensor.h"
+#include "proto/muster/v1/operation_text.h"
 #include "runtime/base/fd.h"
 
 namespace muster {
@@ -74,20 +75,22 @@ TEST(ControlSegment, KeepsTheFirstAbortWordAndTheNewestOperation) {
   EXPECT_FALSE(ControlSegment::Create(3, job_id, 999, 999).ok());
 }
 
-TEST(ControlSegment, DescribesAnyBytes) {
+// What a dead worker left in its flight record may be any bytes.
+TEST(OperationText, DescribesAnyBytes) {
   v1::OpDescriptor what = {};
   what.kind = v1::OpKind::kAllReduce;
   what.type = static_cast<uint8_t>(DataType::kFloat32);
   what.op = static_cast<uint8_t>(ReduceOp::kSum);
   what.count = 4096;
-  EXPECT_EQ(DescribeOperation(what), "all_reduce of 4096 f32 (sum)");
+  EXPECT_EQ(Describe(what, v1::Detail::kBrief), "all_reduce of 4096 f32");
+  EXPECT_EQ(Describe(what, v1::Detail::kFull), "all_reduce of 4096 f32, sum");
   what.kind = v1::OpKind::kBroadcast;
   what.root = 2;
-  EXPECT_EQ(DescribeOperation(what), "broadcast of 4096 f32 from rank 2");
+  EXPECT_EQ(Describe(what, v1::Detail::kFull), "broadcast of 4096 f32 from root 2");
   what.kind = v1::OpKind::kBarrier;
-  EXPECT_EQ(DescribeOperation(what), "barrier");
+  EXPECT_EQ(Describe(what, v1::Detail::kFull), "barrier");
   std::memset(&what, 0xee, sizeof what);
-  EXPECT_FALSE(DescribeOperation(what).empty());
+  EXPECT_EQ(Describe(what, v1::Detail::kBrief).substr(0, 20), "an unknown operation");
 }
 
 }  // namespace
