@@ -42,10 +42,11 @@ class WorkerPort {
  public:
   struct Events {
     std::function<void(uint32_t slot)> joined;
-    std::function<void(uint32_t slot)> left;   // in good order
+    std::function<void(uint32_t slot)> left;  // in good order
     // The life page fired or the worker's pidfd said so; the abort word is already set and every waiter woken.
     std::function<void(uint32_t slot)> lost;
-    std::function<void(uint32_t slot, uint32_t blamed_rank, v1::AbortReason reason, uint64_t op_seq, std::string message)> blamed;
+    std::function<void(uint32_t slot, uint32_t blamed_rank, v1::AbortReason reason, uint64_t op_seq, std::string message)>
+        blamed;
     std::function<void(uint32_t slot, int64_t step)> step_committed;
   };
 

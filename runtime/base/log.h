@@ -24,8 +24,8 @@ void Log(LogLevel level, absl::string_view line);
 }  // namespace muster
 
 // A broken invariant: our bug. Prints the place and `what`, and aborts.
-#define MUSTER_CHECK(condition, what) \
-  do {                                \
+#define MUSTER_CHECK(condition, what)                                              \
+  do {                                                                             \
     if (!(condition)) ::muster::CheckFailed(__FILE__, __LINE__, #condition, what); \
   } while (false)
 

@@ -10,22 +10,30 @@ namespace {
 
 absl::StatusCode CodeOf(int error) {
   switch (error) {
-    case ENOENT: return absl::StatusCode::kNotFound;
+    case ENOENT:
+      return absl::StatusCode::kNotFound;
     case EACCES:
-    case EPERM: return absl::StatusCode::kPermissionDenied;
-    case EEXIST: return absl::StatusCode::kAlreadyExists;
+    case EPERM:
+      return absl::StatusCode::kPermissionDenied;
+    case EEXIST:
+      return absl::StatusCode::kAlreadyExists;
     case ENOSPC:
     case EDQUOT:
     case ENOMEM:
     case EMFILE:
-    case ENFILE: return absl::StatusCode::kResourceExhausted;
-    case EINVAL: return absl::StatusCode::kInvalidArgument;
-    case ETIMEDOUT: return absl::StatusCode::kDeadlineExceeded;
+    case ENFILE:
+      return absl::StatusCode::kResourceExhausted;
+    case EINVAL:
+      return absl::StatusCode::kInvalidArgument;
+    case ETIMEDOUT:
+      return absl::StatusCode::kDeadlineExceeded;
     case EPIPE:
     case ECONNREFUSED:
     case ECONNRESET:
-    case ECONNABORTED: return absl::StatusCode::kUnavailable;
-    default: return absl::StatusCode::kInternal;
+    case ECONNABORTED:
+      return absl::StatusCode::kUnavailable;
+    default:
+      return absl::StatusCode::kInternal;
   }
 }
 

@@ -18,8 +18,8 @@ absl::Status Annotate(const absl::Status& status, absl::string_view prefix);
 
 }  // namespace muster
 
-#define MUSTER_RETURN_IF_ERROR(expression)               \
-  do {                                                   \
+#define MUSTER_RETURN_IF_ERROR(expression)                                                       \
+  do {                                                                                           \
     if (absl::Status muster_status_ = (expression); !muster_status_.ok()) return muster_status_; \
   } while (false)
 

@@ -16,19 +16,20 @@ namespace muster {
 
 // Sums over virtual shards, whose result is the same at every world size: `shards` leaves, of which rank r owns
 // [r*shards/P, (r+1)*shards/P). A rank adds its own shards along the canonical tree into one partial for each maximal aligned
-// subtree it owns, and the collective adds the partials along the rest of the tree.
+// subtree it owns, and the collective adds the partials along the rest of the tree. With 16-bit floats the caller's own partials
+// are rounded, and how many roundings there are depends on the world size: use float32 where the bits must not.
 struct ShardedTensor {
   void* data = nullptr;      // partial i at data + i*stride_bytes, in shard order
   int64_t count = 0;         // elements in one partial
   int64_t stride_bytes = 0;  // a multiple of 64; at least count*SizeOf(type)
   DataType type = DataType::kFloat32;
-  int32_t shards = 0;        // leaves of the whole tree, world_size <= shards <= kShardsMax, equal on all ranks
+  int32_t shards = 0;  // leaves of the whole tree, world_size <= shards <= kShardsMax, equal on all ranks
 };
 inline constexpr int kShardsMax = 4096;
 
 // What a communicator's backend can do beyond the required methods; constant over its life.
 struct Capabilities {
-  const char* backend = "";        // "native", "nccl", "mpi"
+  const char* backend = "";  // "native", "nccl", "mpi"
   bool windows_are_zero_copy = false;
   bool bits_follow_canonical_tree = false;  // sums follow the tree of ReduceOp; else only equal on all ranks and repeatable
 };
@@ -98,8 +99,7 @@ class Communicator {
 
   // Collective. Makes shared memory of `bytes` (> 0, equal on all ranks) on every rank, mapped by all members.
   // Errors: ResourceExhausted when the memory limit does not allow it; the message names the limit and where it is set.
-  virtual absl::StatusOr<std::unique_ptr<Window>> CreateWindow(int64_t bytes,
-                                                               absl::Time deadline = absl::InfiniteFuture()) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Window>> CreateWindow(int64_t bytes, absl::Time deadline = absl::InfiniteFuture()) = 0;
 
   // Ends every blocked and later call on this rank, and on its peers, with Aborted and `reason`. Any thread; returns at once.
   virtual void Abort(absl::Status reason) = 0;

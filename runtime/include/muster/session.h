@@ -13,9 +13,9 @@ namespace muster {
 
 // What Session::Create reads from the environment once; tests and embedders may fill it themselves.
 struct SessionOptions {
-  std::string socket;       // MUSTER_SOCKET: abstract name of the agent's socket; empty: no agent, a world of one
-  std::string job_id;       // MUSTER_JOB_ID, 32 hexadecimal digits
-  int32_t slot = 0;         // MUSTER_SLOT
+  std::string socket;  // MUSTER_SOCKET: abstract name of the agent's socket; empty: no agent, a world of one
+  std::string job_id;  // MUSTER_JOB_ID, 32 hexadecimal digits
+  int32_t slot = 0;    // MUSTER_SLOT
   absl::Duration join_timeout = absl::Minutes(10);
 };
 

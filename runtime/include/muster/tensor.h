@@ -29,12 +29,16 @@ inline constexpr int kReduceOps = 5;
 constexpr int64_t SizeOf(DataType type) {
   switch (type) {
     case DataType::kFloat64:
-    case DataType::kInt64: return 8;
+    case DataType::kInt64:
+      return 8;
     case DataType::kFloat32:
-    case DataType::kInt32: return 4;
+    case DataType::kInt32:
+      return 4;
     case DataType::kBFloat16:
-    case DataType::kFloat16: return 2;
-    case DataType::kUint8: return 1;
+    case DataType::kFloat16:
+      return 2;
+    case DataType::kUint8:
+      return 1;
   }
   return 0;
 }
@@ -46,24 +50,36 @@ constexpr bool IsInteger(DataType type) {
 // The type's short name, as in "f32" or "bf16".
 constexpr const char* Name(DataType type) {
   switch (type) {
-    case DataType::kFloat32: return "f32";
-    case DataType::kFloat64: return "f64";
-    case DataType::kBFloat16: return "bf16";
-    case DataType::kFloat16: return "f16";
-    case DataType::kInt32: return "i32";
-    case DataType::kInt64: return "i64";
-    case DataType::kUint8: return "u8";
+    case DataType::kFloat32:
+      return "f32";
+    case DataType::kFloat64:
+      return "f64";
+    case DataType::kBFloat16:
+      return "bf16";
+    case DataType::kFloat16:
+      return "f16";
+    case DataType::kInt32:
+      return "i32";
+    case DataType::kInt64:
+      return "i64";
+    case DataType::kUint8:
+      return "u8";
   }
   return "?";
 }
 
 constexpr const char* Name(ReduceOp op) {
   switch (op) {
-    case ReduceOp::kSum: return "sum";
-    case ReduceOp::kAvg: return "avg";
-    case ReduceOp::kMin: return "min";
-    case ReduceOp::kMax: return "max";
-    case ReduceOp::kProd: return "prod";
+    case ReduceOp::kSum:
+      return "sum";
+    case ReduceOp::kAvg:
+      return "avg";
+    case ReduceOp::kMin:
+      return "min";
+    case ReduceOp::kMax:
+      return "max";
+    case ReduceOp::kProd:
+      return "prod";
   }
   return "?";
 }

@@ -1,10 +1,10 @@
 // Trains a model on all ranks of a communicator, with the same bits at every world size.
 //
-//   auto trainer = muster::Trainer::Create(session->world(), {{"weight", {inputs, outputs}, 0.1f}, {"bias", {outputs}}},
-//   options); while ((*trainer)->step() < 500) {
+//   auto trainer = muster::Trainer::Create(session->world(), {{"weight", {inputs, outputs}, 0.1f}, {"bias", {outputs}}}, options);
+//   while ((*trainer)->step() < 500) {
 //     auto result = (*trainer)->Step([&](muster::Pass& pass) -> absl::StatusOr<muster::Loss> {
-//       ... forward: pass.samples(), pass.value(0), pass.value(1); backward: add into pass.gradient(1), then
-//       pass.GradientReady(1); add into pass.gradient(0), then pass.GradientReady(0) ...
+//       ... forward: pass.samples(), pass.value(0), pass.value(1);
+//       ... backward: add into pass.gradient(1), then pass.GradientReady(1); add into pass.gradient(0), then ...
 //       return muster::Loss{loss_sum, weight};
 //     });
 //     if (!result.ok()) ...
