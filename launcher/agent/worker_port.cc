@@ -340,6 +340,7 @@ void WorkerPortImpl::SetLeft(uint32_t number) {
   slot.state = WorkerSlotState::kLeft;
   slot.undelivered.clear();
   watcher_.Forget(number);
+  AccountForEnded(number);  // it may have left without ever mapping the control memory
   if (events_.left) events_.left(number);
 }
 

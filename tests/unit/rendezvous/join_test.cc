@@ -1,5 +1,7 @@
 // The worker's line against the agent's port, both in this process.
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -194,6 +196,27 @@ TEST(Join, EndOfTheGenerationReachesMembersAndLatecomers) {
   const std::unique_ptr<Joined> late = JoinAs(agent, 1);
   EXPECT_EQ(late->status.code(), absl::StatusCode::kUnavailable);
   EXPECT_TRUE(absl::StrContains(late->status.message(), "rank 1 fell")) << late->status;
+}
+
+// Its peers would wait for it for ever: only it could have said so in the control memory.
+TEST(Join, WhoLeavesBeforeItMapsTheControlMemoryHasLeftForItsPeersToo) {
+  LocalAgent agent;
+  agent.Expect(0, ::getpid());
+  agent.Expect(1, ::getpid());
+  agent.Begin(2);
+  const std::unique_ptr<Joined> peer = JoinAs(agent, 1);
+  ASSERT_TRUE(peer->status.ok()) << peer->status;
+  const std::unique_ptr<Joined> joined = JoinAs(agent, 0);
+  ASSERT_TRUE(joined->status.ok()) << joined->status;
+  joined->life->Leave();
+  agent.Await(LocalAgent::Event::kLeft, 0);
+  struct stat status;
+  ASSERT_EQ(::fstat(peer->membership.control.get(), &status), 0);
+  auto* header = static_cast<v1::ControlHeader*>(MapSharedMemory(peer->membership.control.get(), status.st_size).value());
+  EXPECT_EQ(v1::RankAreaOf(header, 0).left.load(), 1u);
+  EXPECT_EQ(v1::RankAreaOf(header, 1).left.load(), 0u);
+  EXPECT_EQ(header->abort_word.load(), v1::kNoAbort) << "a clean end";
+  ::munmap(header, static_cast<size_t>(status.st_size));
 }
 
 TEST(Join, NothingStaysOpenWhenThePortCloses) {
