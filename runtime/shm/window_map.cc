@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -17,12 +18,12 @@ namespace muster {
 Mapping& Mapping::operator=(Mapping&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
-  std::swap(owned_, other.owned_);
+  std::swap(owner_, other.owner_);
   return *this;
 }
 
 Mapping::~Mapping() {
-  if (owned_) ::munmap(data_, static_cast<size_t>(bytes_));
+  if (owner_ != 0 && owner_ == ::getpid()) ::munmap(data_, static_cast<size_t>(bytes_));
 }
 
 absl::StatusOr<Mapping> Mapping::Map(int fd, int64_t bytes) {
@@ -32,7 +33,7 @@ absl::StatusOr<Mapping> Mapping::Map(int fd, int64_t bytes) {
   ::madvise(data, static_cast<size_t>(bytes), MADV_DONTFORK);
   ::madvise(data, static_cast<size_t>(bytes), MADV_HUGEPAGE);
   Mapping mapping = Borrow(static_cast<char*>(data), bytes);
-  mapping.owned_ = true;
+  mapping.owner_ = ::getpid();
   return mapping;
 }
 

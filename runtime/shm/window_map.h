@@ -2,6 +2,8 @@
 #ifndef MUSTER_RUNTIME_SHM_WINDOW_MAP_H_
 #define MUSTER_RUNTIME_SHM_WINDOW_MAP_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -13,7 +15,8 @@
 
 namespace muster {
 
-// A shared mapping of a whole descriptor, not inherited by fork. Unmapped when destroyed.
+// A shared mapping of a whole descriptor, not inherited by fork. Unmapped when destroyed, except in a forked child, where
+// something else may have taken its place.
 class Mapping {
  public:
   Mapping() = default;
@@ -32,7 +35,7 @@ class Mapping {
  private:
   char* data_ = nullptr;
   int64_t bytes_ = 0;
-  bool owned_ = false;
+  pid_t owner_ = 0;  // the process that mapped it; 0: borrowed
 };
 
 // What the kernel says could be had now without swapping (MemAvailable of /proc/meminfo); INT64_MAX if it says nothing.

@@ -151,10 +151,9 @@ int RunFork() {
     const pid_t child = ::fork();
     if (child == 0) {
       if (MapsMusterMemory()) ::_exit(2);
-      if (i == 1) {  // no window in a child: its memory is not there
-        [[maybe_unused]] static muster::Window* volatile abandoned;
-        abandoned = window->release();
+      if (i == 1) {
         session.reset();
+        window->reset();  // neither its memory nor its session is there
       }
       std::exit(0);  // exit handlers run
     }

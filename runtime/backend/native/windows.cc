@@ -1,5 +1,8 @@
 #include "runtime/backend/native/windows.h"
 
+#include <sys/types.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 #include <string>
@@ -20,6 +23,7 @@ class SharedWindow : public Window {
       : home_(std::move(home)), window_(window), data_(data), bytes_(bytes) {}
 
   ~SharedWindow() override {
+    if (::getpid() != owner_) return;  // a forked child: neither the memory nor the link is its own
     home_->member->windows().Remove(window_);
     if (home_->link != nullptr && home_->member->ranks() > 1) home_->link->ReleaseWindow(window_);
   }
@@ -28,6 +32,7 @@ class SharedWindow : public Window {
   int64_t bytes() const override { return bytes_; }
 
  private:
+  const pid_t owner_ = ::getpid();
   const std::shared_ptr<WindowHome> home_;
   const uint32_t window_;
   char* const data_;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -35,6 +36,24 @@ TEST(SealedMemory, IsZeroAndCannotChangeItsSize) {
 
 TEST(SealedMemory, WhatCannotBeHadIsRefused) {
   EXPECT_TRUE(absl::IsResourceExhausted(CreateSealedMemory("muster-test", int64_t{1} << 50).status()));
+}
+
+TEST(Mapping, ForkedChildLeavesAloneWhatTookItsPlace) {
+  auto fd = CreateSealedMemory("muster-test", kBytes);
+  ASSERT_TRUE(fd.ok()) << fd.status();
+  Mapping mapping = *Mapping::Map(fd->get(), kBytes);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    // The mapping is not inherited; the kernel gives its place to the next one that fits.
+    void* other =
+        ::mmap(mapping.data(), kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (other != mapping.data()) ::_exit(1);
+    mapping = Mapping();
+    ::_exit(::msync(other, kBytes, MS_ASYNC) == 0 ? 0 : 2);  // an error where nothing is mapped
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0) << "exit code " << WEXITSTATUS(status);
 }
 
 TEST(WindowMap, FindsWholeBuffersOfThisRankOnly) {
