@@ -101,6 +101,7 @@ absl::Status FrameWriter::Send(int socket, absl::string_view bytes, const std::v
 }
 
 absl::Status FrameWriter::Flush(int socket) {
+  stalled_ = false;
   while (!queue_.empty()) {
     Outgoing& frame = queue_.front();
     const size_t before = frame.sent;
@@ -134,7 +135,10 @@ absl::Status FrameWriter::SendSome(int socket, Outgoing& frame) {
     }
     const ssize_t sent = ::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return absl::OkStatus();
+    if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == ETOOMANYREFS)) {
+      stalled_ = errno == ETOOMANYREFS;
+      return absl::OkStatus();
+    }
     if (sent < 0) return ErrnoToStatus(errno, "sendmsg");
     frame.sent += static_cast<size_t>(sent);
   }

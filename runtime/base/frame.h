@@ -60,6 +60,9 @@ class FrameWriter {
   absl::Status Flush(int socket);
 
   bool idle() const { return queue_.empty(); }
+  // The kernel takes no descriptor until some that this user has sent are received (a user without privileges may have as many
+  // on the way as RLIMIT_NOFILE says). Nothing tells when: try again soon.
+  bool stalled() const { return stalled_; }
   size_t queued_bytes() const { return queued_bytes_; }
 
  private:
@@ -72,6 +75,7 @@ class FrameWriter {
 
   size_t queued_bytes_max_;
   size_t queued_bytes_ = 0;
+  bool stalled_ = false;
   std::deque<Outgoing> queue_;
 };
 

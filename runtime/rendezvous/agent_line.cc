@@ -23,6 +23,7 @@ namespace muster {
 namespace {
 
 constexpr size_t kQueuedBytesMax = 1 << 20;
+constexpr int kStallLookMilliseconds = 1;  // how soon to try again what FrameWriter::stalled() keeps back
 
 absl::StatusOr<UniqueFd> ConnectTo(const std::string& name, absl::Time deadline) {
   sockaddr_un address = {};
@@ -147,14 +148,15 @@ void AgentLine::ReadAll() {
 
 // Sends what waits. True: there is something to read.
 bool AgentLine::PollOnce() {
-  bool unsent;
+  bool unsent, stalled;
   {
     MutexLock lock(mutex_);
     unsent = !writer_.idle();
+    stalled = unsent && writer_.stalled();
   }
-  const short wanted = static_cast<short>(POLLIN | (unsent ? POLLOUT : 0));
+  const short wanted = static_cast<short>(POLLIN | (unsent && !stalled ? POLLOUT : 0));
   pollfd ready[2] = {{socket_.get(), wanted, 0}, {wakeup_.get(), POLLIN, 0}};
-  if (::poll(ready, 2, -1) < 0) {
+  if (::poll(ready, 2, stalled ? kStallLookMilliseconds : -1) < 0) {
     MUSTER_CHECK(errno == EINTR || errno == ENOMEM, "poll");
     return false;
   }
@@ -162,7 +164,7 @@ bool AgentLine::PollOnce() {
     uint64_t count;
     [[maybe_unused]] const ssize_t bytes = ::read(wakeup_.get(), &count, sizeof count);
   }
-  if ((ready[0].revents & POLLOUT) != 0) {
+  if (stalled || (ready[0].revents & POLLOUT) != 0) {
     MutexLock lock(mutex_);
     writer_.Flush(socket_.get()).IgnoreError();  // a broken line shows when it is read
   }

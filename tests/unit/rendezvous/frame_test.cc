@@ -1,7 +1,10 @@
 #include "runtime/base/frame.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <random>
@@ -86,6 +89,37 @@ TEST(Frame, ClosedPeerIsUnavailable) {
   EXPECT_EQ(reader.Read(pair.right.get()).status().code(), absl::StatusCode::kUnavailable);
   FrameWriter writer(1024);
   EXPECT_EQ(writer.Send(pair.right.get(), "x").code(), absl::StatusCode::kUnavailable);
+}
+
+// A user without privileges may have only so many descriptors on the way, over all processes.
+int SendMoreDescriptorsThanMayBeOnTheWay() {
+  constexpr rlim_t kDescriptorsMax = 40;
+  if (::geteuid() == 0 && ::setresuid(65534, 65534, 65534) != 0) return 2;
+  const rlimit limit = {kDescriptorsMax, kDescriptorsMax};
+  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) return 3;
+  Pair pair = MakePair();
+  FrameWriter writer(1 << 20);
+  FrameReader reader;
+  UniqueFd memory = MakeSealedMemory("frame-test", 4096).value();
+  int sent = 0;
+  for (; sent < 1000 && !writer.stalled(); ++sent) {
+    if (!writer.Send(pair.left.get(), "frame", {memory.get()}).ok()) return 4;
+  }
+  if (!writer.stalled() || writer.idle()) return 5;
+  for (int received = 0; received < sent; ++received) {
+    auto frame = reader.Read(pair.right.get());
+    if (!frame.ok() || !frame->has_value() || (*frame)->fds.size() != 1) return 6;
+    if (!writer.Flush(pair.left.get()).ok()) return 7;
+  }
+  return writer.idle() && !writer.stalled() ? 0 : 8;
+}
+
+TEST(Frame, WaitsWhileTooManyDescriptorsAreOnTheWay) {
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(SendMoreDescriptorsThanMayBeOnTheWay());
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0) << "exit code " << WEXITSTATUS(status);
 }
 
 TEST(Frame, TooLongIsRefusedBeforeItIsStored) {
