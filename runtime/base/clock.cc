@@ -19,7 +19,9 @@ int64_t MonotonicDeadline(absl::Time deadline) {
   if (deadline == absl::InfiniteFuture()) return kNever;
   const absl::Duration left = deadline - absl::Now();
   if (left > absl::Hours(24 * 365 * 100)) return kNever;
-  return MonotonicNanoseconds() + absl::ToInt64Nanoseconds(left);
+  const int64_t now = MonotonicNanoseconds();
+  if (left < absl::ZeroDuration()) return now;  // however long ago: later sums must not overflow
+  return now + absl::ToInt64Nanoseconds(left);
 }
 
 }  // namespace muster

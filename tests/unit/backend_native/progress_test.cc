@@ -55,6 +55,7 @@ TEST(Progress, RunsInTheOrderStartedAndReportsEachResult) {
   EXPECT_EQ((*third)->EndTime(), absl::InfinitePast());
   EXPECT_FALSE(progress.IsIdle());
   EXPECT_FALSE(progress.WaitUntilIdle(MonotonicNanoseconds()));
+  EXPECT_FALSE(progress.WaitUntilIdle(MonotonicDeadline(absl::InfinitePast())));
   recorder.Go();
   EXPECT_TRUE(progress.WaitUntilIdle(INT64_MAX));
   EXPECT_EQ(recorder.ran(), (std::vector<int64_t>{1, -2, 3}));
