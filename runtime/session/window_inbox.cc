@@ -31,6 +31,7 @@ absl::Status StatusOfAbort(uint64_t word, uint32_t window) {
 
 void WindowInbox::Put(uint32_t window, uint32_t local_rank, UniqueFd memory) {
   MutexLock lock(mutex_);
+  if (window < closed_below_) return;
   windows_[window][local_rank] = std::move(memory);
   changed_.SignalAll();
 }
@@ -44,6 +45,7 @@ void WindowInbox::Fail(absl::Status status) {
 void WindowInbox::Forget(uint32_t window) {
   MutexLock lock(mutex_);
   windows_.erase(window);
+  closed_below_ = std::max(closed_below_, window + 1);
 }
 
 absl::StatusOr<std::vector<UniqueFd>> WindowInbox::Collect(uint32_t window, uint32_t own, const v1::ControlHeader& control,

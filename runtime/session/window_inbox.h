@@ -26,13 +26,15 @@ class WindowInbox {
   // Errors: what Fail was given, Unavailable (a rank is lost), DeadlineExceeded (names a rank whose window is missing).
   absl::StatusOr<std::vector<UniqueFd>> Collect(uint32_t window, uint32_t own, const v1::ControlHeader& control,
                                                 absl::Time deadline);
-  // Drops what has come for `window`.
+  // Drops what has come for `window` and what still comes for it or for one before it: windows are made in the order of their
+  // numbers, and a rank that could not make its own must not keep the others' memory.
   void Forget(uint32_t window);
 
  private:
   Mutex mutex_;
   CondVar changed_;
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
+  uint32_t closed_below_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<uint32_t, std::map<uint32_t, UniqueFd>> windows_ ABSL_GUARDED_BY(mutex_);  // window -> local rank -> memory
 };
 

@@ -122,6 +122,17 @@ TEST_F(Inbox, CollectsWhatComesInAnyOrder) {
   EXPECT_TRUE((*window)[2].valid());
 }
 
+TEST_F(Inbox, KeepsNothingOfAWindowThatIsOver) {
+  const int before = testing::CountDescriptors("memfd:muster-inbox");
+  inbox_.Put(7, 0, MakeSealedMemory("muster-inbox", 4096).value());
+  inbox_.Forget(7);  // this rank could not make its own
+  inbox_.Put(7, 2, MakeSealedMemory("muster-inbox", 4096).value());
+  EXPECT_EQ(testing::CountDescriptors("memfd:muster-inbox"), before);
+  inbox_.Put(8, 0, MakeSealedMemory("muster-inbox", 4096).value());
+  inbox_.Put(8, 2, MakeSealedMemory("muster-inbox", 4096).value());
+  EXPECT_TRUE(inbox_.Collect(8, 1, control_, absl::Now() + kTestPatience).ok());
+}
+
 TEST_F(Inbox, EndsByDeadlineAbortWordAndFailure) {
   inbox_.Put(1, 0, MakeSealedMemory("muster-inbox", 4096).value());
   const absl::Status late = inbox_.Collect(1, 1, control_, absl::Now() + absl::Milliseconds(20)).status();
