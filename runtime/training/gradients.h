@@ -51,6 +51,8 @@ class Gradients {
   // Collective. Cuts the buckets anew, filled in `order` (equal on all ranks). Not during a step. Sums keep their bits.
   absl::Status Recut(std::span<const int32_t> order);
   const BucketPlan& plan() const { return plan_; }
+  // False after a Recut that failed: until one succeeds nothing else may be called.
+  bool has_windows() const { return windows_.size() == plan_.buckets.size(); }
 
   // Owned shards are counted from 0. Zeroes the gradient that Gradient() then points to.
   void BeginShard(int32_t shard);

@@ -237,7 +237,8 @@ absl::Status TrainerImpl::RecutByReadyTimes() {
   std::stable_sort(order.begin(), order.end(), [this](int32_t a, int32_t b) { return ready_times_[a] < ready_times_[b]; });
   MUSTER_RETURN_IF_ERROR(communicator_.Broadcast(MakeTensor(order.data(), static_cast<int64_t>(order.size())), 0, Deadline()));
   NoteCollective();
-  if (order != before) MUSTER_RETURN_IF_ERROR(gradients_->Recut(order));
+  // A cut that failed half-way (no memory for a window) is made again.
+  if (order != before || !gradients_->has_windows()) MUSTER_RETURN_IF_ERROR(gradients_->Recut(order));
   recut_done_ = true;
   return absl::OkStatus();
 }

@@ -67,6 +67,25 @@ TEST(Transaction, AStepThatFailsAnywhereChangesNothing) {
   EXPECT_GT(failures, 12);  // a broadcast, a new plan, and in each step several buckets, the loss, the samples
 }
 
+TEST(Transaction, ANewCutWithoutMemoryIsMadeAgain) {
+  ThreadWorld world(1);
+  WatchedCommunicator communicator(world.communicator(0));
+  TrainerOptions options = ToyOptions();
+  options.bucket_bytes = 200;  // several buckets
+  const auto first_parameter_first = [](Pass& pass) -> absl::StatusOr<Loss> {
+    for (int parameter = 0; parameter < 5; ++parameter) pass.GradientReady(parameter);
+    return Loss{1, 1};
+  };
+  auto trainer = Trainer::Create(communicator, ToyParameters(), options);
+  ASSERT_TRUE(trainer.ok()) << trainer.status();
+  ASSERT_TRUE((*trainer)->Step(first_parameter_first).ok());
+  communicator.FailNextWindow();
+  EXPECT_TRUE(absl::IsResourceExhausted((*trainer)->Step(first_parameter_first).status()));
+  EXPECT_EQ((*trainer)->step(), 1);
+  EXPECT_TRUE((*trainer)->Step(first_parameter_first).ok());
+  EXPECT_EQ((*trainer)->step(), 2);
+}
+
 TEST(Transaction, AnErrorInOnePassReachesAllRanksAndChangesNothing) {
   for (const Ranks kind : {Ranks::kThreadWorld, Ranks::kNative}) {
     RunOn(kind, 3, [](Communicator& communicator) {

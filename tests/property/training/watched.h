@@ -1,4 +1,4 @@
-// A communicator that hands everything on to another and shows a test when started all-reduces are done.
+// A communicator that hands everything on to another, shows a test when started all-reduces are done, and can be short of memory.
 #ifndef MUSTER_TESTS_PROPERTY_TRAINING_WATCHED_H_
 #define MUSTER_TESTS_PROPERTY_TRAINING_WATCHED_H_
 
@@ -17,6 +17,8 @@ class WatchedCommunicator final : public Communicator {
   // All-reduces started through StartAllReduceShards so far, and whether the one of that number is done.
   size_t started() const { return works_.size(); }
   bool IsDone(size_t number) const { return works_[number]->IsDone(); }
+
+  void FailNextWindow() { next_window_fails_ = true; }
 
   int rank() const override { return inner_.rank(); }
   int world_size() const override { return inner_.world_size(); }
@@ -60,6 +62,7 @@ class WatchedCommunicator final : public Communicator {
   }
   absl::StatusOr<std::unique_ptr<Work>> StartBarrier(absl::Time deadline) override { return inner_.StartBarrier(deadline); }
   absl::StatusOr<std::unique_ptr<Window>> CreateWindow(int64_t bytes, absl::Time deadline) override {
+    if (std::exchange(next_window_fails_, false)) return absl::ResourceExhaustedError("no memory for a window");
     return inner_.CreateWindow(bytes, deadline);
   }
   void Abort(absl::Status reason) override { inner_.Abort(std::move(reason)); }
@@ -79,6 +82,7 @@ class WatchedCommunicator final : public Communicator {
 
   Communicator& inner_;
   std::vector<std::shared_ptr<Work>> works_;
+  bool next_window_fails_ = false;
 };
 
 }  // namespace muster::test
