@@ -1,7 +1,9 @@
 // Trains a character-level language model on a list of words; see options.cc for how it is used.
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -37,6 +39,16 @@ struct Failure {
 
 Failure Fail(int exit_code, const absl::Status& status) { return {exit_code, std::string(status.message())}; }
 
+// A file stream has failed; errno, cleared before, has the reason where a system call did.
+Failure CannotWrite(const std::string& path) {
+  const int error = errno;
+  const std::string reason = error == 0 ? "" : absl::StrCat(": ", std::strerror(error));
+  const bool full = error == ENOSPC || error == EDQUOT;
+  return {kCannotCreate, absl::StrCat("cannot write ", path, reason,
+                                      full ? "; free some space there, or name a file elsewhere"
+                                           : "; name a file in a folder that exists and may be written")};
+}
+
 // A collective failed. Of a lost peer the launcher tells once, with its cause; the ranks that only noticed stay quiet.
 Failure FailCollective(const absl::Status& status) {
   const bool peer = absl::IsUnavailable(status) || absl::IsAborted(status);
@@ -54,7 +66,8 @@ struct Score {
 Failure Prepare(muster::Communicator& world, const Options& options, WordList& words) {
   for (const std::string& path : {options.result, options.weights, options.trace}) {
     if (world.rank() != 0 || path.empty()) continue;
-    if (!std::ofstream(path, std::ios::app)) return {kCannotCreate, absl::StrCat("cannot write ", path)};
+    errno = 0;
+    if (!std::ofstream(path, std::ios::app)) return CannotWrite(path);
   }
   if (options.flip_gradient_bit >= world.world_size()) {
     return {kUsageError,
@@ -188,10 +201,11 @@ absl::StatusOr<double> HeldoutLoss(muster::Trainer& trainer, Model& model, const
 }
 
 Failure WriteFile(const std::string& path, absl::string_view bytes) {
+  errno = 0;
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   file.close();
-  if (file.fail()) return {kCannotCreate, absl::StrCat("cannot write ", path)};
+  if (file.fail()) return CannotWrite(path);
   return {};
 }
 

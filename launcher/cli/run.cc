@@ -76,10 +76,10 @@ int Fail(int exit_code, const absl::Status& status) {
 // Writes the report; the job's own exit code goes before a failure to write it.
 int WriteReports(const JobResult& result, const std::string& job_folder, const std::string& report_file) {
   const std::string json = ReportJson(result);
-  if (const absl::Status status = WriteFile(job_folder + "/verdict.json", json); !status.ok()) {
-    Say(absl::StrCat("cannot keep the verdict: ", status.message()));
-  }
   const int exit_code = result.judgement.verdict.exit_code();
+  const absl::Status kept = WriteFile(job_folder + "/verdict.json", json);
+  // Where the job's record could not be written the verdict cannot either, and that has been said.
+  if (!kept.ok() && exit_code != kExitCannotWrite) Say(absl::StrCat("cannot keep the verdict: ", kept.message()));
   if (report_file.empty()) return exit_code;
   if (const absl::Status status = WriteFile(report_file, json); !status.ok()) {
     Say(absl::StrCat("cannot write the report: ", status.message()));

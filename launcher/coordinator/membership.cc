@@ -203,6 +203,7 @@ void Membership::Core::NoteDurable(const Event& event) {
 }
 
 void Membership::Core::NoteWriteError(const Event& event) {
+  if (evidence_.fault) return;  // the verdict says it
   Log(LogLevel::kError, absl::StrCat("the job's record cannot be written any more: ",
                                      std::string(As<membership::AppendFailed>(event).status.message())));
 }

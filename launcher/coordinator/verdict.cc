@@ -125,11 +125,13 @@ void Case::AddRankCause(const Rank& rank, std::vector<Cause>& causes) const {
   causes.push_back(std::move(cause));
 }
 
-// An exit code after a wrong call says less than the call.
+// An exit code after a wrong call says less than the call; one of a rank that merely went says more than that it went.
 bool Case::AccusationSaysMore(const Rank& rank) const {
   if (rank.accused == nullptr || rank.not_started != nullptr || rank.agent_lost != nullptr) return false;
   if (rank.ended == nullptr || !IsFailure(*rank.ended)) return true;
-  return rank.ended->ending().kind() == v1::Ending::EXITED && rank.accused->reason != v1::AbortReason::kPeerLost;
+  const bool called_gone =
+      rank.accused->reason == v1::AbortReason::kPeerLost || rank.accused->reason == v1::AbortReason::kPeerLeft;
+  return rank.ended->ending().kind() == v1::Ending::EXITED && !called_gone;
 }
 
 Cause Case::CauseOf(const Rank& rank) const {

@@ -247,7 +247,7 @@ class GuardProcess final : public GuardClient {
   void OnGuardDeath() {
     if (!ReceiveAll()) return;  // its last words
     StopListening();
-    Log(LogLevel::kWarning,
+    Log(LogLevel::kInfo,
         absl::StrCat("the guard (pid ", guard_.guard, ") died; ending its workers and their descendants from here"));
     EndTreeFromHere();
     if (events_.lost) events_.lost();

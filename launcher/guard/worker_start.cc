@@ -11,6 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -91,6 +93,20 @@ void ResetSignals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
+// When memory runs out the kernel ends the process that holds most, and shared windows count for none in particular. Without
+// this it could be muster itself, and nobody would be left to say what happened. Raising needs no right; a worker that cannot
+// (no /proc) runs all the same.
+void OfferToOutOfMemoryKiller() {
+  constexpr int kMore = 300;  // thousandths of the memory
+  constexpr int kMost = 1000;
+  const UniqueFd file(open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC));
+  char text[16] = {};
+  if (!file || read(file.get(), text, sizeof text - 1) <= 0) return;
+  const int now = atoi(text);
+  const int length = snprintf(text, sizeof text, "%d", now + kMore < kMost ? now + kMore : kMost);
+  [[maybe_unused]] const ssize_t bytes = pwrite(file.get(), text, static_cast<size_t>(length), 0);
+}
+
 [[noreturn]] void RunWorker(const Request& request, const std::vector<UniqueFd>& descriptors, SpawnStrings& strings,
                             const rlimit& open_files, pid_t guard, int error_pipe) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -104,6 +120,7 @@ void ResetSignals() {
   // All are close-on-exec already; this is for one that a library opened without it.
   syscall(SYS_close_range, 3u, ~0u, kCloseRangeCloexec);
   setrlimit(RLIMIT_NOFILE, &open_files);
+  OfferToOutOfMemoryKiller();
   ResetSignals();
   execve(strings.program(), strings.argv(), strings.env());
   Fail(error_pipe, Stage::kExecve);

@@ -238,7 +238,7 @@ void AgentTable::Core::CloseUnreported(v1::Ending::Kind kind, const std::string&
 }
 
 void AgentTable::Core::NoteGuardLost(const Event& event) {
-  Log(LogLevel::kError, "the guard process died; all workers of this node were ended");
+  Log(LogLevel::kInfo, "the guard process died; all workers of this node were ended");  // the verdict says so to all
   CloseUnreported(v1::Ending::GUARD_LOST, "the guard process died");
   if (begun_) actions_.push_back(agent::EndGeneration{"the guard process died"});
   begun_ = false;

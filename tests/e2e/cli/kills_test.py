@@ -91,7 +91,9 @@ class Kills(MusterCase):
             os.kill(getattr(job, who), signal.SIGKILL)
             code, err = self.end(job)
             self.assertEqual(code, 70, err)
-            self.assertIn("guard", "".join(self.words_of(err)))
+            words = self.words_of(err)
+            self.assertEqual(len(words), 1, err)  # said once
+            self.assertIn("the guard process on host", words[0])
             self.nothing_left(job)
 
     def test_of_muster_leaves_nothing(self):

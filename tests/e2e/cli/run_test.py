@@ -78,6 +78,12 @@ class ExitCodes(MusterCase):
                 self.assert_says(result, *parts)
                 self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
 
+    def test_a_worker_rather_than_muster_is_ended_when_memory_runs_out(self):
+        with open("/proc/self/oom_score_adj", encoding="ascii") as file:
+            ours = int(file.read())
+        result = self.expect(0, "-np", "2", "cat", "/proc/self/oom_score_adj")
+        self.assertEqual([int(line) for line in result.stdout.split()], [min(ours + 300, 1000)] * 2)
+
     def test_timeout(self):
         result = self.expect(124, "-np", "2", "--timeout", "0.3", "sleep", "60")
         self.assert_says(result, "timeout")

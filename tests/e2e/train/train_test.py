@@ -165,7 +165,10 @@ class Errors(TrainCase):
 
     def test_results_that_cannot_be_written(self):
         for flag in ("--result", "--weights", "--trace"):
-            self.assertIn("cannot write /nowhere/file", self.fails(73, 2, flag, "/nowhere/file"))
+            self.assertIn("cannot write /nowhere/file: No such file or directory", self.fails(73, 2, flag, "/nowhere/file"))
+
+    def test_a_full_disk_is_named(self):
+        self.assertIn("cannot write /dev/full: No space left on device", self.fails(73, 2, "--steps", "1", "--weights", "/dev/full"))
 
     def test_a_killed_rank_is_named_once(self):
         process = self.start("run", "-np", "4", "train_words", "--data", self.data, "--steps", "100000000")

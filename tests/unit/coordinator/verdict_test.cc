@@ -117,6 +117,14 @@ TEST(Verdict, LeavingWhileOthersCallIsLeavingEarly) {
   EXPECT_THAT(told.Judged().verdict.sentence(), HasSubstr("rank 1 on host node-a left before the others"));
 }
 
+TEST(Verdict, AnExitCodeSaysMoreThanLeavingEarly) {
+  const Judgement judgement =
+      Told(2).Ended(1, v1::Ending::EXITED, 3).Blames(0, 1, AbortReason::kPeerLeft).Ended(0, v1::Ending::EXITED, 1).Judged();
+  EXPECT_EQ(judgement.verdict.sentence(), "rank 1 on host node-a exited with code 3; 1 other rank ended because of it");
+  EXPECT_EQ(judgement.verdict.failure_class(), "exit code");
+  EXPECT_EQ(judgement.verdict.exit_code(), 3);
+}
+
 TEST(Verdict, LeavingEarlyTakesTheExitCodeOfAWorkerThatHasOne) {
   const Judgement judgement =
       Told(2).Ended(1, v1::Ending::EXITED, 0).Blames(0, 1, AbortReason::kPeerLeft).Ended(0, v1::Ending::EXITED, 4).Judged();
