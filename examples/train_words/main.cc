@@ -49,10 +49,11 @@ Failure CannotWrite(const std::string& path) {
                                            : "; name a file in a folder that exists and may be written")};
 }
 
+bool IsOfPeer(const absl::Status& status) { return absl::IsUnavailable(status) || absl::IsAborted(status); }
+
 // A collective failed. Of a lost peer the launcher tells once, with its cause; the ranks that only noticed stay quiet.
 Failure FailCollective(const absl::Status& status) {
-  const bool peer = absl::IsUnavailable(status) || absl::IsAborted(status);
-  return {EXIT_FAILURE, peer ? "" : std::string(status.message())};
+  return {EXIT_FAILURE, IsOfPeer(status) ? "" : std::string(status.message())};
 }
 
 struct Score {
@@ -273,12 +274,15 @@ Failure Train(muster::Session& session, const Options& options) {
   const absl::StatusOr<double> heldout = HeldoutLoss(trainer, model, words);
   if (!heldout.ok()) return FailCollective(heldout.status());
   const absl::Status finished = trainer.Finish();
-  if (!finished.ok()) return FailCollective(finished);
+  // A trace that cannot be written is no reason to lose what was trained.
+  const bool trace_lost = !finished.ok() && !IsOfPeer(finished);
+  if (!finished.ok() && !trace_lost) return FailCollective(finished);
   session.ReportStep(trainer.committed_step());
   if (session.rank() != 0) return {};
   score.heldout = *heldout;
   score.bigram = BigramLoss(words.training, words.heldout, words.symbols());
-  return Report(session, trainer, model, words, options, score);
+  const Failure reported = Report(session, trainer, model, words, options, score);
+  return reported.exit_code == 0 && trace_lost ? Fail(kCannotCreate, finished) : reported;
 }
 
 int Say(const Failure& failure) {

@@ -169,6 +169,9 @@ class Errors(TrainCase):
 
     def test_a_full_disk_is_named(self):
         self.assertIn("cannot write /dev/full: No space left on device", self.fails(73, 2, "--steps", "1", "--weights", "/dev/full"))
+        weights = os.path.join(self.folder, "weights")
+        self.assertIn("No space left on device", self.fails(73, 2, "--steps", "1", "--trace", "/dev/full", "--weights", weights))
+        self.assertGreater(os.path.getsize(weights), 0)  # a lost trace is no lost training
 
     def test_a_killed_rank_is_named_once(self):
         process = self.start("run", "-np", "4", "train_words", "--data", self.data, "--steps", "100000000")
