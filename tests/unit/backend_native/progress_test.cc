@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -92,6 +93,29 @@ TEST(Progress, DestroyedInAForkedChildDoesNothing) {
   int status = -1;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
+}
+
+std::atomic<pid_t> handled_by{0};
+
+// A signal for the process waits for a thread of the user's, even while none takes it.
+TEST(Progress, LeavesSignalsToTheUsersThreads) {
+  struct sigaction action = {}, old_action;
+  action.sa_handler = [](int) { handled_by = ::gettid(); };
+  ASSERT_EQ(::sigaction(SIGUSR1, &action, &old_action), 0);
+  Recorder recorder;
+  recorder.Go();
+  Progress progress(recorder.run());
+  ASSERT_TRUE((*progress.Start(Number(1)))->Wait().ok());
+  sigset_t user1, before;
+  sigemptyset(&user1);
+  sigaddset(&user1, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &user1, &before);
+  ASSERT_EQ(::kill(::getpid(), SIGUSR1), 0);
+  ASSERT_TRUE((*progress.Start(Number(2)))->Wait().ok());  // the progress thread has been in the kernel and back
+  EXPECT_EQ(handled_by, 0);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  EXPECT_EQ(handled_by, ::gettid());
+  ::sigaction(SIGUSR1, &old_action, nullptr);
 }
 
 // While the caller computes, the progress thread must leave it the processor: it neither spins nor yields, it sleeps.
