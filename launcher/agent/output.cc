@@ -105,6 +105,7 @@ class Forwarder final : public OutputForwarder {
   bool ReaderGone(OutputStream which) const override {
     return (which == OutputStream::kStderr && stderr_ ? *stderr_ : *stdout_).reader_gone();
   }
+  bool WriteFailed() const override { return stdout_->write_failed() || (stderr_ && stderr_->write_failed()); }
   uint64_t lines_dropped() const override { return lines_dropped_; }
 
  private:

@@ -62,6 +62,8 @@ class OutputForwarder {
   virtual bool HasStreams(uint32_t rank) const = 0;
   // muster's stdout (or stderr) has lost its reader, as in `muster run ... | head`; output for it is thrown away from then on.
   virtual bool ReaderGone(OutputStream which) const = 0;
+  // Something for stdout or stderr could not be written though its reader is there: a full disk, say. It was warned of.
+  virtual bool WriteFailed() const = 0;
   virtual uint64_t lines_dropped() const = 0;
 };
 

@@ -195,6 +195,7 @@ void OutputSink::OnWritable() {
 
 void OutputSink::LoseReader(int error) {
   if (error != EPIPE) {
+    write_failed_ = true;
     Log(LogLevel::kWarning,
         absl::StrCat(ErrnoToStatus(error, "write the workers' output").message(), "; the rest of it is lost"));
   }

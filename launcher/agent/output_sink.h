@@ -44,6 +44,8 @@ class OutputSink {
   // All that was taken has been written, or its reader is gone.
   bool empty() const { return memory_bytes_ == 0 && spill_begin_ == spill_end_; }
   bool reader_gone() const { return reader_gone_; }
+  // What was taken is lost for another reason than a reader that has gone.
+  bool write_failed() const { return write_failed_; }
   // Calls `done` on the loop once the sink is empty.
   void WhenEmpty(std::function<void()> done);
 
@@ -75,6 +77,7 @@ class OutputSink {
   bool spill_failed_ = false;
   int64_t last_write_ns_;
   bool reader_gone_ = false;
+  bool write_failed_ = false;
   bool waiting_ = false;
   std::vector<std::function<void()>> when_empty_;
 };

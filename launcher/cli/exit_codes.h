@@ -11,7 +11,7 @@ enum ExitCode : int {
   kExitCheckFailed = 1,      // `muster doctor` found something that must be mended
   kExitUsage = 64,           // wrong flag or value
   kExitInternal = 70,        // our bug
-  kExitCannotWrite = 73,     // state folder, report or temporary folder
+  kExitCannotWrite = 73,     // state folder, report, temporary folder, workers' output
   kExitTimeout = 124,        // --timeout
   kExitNotExecutable = 126,  // the program is there but cannot be started
   kExitNotFound = 127,       // there is no such program

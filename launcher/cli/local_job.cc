@@ -154,6 +154,13 @@ JobResult LocalJob::Run() {
   result.seconds = static_cast<double>(MonotonicNanoseconds() - begin) / 1e9;
   result.lines_dropped = agent_->output().lines_dropped();
   result.judgement = *judgement_;
+  if (agent_->output().WriteFailed() && result.judgement.verdict.exit_code() == kExitOk) {
+    v1::Verdict& verdict = result.judgement.verdict;  // the job is done, but whoever wants its output must not believe it whole
+    verdict.set_exit_code(kExitCannotWrite);
+    verdict.set_origin("muster");
+    verdict.set_failure_class("cannot write output");
+    verdict.set_sentence("all workers ended with 0, but some of their output could not be written");
+  }
   if (reader_gone_) {
     v1::Verdict& verdict = result.judgement.verdict;
     verdict.set_exit_code(kExitBrokenPipe);

@@ -108,7 +108,7 @@ SIGUSR2 are passed on to the workers.
 exit status
   0    all workers exited with 0     64   wrong usage
   124  --timeout                     70   a defect in muster
-  126  program cannot be started     73   state or report cannot be written
+  126  program cannot be started     73   state, report or output not written
   127  program not found             130  Ctrl-C; 143 SIGTERM; 129 SIGHUP
   else the failed worker's own, or 128 + its signal; --report says which
 )");

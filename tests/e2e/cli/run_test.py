@@ -84,6 +84,13 @@ class ExitCodes(MusterCase):
         result = self.expect(0, "-np", "2", "cat", "/proc/self/oom_score_adj")
         self.assertEqual([int(line) for line in result.stdout.split()], [min(ours + 300, 1000)] * 2)
 
+    def test_output_that_cannot_be_written(self):
+        with open("/dev/full", "w", encoding="ascii") as full:
+            result = subprocess.run([MUSTER, "run", "-np", "1", "echo", "hello"], stdout=full, stderr=subprocess.PIPE, text=True,
+                                    env=self.environment, timeout=DEADLINE, check=False)
+        self.assertEqual(result.returncode, 73, result.stderr)
+        self.assert_says(result, "No space left on device", "output could not be written")
+
     def test_timeout(self):
         result = self.expect(124, "-np", "2", "--timeout", "0.3", "sleep", "60")
         self.assert_says(result, "timeout")
