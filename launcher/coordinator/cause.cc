@@ -43,8 +43,8 @@ void DescribeEnding(const v1::Ending& ending, const std::string& who, const std:
     case v1::Ending::SIGNALED:
       cause.failure_class = "signal";
       cause.signal = ending.code();
-      cause.sentence =
-          absl::StrCat(who, " was killed by signal ", ending.code(), " (", SignalName(ending.code()), ")", at_step);
+      cause.sentence = absl::StrCat(who, " was killed by signal ", ending.code(), " (", SignalName(ending.code()), ")", at_step,
+                                    ending.detail().empty() ? "" : ": ", ending.detail());
       break;
     case v1::Ending::OUT_OF_MEMORY:
       cause.failure_class = "out of memory";
