@@ -1,4 +1,5 @@
 """What the end-to-end scripts share: starting the real `muster` with folders of the test's own, and looking for what it left."""
+import faulthandler
 import os
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ TEST_BIN = os.environ.get("MUSTER_TEST_BIN", ".")
 STUBBORN = os.path.join(TEST_BIN, "stubborn_worker")
 # Far above what anything here takes: only a hang meets it.
 DEADLINE = 60.0
+# What hangs in spite of it says where, before ctest's own patience ends.
+faulthandler.dump_traceback_later(DEADLINE + 40, repeat=True)
 
 
 class MusterCase(unittest.TestCase):
