@@ -279,6 +279,7 @@ absl::Status WorkerPortImpl::OnMemberMessage(uint32_t slot, const v1::WorkerMess
       return absl::OkStatus();  // members map windows themselves; the agent keeps none
     case v1::WorkerMessage::kHello:
       return absl::InvalidArgumentError("a second Hello on one connection");
+    case v1::WorkerMessage::kRefusals:
     case v1::WorkerMessage::KIND_NOT_SET:
       break;
   }

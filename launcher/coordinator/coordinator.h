@@ -12,7 +12,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "launcher/coordinator/file_system.h"
+#include "runtime/base/file_system.h"
 #include "launcher/coordinator/membership.h"
 #include "launcher/coordinator/record.h"
 #include "runtime/base/event_loop.h"

@@ -35,6 +35,9 @@ Kind KindOfMessage(const v1::AgentMessage& message) {
       return Kind::kHeartbeat;
     case v1::AgentMessage::kMembersRequest:
       return Kind::kMembersRequest;
+    case v1::AgentMessage::kCleared:
+    case v1::AgentMessage::kOutput:
+    case v1::AgentMessage::kRefusal:
     case v1::AgentMessage::KIND_NOT_SET:
       break;
   }
@@ -260,7 +263,6 @@ void Membership::Core::GreetAgent(uint32_t node, Agent& agent) {
   agent.greeted = true;
   v1::CoordinatorMessage joined;
   joined.mutable_joined()->set_node(node);
-  joined.mutable_joined()->set_session(absl::StrCat(node));
   Tell(node, std::move(joined));
   if (agent.generation != 0 && !agent.member) {
     v1::CoordinatorMessage abandon;

@@ -15,7 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "launcher/coordinator/file_system.h"
+#include "runtime/base/file_system.h"
 #include "muster/v1/record.pb.h"
 
 namespace muster {

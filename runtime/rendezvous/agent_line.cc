@@ -232,10 +232,11 @@ void AgentLine::ReleaseWindow(uint32_t window) {
   Send(&message).IgnoreError();
 }
 
-void AgentLine::ReportStep(int64_t committed_step) {
+void AgentLine::ReportStep(int64_t committed_step, int64_t checkpoint_step) {
   muster_v1_WorkerMessage message = NewWorkerMessage(job_id_, generation_);
   message.which_kind = muster_v1_WorkerMessage_step_tag;
   message.kind.step.committed_step = committed_step;
+  message.kind.step.checkpoint_step = checkpoint_step;
   Send(&message).IgnoreError();
 }
 

@@ -68,7 +68,7 @@ class AgentLine {
   absl::Status OfferWindow(uint32_t window, int fd, int64_t bytes);
   // A report that cannot be sent is dropped: an agent that is gone has no use for it.
   void ReleaseWindow(uint32_t window);
-  void ReportStep(int64_t committed_step);
+  void ReportStep(int64_t committed_step, int64_t checkpoint_step = -1);
   void ReportBlame(uint32_t rank, v1::AbortReason reason, uint64_t op_seq, const std::string& message);
   // A clean end.
   void SayLeave();

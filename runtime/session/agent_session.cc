@@ -120,11 +120,13 @@ absl::Status AgentSession::MakeWorld() {
   native.host = membership_.host;
   native.control = parts_->control;
   native.link = this;
-  MUSTER_ASSIGN_OR_RETURN(parts_->world, CreateNativeCommunicator(native));
+  MUSTER_ASSIGN_OR_RETURN(parts_->world, CreateNativeCommunicator(std::move(native)));
   return absl::OkStatus();
 }
 
-void AgentSession::ReportStep(int64_t committed_step) { Step(session::StepCommitted{committed_step}); }
+void AgentSession::ReportStep(int64_t committed_step, int64_t checkpoint_step) {
+  Step(session::StepCommitted{committed_step, checkpoint_step});
+}
 
 // --- The table and what it asks for ---
 
@@ -199,7 +201,7 @@ void AgentSession::Do(const session::SendBlame& action) {
   parts_->line->ReportBlame(action.blamed_rank, static_cast<v1::AbortReason>(action.reason), action.op_seq, action.message);
 }
 
-void AgentSession::Do(const session::SendStep& action) { parts_->line->ReportStep(action.step); }
+void AgentSession::Do(const session::SendStep& action) { parts_->line->ReportStep(action.step, action.checkpoint_step); }
 
 void AgentSession::Do(const session::SendLeave&) {
   // The members' word first: once the agent has the frame, this rank is no loss to it any more.

@@ -38,7 +38,8 @@ class AgentSession : public Session, private NodeLink {
   int restarts() const override { return static_cast<int>(membership_.restarts); }
   const std::string& job_id() const override { return options_.job_id; }
   Communicator& world() override { return *parts_->world; }
-  void ReportStep(int64_t committed_step) override;
+  const CheckpointSettings& checkpoint() const override { return checkpoint_; }
+  void ReportStep(int64_t committed_step, int64_t checkpoint_step) override;
 
  private:
   // Not destroyed in a forked child, where neither their threads nor their memory exist. Destroyed from the last to the first.
@@ -94,6 +95,7 @@ class AgentSession : public Session, private NodeLink {
   std::array<absl::Time, 2> timers_ ABSL_GUARDED_BY(mutex_) = {absl::InfiniteFuture(), absl::InfiniteFuture()};
   std::vector<session::Event> raised_ ABSL_GUARDED_BY(mutex_);  // by actions, for the table
 
+  CheckpointSettings checkpoint_;
   Membership membership_;  // written before the table says MEMBER, constant afterwards
   std::unique_ptr<Parts> parts_ = std::make_unique<Parts>();
 };

@@ -36,11 +36,13 @@ class LoneSession : public Session {
   int restarts() const override { return 0; }
   const std::string& job_id() const override { return job_id_; }
   Communicator& world() override { return *world_; }
-  void ReportStep(int64_t) override {}
+  const CheckpointSettings& checkpoint() const override { return checkpoint_; }
+  void ReportStep(int64_t, int64_t) override {}
 
  private:
   const pid_t owner_ = ::getpid();
   const std::string job_id_;
+  const CheckpointSettings checkpoint_;
   std::unique_ptr<LocalControl> control_;
   std::unique_ptr<Communicator> world_;
 };
@@ -60,7 +62,7 @@ absl::StatusOr<std::unique_ptr<Session>> CreateLoneSession() {
   NativeOptions options;
   options.generation = 1;
   options.control = control->header();
-  MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> world, CreateNativeCommunicator(options));
+  MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> world, CreateNativeCommunicator(std::move(options)));
   MUSTER_RETURN_IF_ERROR(ProcessSeat::Take(nullptr));
   SayAlone();
   return std::make_unique<LoneSession>(std::move(control), std::move(world));

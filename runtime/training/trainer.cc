@@ -56,6 +56,10 @@ class TrainerImpl final : public Trainer {
   absl::StatusOr<StepResult> Step(const PassFunction& pass) override;
   absl::StatusOr<Loss> Evaluate(int64_t samples, const EvaluateFunction& evaluate) override;
   absl::Status Finish() override;
+  absl::Status SaveCheckpoint() override { return absl::UnimplementedError("checkpoints"); }
+  int64_t checkpoint_step() const override { return -1; }
+  int64_t resumed_step() const override { return 0; }
+  const std::vector<std::string>& damaged_checkpoints() const override { return damaged_; }
 
   int64_t step() const override { return static_cast<int64_t>(state_->word()); }
   int64_t committed_step() const override { return committed_step_; }
@@ -71,6 +75,7 @@ class TrainerImpl final : public Trainer {
   std::string ParametersSha256() const override;
 
  private:
+  std::vector<std::string> damaged_;
   friend class PassImpl;
 
   const StateHeader& live() const { return state_->header(state_->live()); }

@@ -80,7 +80,7 @@ std::unique_ptr<Communicator> FakeNode::Join(int rank) {
   native.host = "fake-host";
   native.control = control();
   native.link = links_[static_cast<size_t>(rank)].get();
-  auto communicator = CreateNativeCommunicator(native);
+  auto communicator = CreateNativeCommunicator(std::move(native));
   MUSTER_CHECK(communicator.ok(), communicator.status().ToString());
   return *std::move(communicator);
 }

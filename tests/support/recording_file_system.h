@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "launcher/coordinator/file_system.h"
+#include "runtime/base/file_system.h"
 
 namespace muster {
 

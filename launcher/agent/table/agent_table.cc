@@ -122,6 +122,8 @@ Kind AgentTable::Core::KindOfMessage(const v1::CoordinatorMessage& message) cons
       return Kind::kStop;
     case v1::CoordinatorMessage::kMembers:
       return Kind::kMembers;
+    case v1::CoordinatorMessage::kSignal:
+    case v1::CoordinatorMessage::kInput:
     case v1::CoordinatorMessage::KIND_NOT_SET:
       break;
   }

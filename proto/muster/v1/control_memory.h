@@ -2,7 +2,8 @@
 //
 // One memfd, made, filled and sealed by the agent, which keeps it mapped; handed to the workers in Generation. All fields are
 // fixed-width and lock-free. The layout is: ControlHeader, then one RankArea for each local rank (by local rank), then the
-// payload area of each local rank (slots and staging), which only the data plane reads.
+// payload area of each local rank (slots and staging), which only the data plane reads, then where the world has several nodes
+// the peer table: one PeerEntry for each rank of the world.
 //
 // Waiting (who may write what; runtime/shm/waiter.h has the protocol, control_wake.h what the agent needs of it):
 //   doorbell   any member and the agent, by atomic add
@@ -19,7 +20,7 @@
 namespace muster::v1 {
 
 inline constexpr uint64_t kControlMagic = 0x6c7274637274736dULL;  // "mstrctrl"
-inline constexpr uint32_t kControlVersion = 1;
+inline constexpr uint32_t kControlVersion = 2;
 inline constexpr size_t kLineBytes = 128;  // two cache lines: processors prefetch the neighbour
 inline constexpr size_t kPageBytes = 4096;
 inline constexpr int kLocalRanksMax = 256;
@@ -69,6 +70,7 @@ struct ControlHeader {
   uint32_t staging_bytes;      // staging buffer; each rank has three: one filled, one reduced, one emptied
   uint64_t rank_areas_offset;  // local_size * sizeof(RankArea)
   uint64_t payload_offset;     // local_size * PayloadBytes(...)
+  uint64_t peers_offset;       // world_size * sizeof(PeerEntry); 0: all ranks are on this node
   alignas(kLineBytes) std::atomic<uint64_t> abort_word;  // PackAbort
   alignas(kLineBytes) WaitingPolicy waiting;
 };
@@ -147,6 +149,20 @@ struct RankArea {
   alignas(kLineBytes) std::atomic<uint64_t> flight_next;
   FlightEntry flight[kFlightEntries];
 };
+// Where a rank of the world lives, by rank. Ranks of one node follow each other; nodes are numbered by their first rank.
+struct PeerEntry {
+  uint32_t node;         // among the nodes of this generation
+  uint32_t local_rank;
+  uint32_t slot;
+  uint32_t spawn;
+  uint16_t port;         // where it takes connections of its peers
+  uint16_t family;       // 4 or 6
+  uint32_t reserved;
+  uint8_t address[16];   // IPv4 in the first four bytes; network order
+  char host[64];         // for messages; zero-terminated, cut where it is longer
+};
+static_assert(sizeof(PeerEntry) == 104);
+
 inline constexpr int kChunkBits = 16;
 inline constexpr size_t kFlagPayloadBytes = sizeof(RankArea::FlagLine::payload);
 
@@ -157,19 +173,21 @@ constexpr uint64_t RoundUp(uint64_t value, uint64_t unit) { return (value + unit
 constexpr uint64_t PayloadBytes(uint32_t slot_bytes, uint32_t staging_bytes) {
   return RoundUp(2ull * slot_bytes + 3ull * staging_bytes, kPageBytes);
 }
-constexpr uint64_t ControlMemoryBytes(uint32_t local_size, uint32_t slot_bytes, uint32_t staging_bytes) {
+// `peers`: entries of the peer table; 0 on a single node.
+constexpr uint64_t ControlMemoryBytes(uint32_t local_size, uint32_t slot_bytes, uint32_t staging_bytes, uint32_t peers = 0) {
   return RoundUp(sizeof(ControlHeader), kPageBytes) + RoundUp(local_size * sizeof(RankArea), kPageBytes) +
-         local_size * PayloadBytes(slot_bytes, staging_bytes);
+         local_size * PayloadBytes(slot_bytes, staging_bytes) + RoundUp(peers * sizeof(PeerEntry), kPageBytes);
 }
 
 // Fills a zeroed mapping of ControlMemoryBytes(...) bytes. Called once, before anyone else can see it.
 inline ControlHeader* FormatControlMemory(void* memory, uint64_t generation, const uint8_t job_id[16], uint32_t world_size,
-                                          uint32_t local_size, uint32_t slot_bytes, uint32_t staging_bytes) {
+                                          uint32_t local_size, uint32_t slot_bytes, uint32_t staging_bytes,
+                                          uint32_t peers = 0) {
   auto* header = static_cast<ControlHeader*>(memory);
   header->magic = kControlMagic;
   header->version = kControlVersion;
   header->header_bytes = sizeof(ControlHeader);
-  header->total_bytes = ControlMemoryBytes(local_size, slot_bytes, staging_bytes);
+  header->total_bytes = ControlMemoryBytes(local_size, slot_bytes, staging_bytes, peers);
   header->generation = generation;
   for (int i = 0; i < 16; ++i) header->job_id[i] = job_id[i];
   header->world_size = world_size;
@@ -178,11 +196,16 @@ inline ControlHeader* FormatControlMemory(void* memory, uint64_t generation, con
   header->staging_bytes = staging_bytes;
   header->rank_areas_offset = RoundUp(sizeof(ControlHeader), kPageBytes);
   header->payload_offset = header->rank_areas_offset + RoundUp(local_size * sizeof(RankArea), kPageBytes);
+  header->peers_offset = peers == 0 ? 0 : header->payload_offset + local_size * PayloadBytes(slot_bytes, staging_bytes);
   return header;
 }
 
 inline RankArea& RankAreaOf(ControlHeader* header, uint32_t local_rank) {
   return reinterpret_cast<RankArea*>(reinterpret_cast<char*>(header) + header->rank_areas_offset)[local_rank];
+}
+// Only where peers_offset is not 0.
+inline PeerEntry& PeerEntryOf(ControlHeader* header, uint32_t rank) {
+  return reinterpret_cast<PeerEntry*>(reinterpret_cast<char*>(header) + header->peers_offset)[rank];
 }
 inline char* SlotOf(ControlHeader* header, uint32_t local_rank, int parity) {
   return reinterpret_cast<char*>(header) + header->payload_offset +

@@ -158,7 +158,7 @@ absl::Status Check(const NativeOptions& options) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Communicator>> CreateNativeCommunicator(const NativeOptions& options) {
+absl::StatusOr<std::unique_ptr<Communicator>> CreateNativeCommunicator(NativeOptions options) {
   MUSTER_RETURN_IF_ERROR(Check(options));
   return std::make_unique<NativeCommunicator>(options);
 }

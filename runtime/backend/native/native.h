@@ -1,15 +1,17 @@
-// The native backend: collectives on CPU memory, in shared memory inside a node.
+// The native backend: collectives on CPU memory, in shared memory inside a node and over TCP between nodes.
 #ifndef MUSTER_RUNTIME_BACKEND_NATIVE_NATIVE_H_
 #define MUSTER_RUNTIME_BACKEND_NATIVE_NATIVE_H_
 
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "muster/communicator.h"
 #include "proto/muster/v1/control_memory.h"
 #include "runtime/backend/native/node_link.h"
+#include "runtime/transport/mesh.h"
 
 namespace muster {
 
@@ -21,13 +23,20 @@ struct NativeOptions {
   std::string host;                      // named in errors
   v1::ControlHeader* control = nullptr;  // mapped and checked by the caller; outlives the communicator
   NodeLink* link = nullptr;              // outlives the communicator; may be null in a world of one
+
+  // The node of each rank, by rank; ranks of a node follow each other and nodes count up from 0. Empty: all are on this one.
+  std::vector<int> node_of_rank;
+  std::unique_ptr<Mesh> mesh;  // connected to MeshPeers(...); null where that is empty
 };
 
-// All ranks on one node for now: world_size must equal control->local_size, and rank be local_rank. A world of one may use the
-// memory of LocalControl (local_control.h). The memory stays mapped until the communicator and all its windows are destroyed.
-// Leaving is the caller's: v1::MarkLeft (control_wake.h) after the last collective.
-// Errors: InvalidArgument, Unimplemented (more than one node).
-absl::StatusOr<std::unique_ptr<Communicator>> CreateNativeCommunicator(const NativeOptions& options);
+// The ranks on other nodes that `rank` exchanges data with. A vector is cut into as many lanes as the smallest node has ranks;
+// local rank j of each node carries lane j and is connected to the local ranks j elsewhere. Ranks beyond the lanes have none.
+std::vector<int> MeshPeers(const std::vector<int>& node_of_rank, int rank);
+
+// A world of one may use the memory of LocalControl (local_control.h). The memory stays mapped until the communicator and all
+// its windows are destroyed. Leaving is the caller's: v1::MarkLeft (control_wake.h) after the last collective.
+// Errors: InvalidArgument.
+absl::StatusOr<std::unique_ptr<Communicator>> CreateNativeCommunicator(NativeOptions options);
 
 }  // namespace muster
 

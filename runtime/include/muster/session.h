@@ -23,6 +23,14 @@ struct SessionOptions {
 // the world is larger than one (WORLD_SIZE, OMPI_COMM_WORLD_SIZE, PMI_SIZE) but no muster agent is there.
 absl::StatusOr<SessionOptions> SessionOptionsFromEnvironment();
 
+// The job's `checkpoint:` settings (muster run --checkpoint-path, --checkpoint-every, --checkpoint-keep): defaults for a program
+// that has not been told otherwise.
+struct CheckpointSettings {
+  std::string path;         // empty: none
+  int64_t every_steps = 0;  // 0: none said
+  int32_t keep = 0;         // 0: none said
+};
+
 // Joins the job's agent on creation and leaves on destruction (or at a normal exit). One per process and slot. Leaving is part of
 // the contract: a process that ends without it is reported as lost.
 //
@@ -52,8 +60,11 @@ class Session {
   // All ranks of the current generation. Owned by the session.
   virtual Communicator& world() = 0;
 
-  // Tells the agent how far training is, for status pages and the verdict. Never blocks.
-  virtual void ReportStep(int64_t committed_step) = 0;
+  virtual const CheckpointSettings& checkpoint() const = 0;
+
+  // Tells the agent how far training is, and the step of the newest checkpoint on disk (-1: none), for status, the verdict, and
+  // counting restarts. Never blocks.
+  virtual void ReportStep(int64_t committed_step, int64_t checkpoint_step = -1) = 0;
 
  protected:
   Session() = default;

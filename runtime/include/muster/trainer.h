@@ -36,6 +36,15 @@ struct ParameterSpec {
   float initial_range = 0;     // starts uniformly random in [-range, range), by the seed
 };
 
+// Checkpoints are the same bytes at every world size and load at any (docs: runtime/checkpoint/FORMAT.md). The folder must be one
+// that all nodes share; every rank writes a part of the files, in the background, while the next step computes.
+struct CheckpointOptions {
+  std::string folder;       // empty: none are written
+  int64_t every_steps = 0;  // after each step that is a multiple; 0: only by SaveCheckpoint and resume
+  int32_t keep = 3;         // the newest so many stay; at least 1
+  bool resume = false;      // go on from the newest complete one; without any, from the beginning
+};
+
 struct TrainerOptions {
   int64_t samples = 0;     // size of the data set
   int64_t batch = 64;      // samples a step, over all ranks
@@ -47,6 +56,7 @@ struct TrainerOptions {
   int64_t bucket_bytes = int64_t{25} << 20;       // and the others; a smaller bucket_bytes holds for the first one too
   std::string trace;                              // if set, Finish writes a trace for https://ui.perfetto.dev here (rank 0)
   absl::Duration timeout = absl::InfiniteDuration();  // of each collective
+  CheckpointOptions checkpoint;
 };
 
 // A loss summed over samples, and what to divide by for the mean: the number of samples, tokens, ...
@@ -109,8 +119,10 @@ class Trainer {
  public:
   // Collective. Makes windows for the state (twice) and for gradients.
   // Errors: InvalidArgument (more ranks than shards, an extent or option out of range, or options that differ between ranks:
-  // the message names the option, the rank and both values), ResourceExhausted (Communicator::CreateWindow), and a trace file
-  // that cannot be written.
+  // the message names the option, the rank and both values), ResourceExhausted (Communicator::CreateWindow; a
+  // checkpoint folder that cannot be written), FailedPrecondition (the folder holds checkpoints of another run, naming what
+  // differs; or of this one, and resume is not set), DataLoss (there are checkpoints, but none is whole), and a trace file that
+  // cannot be written.
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(Communicator& communicator, std::vector<ParameterSpec> parameters,
                                                          const TrainerOptions& options);
   virtual ~Trainer() = default;
@@ -128,7 +140,17 @@ class Trainer {
   virtual absl::StatusOr<Loss> Evaluate(int64_t samples, const EvaluateFunction& evaluate) = 0;
 
   // Collective. Returns when every rank has applied the last step, which is then committed; writes the trace.
+  // Also waits for a checkpoint that is being written, and commits it.
   virtual absl::Status Finish() = 0;
+
+  // Collective. Begins a checkpoint of the last applied step, unless that step has one. It is committed during later steps, or
+  // by Finish. A checkpoint that cannot be written (ResourceExhausted: path and remedy) fails the Step or Finish that learns of
+  // it, on all ranks; the trainer goes on working and the newest complete checkpoint stays.
+  virtual absl::Status SaveCheckpoint() = 0;
+  virtual int64_t checkpoint_step() const = 0;  // the newest on disk; -1: none
+  virtual int64_t resumed_step() const = 0;     // where this trainer began; 0: at the beginning
+  // What was found damaged while resuming, and passed over: one sentence each, on rank 0.
+  virtual const std::vector<std::string>& damaged_checkpoints() const = 0;
 
   virtual int64_t step() const = 0;            // steps applied on this rank
   virtual int64_t committed_step() const = 0;  // steps that every rank is known to have applied
@@ -141,7 +163,7 @@ class Trainer {
   // Before the first step, for initial values of the caller's own (rank 0's count); empty afterwards.
   virtual std::span<float> initial_value(int parameter) = 0;
 
-  // Samples each rank has fed to its passes so far, by rank.
+  // Samples each rank has fed to its passes since this trainer began, by rank.
   virtual std::vector<int64_t> rank_samples() const = 0;
 
   // d(t) = SHA-256(d(t-1), then the sample numbers of step t in the order of the cursor as 64-bit little-endian), d(0) = 32

@@ -149,7 +149,8 @@ void SessionTable::Core::Blame(const Event& event) {
 }
 
 void SessionTable::Core::TellStep(const Event& event) {
-  actions_.push_back(session::SendStep{As<session::StepCommitted>(event).step});
+  const auto& committed = As<session::StepCommitted>(event);
+  actions_.push_back(session::SendStep{committed.step, committed.checkpoint_step});
 }
 
 void SessionTable::Core::BreakOver(const Event& event) {

@@ -55,6 +55,7 @@ struct CollectiveFailed {
 };
 struct StepCommitted {
   int64_t step = 0;
+  int64_t checkpoint_step = -1;
 };
 struct LeaveRequested {};
 struct LeaveSent {};  // the Leave frame is with the kernel, or cannot be sent
@@ -100,6 +101,7 @@ struct SendBlame {
 };
 struct SendStep {
   int64_t step = 0;
+  int64_t checkpoint_step = -1;
 };
 struct SendLeave {};  // answer with LeaveSent
 struct MarkLeft {};   // `left` in control memory and life page, then unlock the robust word: a clean end from here on

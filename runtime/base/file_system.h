@@ -1,6 +1,6 @@
 // Files as the coordinator's record needs them: a seam, so that tests can log every write and take the power away.
-#ifndef MUSTER_LAUNCHER_COORDINATOR_FILE_SYSTEM_H_
-#define MUSTER_LAUNCHER_COORDINATOR_FILE_SYSTEM_H_
+#ifndef MUSTER_RUNTIME_BASE_FILE_SYSTEM_H_
+#define MUSTER_RUNTIME_BASE_FILE_SYSTEM_H_
 
 #include <cstdint>
 #include <memory>
@@ -48,4 +48,4 @@ FileSystem& PosixFileSystem();
 
 }  // namespace muster
 
-#endif  // MUSTER_LAUNCHER_COORDINATOR_FILE_SYSTEM_H_
+#endif  // MUSTER_RUNTIME_BASE_FILE_SYSTEM_H_

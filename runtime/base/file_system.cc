@@ -1,4 +1,4 @@
-#include "launcher/coordinator/file_system.h"
+#include "runtime/base/file_system.h"
 
 #include <dirent.h>
 #include <errno.h>

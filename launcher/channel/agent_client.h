@@ -1,0 +1,59 @@
+// The agent's end of its stream to the coordinator: enrols once, connects, and connects again whenever the stream breaks.
+#ifndef MUSTER_LAUNCHER_CHANNEL_AGENT_CLIENT_H_
+#define MUSTER_LAUNCHER_CHANNEL_AGENT_CLIENT_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "launcher/channel/authority.h"
+#include "muster/v1/agent.pb.h"
+#include "runtime/base/event_loop.h"
+#include "runtime/base/log.h"
+
+namespace muster {
+
+struct AgentClientOptions {
+  std::string coordinator;  // "host:port", "10.0.0.1:4242", "[::1]:4242"
+  JoinTicket ticket;
+  absl::Duration retry_after_min = absl::Milliseconds(50);  // doubled up to the other, with some randomness
+  absl::Duration retry_after_max = absl::Seconds(2);
+  size_t unacknowledged_bytes_max = 64 << 20;
+};
+
+// Methods belong to the loop's thread, where the callbacks come too, never from inside a call to this class.
+class AgentClient {
+ public:
+  struct Callbacks {
+    // A new session has begun (the first, or the coordinator does not know ours any more): join (again). Agent::ChannelUp.
+    std::function<void()> up;
+    // No stream for now. What is sent meanwhile is kept. Only for a message to the user and the orphan rule: Agent::ChannelLost.
+    std::function<void()> down;
+    // The stream is back and the session goes on as if nothing had been.
+    std::function<void()> resumed;
+    std::function<void(v1::CoordinatorMessage message)> message;
+    // The coordinator will never take us: wrong ticket, used before, another version. No more calls follow.
+    std::function<void(absl::Status why)> refused;
+    std::function<void(LogLevel level, const std::string& line)> log;
+  };
+
+  static absl::StatusOr<std::unique_ptr<AgentClient>> Create(EventLoop* loop, AgentClientOptions options, Callbacks callbacks);
+  virtual ~AgentClient() = default;
+
+  virtual void Send(v1::AgentMessage message) = 0;
+  // Bytes sent and not acknowledged yet: who forwards output stops reading it beyond a bound of its own.
+  virtual size_t unacknowledged_bytes() const = 0;
+  // Calls `done` when all is acknowledged or after `at_most`; then closes the session in good order.
+  virtual void Close(absl::Duration at_most, std::function<void()> done) = 0;
+
+ protected:
+  AgentClient() = default;
+};
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_CHANNEL_AGENT_CLIENT_H_
