@@ -30,17 +30,29 @@ void RaiseOpenFilesLimit() {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Agent>> Agent::Create(EventLoop* loop, AgentOptions options, Callbacks callbacks) {
-  MUSTER_ASSIGN_OR_RETURN(auto output, OutputForwarder::Create(loop, options.output));
-  return std::unique_ptr<Agent>(new Agent(loop, std::move(options), std::move(callbacks), std::move(output)));
+void TakeJob(const v1::JobSpec& job, AgentOptions* options) {
+  options->argv.assign(job.command().begin(), job.command().end());
+  options->program = options->argv.empty() ? "" : options->argv[0];
+  options->chosen_environment.assign(job.environment().begin(), job.environment().end());
+  options->working_directory = job.working_directory();
+  options->checkpoint = job.checkpoint();
+  options->output.tag = job.tag_output();
+  options->output.timestamp = job.timestamp_output();
+  options->output.pass_partial_lines = job.pass_partial_lines();
+  options->pty_stdout = job.pty();
 }
 
-Agent::Agent(EventLoop* loop, AgentOptions options, Callbacks callbacks, std::unique_ptr<OutputForwarder> output)
+absl::StatusOr<std::unique_ptr<Agent>> Agent::Create(EventLoop* loop, AgentOptions options, Callbacks callbacks) {
+  std::unique_ptr<Agent> agent(new Agent(loop, std::move(options), std::move(callbacks)));
+  if (!agent->options_.take_job) MUSTER_RETURN_IF_ERROR(agent->MakeOutput());
+  return agent;
+}
+
+Agent::Agent(EventLoop* loop, AgentOptions options, Callbacks callbacks)
     : loop_(loop),
       options_(std::move(options)),
       callbacks_(std::move(callbacks)),
-      table_(agent::Options{.job_id = options_.job_id}),
-      output_(std::move(output)) {}
+      table_(agent::Options{.job_id = options_.job_id}) {}
 
 Agent::~Agent() {
   *alive_ = false;
@@ -52,7 +64,29 @@ Agent::~Agent() {
 void Agent::Start() { Post(agent::Started{}); }
 void Agent::ChannelUp() { Post(agent::ChannelUp{}); }
 void Agent::ChannelLost() { Post(agent::ChannelLost{}); }
-void Agent::OnMessage(v1::CoordinatorMessage message) { Post(agent::Received{std::move(message)}); }
+
+void Agent::OnMessage(v1::CoordinatorMessage message) {
+  if (message.job_id() == options_.job_id) {
+    if (message.has_joined()) TakeJobOnce(message.joined());
+    if (message.has_signal() && message.signal().signal() == SIGWINCH) {
+      return SetWindowSize(static_cast<uint16_t>(message.signal().rows()), static_cast<uint16_t>(message.signal().columns()));
+    }
+    if (message.has_signal()) return SignalWorkers(static_cast<int>(message.signal().signal()));
+  }
+  Post(agent::Received{std::move(message)});
+}
+
+void Agent::TakeJobOnce(const v1::Joined& joined) {
+  if (!options_.take_job || has_output() || !job_taken_.ok()) return;
+  job_taken_ = options_.take_job(joined.job(), &options_);
+  if (job_taken_.ok()) job_taken_ = MakeOutput();
+  if (!job_taken_.ok()) callbacks_.log(LogLevel::kError, absl::StrCat("this node cannot run the job: ", job_taken_.message()));
+}
+
+absl::Status Agent::MakeOutput() {
+  MUSTER_ASSIGN_OR_RETURN(output_, OutputForwarder::Create(loop_, options_.output));
+  return absl::OkStatus();
+}
 
 void Agent::SignalWorkers(int signal) {
   for (auto& [slot, worker] : workers_) {
@@ -68,6 +102,13 @@ void Agent::SignalWorkers(int signal) {
 void Agent::CopyWindowSize(int terminal_fd) {
   for (const auto& [slot, worker] : workers_) {
     if (worker.pty) muster::CopyWindowSize(terminal_fd, worker.pty.get());
+  }
+}
+
+void Agent::SetWindowSize(uint16_t rows, uint16_t columns) {
+  window_size_ = winsize{.ws_row = rows, .ws_col = columns, .ws_xpixel = 0, .ws_ypixel = 0};
+  for (const auto& [slot, worker] : workers_) {
+    if (worker.pty) ::ioctl(worker.pty.get(), TIOCSWINSZ, &*window_size_);
   }
 }
 
@@ -101,11 +142,11 @@ GuardClient::Events Agent::GuardEvents() {
   };
   events.ended = [this](uint32_t slot, int wait_status) { OnEnded(slot, wait_status); };
   events.tree_ended = [this] {
-    output_->DrainAll();
+    if (has_output()) output_->DrainAll();
     Post(agent::TreeEnded{});
   };
   events.lost = [this] {
-    output_->DrainAll();
+    if (has_output()) output_->DrainAll();
     workers_.clear();
     guard_lost_ = true;
     Post(agent::GuardLost{});
@@ -154,6 +195,7 @@ absl::Status Agent::OpenStreams(uint32_t rank, Worker* worker, SpawnRequest* req
   if (options_.pty_stdout) {
     MUSTER_ASSIGN_OR_RETURN(OutputChannel channel, OpenOutputPty(options_.output.stdout_fd));
     worker->pty.Reset(::fcntl(channel.our_end.get(), F_DUPFD_CLOEXEC, 0));
+    if (window_size_) ::ioctl(worker->pty.get(), TIOCSWINSZ, &*window_size_);
     request->stdout_fd = std::move(channel.worker_end);
     request->controlling_terminal = true;
     MUSTER_RETURN_IF_ERROR(output_->AddStream(rank, OutputStream::kStdout, std::move(channel.our_end)));
@@ -177,6 +219,8 @@ absl::Status Agent::OpenStreams(uint32_t rank, Worker* worker, SpawnRequest* req
 
 absl::StatusOr<SpawnRequest> Agent::Request(const agent::Spawn& action) {
   SpawnRequest request;
+  MUSTER_RETURN_IF_ERROR(job_taken_);
+  if (!has_output()) return absl::FailedPreconditionError("the coordinator never said what the job is");
   request.slot = action.place.slot();
   request.program = options_.program;
   request.argv = options_.argv;
@@ -209,7 +253,9 @@ void Agent::Do(agent::Spawn& action) {
   } else {
     workers_.erase(action.place.slot());
     const int error = absl::IsResourceExhausted(request.status()) ? EMFILE : EIO;
-    Post(agent::SpawnFailed{action.place.slot(), error, "its pipes, see ulimit -n"});
+    const bool streams = job_taken_.ok() && has_output();
+    Post(agent::SpawnFailed{action.place.slot(), error,
+                            streams ? "its pipes, see ulimit -n" : std::string(request.status().message())});
   }
 }
 

@@ -2,6 +2,8 @@
 #ifndef MUSTER_LAUNCHER_AGENT_AGENT_H_
 #define MUSTER_LAUNCHER_AGENT_AGENT_H_
 
+#include <sys/ioctl.h>
+
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -28,9 +30,15 @@ struct AgentOptions {
   std::string host;                   // as gethostname says
   std::string address = "127.0.0.1";  // numeric, where other nodes reach this one
   uint32_t slots = 1;
-  uint16_t master_port = 0;    // 0: reserve one
+  uint16_t master_port = 0;    // what Join offers; 0: reserve one. A port that the job has chosen is the coordinator's to say.
   std::string guard_path;      // the executable muster-guard
   std::string session_folder;  // TMPDIR of the workers, made by the caller, removed by the guard; empty: none
+
+  // Where the coordinator is another process, what the workers are and where their output goes comes with Joined. Called once,
+  // with the first one: fills in everything below (TakeJob does what the JobSpec says; left are the program's path, where the
+  // output goes and the inherited environment). There is no output() before it. An error is each worker's reason why it could
+  // not be started. Empty: all below is said from the start.
+  std::function<absl::Status(const v1::JobSpec& job, AgentOptions* options)> take_job;
 
   // What the workers are.
   std::string program;  // a path
@@ -38,22 +46,28 @@ struct AgentOptions {
   std::vector<std::string> inherited_environment;  // "NAME=value"
   std::vector<std::string> chosen_environment;     // over it
   std::string working_directory;                   // empty: ours
+  v1::CheckpointSettings checkpoint;               // the job's, for those that ask their Session
 
   OutputOptions output;
   bool pty_stdout = false;  // a worker's stdout is a pty
   int stdin_fd = -1;        // for rank 0; borrowed; -1: none
+  bool fed_stdin = false;   // rank 0's stdin is what Input messages bring
 };
+
+// Command, chosen environment, working directory, checkpoint settings and the kind of output, as `job` says. `program` is the
+// command's first word, which is not looked up in PATH here.
+void TakeJob(const v1::JobSpec& job, AgentOptions* options);
 
 // Belongs to the loop's thread. Callbacks come from the loop, never from inside a call to this class.
 class Agent {
  public:
   struct Callbacks {
-    // In order.
+    // In order. Also while there is no channel: whoever carries the messages keeps or drops them.
     std::function<void(v1::AgentMessage message)> send;
     // Nothing of the agent runs any more. Not OK: it could not start.
     std::function<void(absl::Status status)> gone;
     std::function<void(LogLevel level, const std::string& line)> log;
-    // A worker's program has begun; for progress.
+    // A worker's program has begun, so many of this generation on this node; for progress.
     std::function<void(uint32_t started)> started;
   };
 
@@ -62,14 +76,19 @@ class Agent {
   ~Agent();
 
   void Start();
+  // A new session with the coordinator (AgentClient's `up`), and its loss (`down`). A session that is resumed is neither.
   void ChannelUp();
   void ChannelLost();
+  // Takes all kinds but HoldOutput, which is for whoever carries the output.
   void OnMessage(v1::CoordinatorMessage message);
 
   // To every worker's process group: job control (SIGSTOP, SIGCONT) and what is the program's own (SIGUSR1).
   void SignalWorkers(int signal);
   // muster's terminal has a new size.
   void CopyWindowSize(int terminal_fd);
+  void SetWindowSize(uint16_t rows, uint16_t columns);
+  // Only once it is there: from the start, or with `take_job` from the first Joined on.
+  bool has_output() const { return output_ != nullptr; }
   OutputForwarder& output() { return *output_; }
   // Spawned or being spawned, and their end not seen.
   size_t workers_alive() const { return workers_.size(); }
@@ -83,8 +102,10 @@ class Agent {
     UniqueFd pty;  // a second descriptor of its pty's master
   };
 
-  Agent(EventLoop* loop, AgentOptions options, Callbacks callbacks, std::unique_ptr<OutputForwarder> output);
+  Agent(EventLoop* loop, AgentOptions options, Callbacks callbacks);
 
+  void TakeJobOnce(const v1::Joined& joined);
+  absl::Status MakeOutput();
   void Post(agent::Event event);
   void Step(const agent::Event& event);
 
@@ -109,13 +130,15 @@ class Agent {
   WorkerPort::Events PortEvents();
 
   EventLoop* const loop_;
-  const AgentOptions options_;
+  AgentOptions options_;  // complete from the start, or from the first Joined on
+  absl::Status job_taken_;
   Callbacks callbacks_;
   AgentTable table_;
   std::optional<ReservedPort> reserved_port_;
   std::unique_ptr<OutputForwarder> output_;
   std::unique_ptr<StdinForwarder> stdin_;
   std::map<uint32_t, Worker> workers_;  // by slot
+  std::optional<winsize> window_size_;  // the last one that was said
   std::optional<OutOfMemoryKills> kills_before_;
   uint32_t started_ = 0;
   bool guard_lost_ = false;
