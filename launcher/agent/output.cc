@@ -89,6 +89,7 @@ class Forwarder final : public OutputForwarder {
   }
 
   void Flush(std::function<void()> done) override {
+    if (options_.deliver) return loop_->Post(std::move(done));
     Sink(OutputStream::kStdout).WhenEmpty([this, alive = alive_, done = std::move(done)]() mutable {
       if (!*alive) return;
       Sink(OutputStream::kStderr).WhenEmpty([this, alive, done = std::move(done)] {
@@ -103,17 +104,23 @@ class Forwarder final : public OutputForwarder {
     return std::any_of(streams_.begin(), streams_.end(), [rank](const Stream& stream) { return stream.rank == rank; });
   }
   bool ReaderGone(OutputStream which) const override {
+    if (options_.deliver) return false;
     return (which == OutputStream::kStderr && stderr_ ? *stderr_ : *stdout_).reader_gone();
   }
-  bool WriteFailed() const override { return stdout_->write_failed() || (stderr_ && stderr_->write_failed()); }
+  bool WriteFailed() const override { return (stdout_ && stdout_->write_failed()) || (stderr_ && stderr_->write_failed()); }
   uint64_t lines_dropped() const override { return lines_dropped_; }
 
  private:
   OutputSink& Sink(OutputStream which) { return which == OutputStream::kStderr && stderr_ ? *stderr_ : *stdout_; }
 
+  bool MustWait(OutputStream which) {
+    if (options_.deliver) return options_.must_wait && options_.must_wait();
+    return Sink(which).MustWait();
+  }
+
   absl::Status Listen(std::list<Stream>::iterator stream) {
     return loop_->Add(stream->fd.get(), EPOLLIN, [this, stream](uint32_t) {
-      if (Sink(stream->which).MustWait()) {
+      if (MustWait(stream->which)) {
         HoldBack(&*stream);
       } else if (!Read(&*stream)) {
         Close(stream);
@@ -133,7 +140,7 @@ class Forwarder final : public OutputForwarder {
     look_again_.reset();
     for (auto stream = streams_.begin(); stream != streams_.end();) {
       const auto next = std::next(stream);
-      if (stream->held_back && Sink(stream->which).MustWait()) {
+      if (stream->held_back && MustWait(stream->which)) {
         if (!look_again_) look_again_ = loop_->After(kLookAgain, [this] { GoOn(); });
       } else if (stream->held_back) {
         stream->held_back = false;
@@ -200,6 +207,7 @@ class Forwarder final : public OutputForwarder {
   }
 
   void Write(const Stream& stream, absl::string_view text) {
+    if (options_.deliver) return options_.deliver(stream.rank, stream.which, text);
     if (Sink(stream.which).Write(text)) return;
     const uint64_t lines = static_cast<uint64_t>(std::count(text.begin(), text.end(), '\n'));
     lines_dropped_ += lines;
@@ -239,7 +247,7 @@ class Forwarder final : public OutputForwarder {
   EventLoop* const loop_;
   const OutputOptions options_;
   const bool tagged_;
-  const std::unique_ptr<OutputSink> stdout_;
+  const std::unique_ptr<OutputSink> stdout_;  // null: delivered
   const std::unique_ptr<OutputSink> stderr_;  // null: where stdout goes
   std::list<Stream> streams_;
   std::optional<EventLoop::TimerId> look_again_;  // while a stream is held back
@@ -262,6 +270,7 @@ absl::StatusOr<std::unique_ptr<OutputForwarder>> OutputForwarder::Create(EventLo
   pthread_sigmask(SIG_BLOCK, &broken_pipe, nullptr);
   const SinkLimits limits = {options.memory_bytes_max, options.spill_bytes_max, options.spill_folder,
                              options.reader_stall_time};
+  if (options.deliver) return std::make_unique<Forwarder>(loop, std::move(options), nullptr, nullptr);
   MUSTER_ASSIGN_OR_RETURN(auto stdout_sink, OutputSink::Create(loop, options.stdout_fd, limits));
   std::unique_ptr<OutputSink> stderr_sink;
   if (!SamePlace(options.stdout_fd, options.stderr_fd)) {

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "runtime/base/event_loop.h"
 #include "runtime/base/fd.h"
@@ -24,6 +25,11 @@ struct OutputOptions {
   // A line without its end is passed on at once instead of when it ends. For a single worker only (a prompt, a progress bar):
   // with more than one it would tear lines.
   bool pass_partial_lines = false;
+  // Where set, everything goes here, whole lines in order, and nothing to the descriptors below: over an agent's stream. While
+  // `must_wait` says so the workers' pipes are not read, unless their writer has died.
+  std::function<void(uint32_t rank, OutputStream which, absl::string_view text)> deliver;
+  std::function<bool()> must_wait;  // with `deliver`
+
   int stdout_fd = 1;  // borrowed
   int stderr_fd = 2;  // borrowed; where both lead to one place, whole lines of the two alternate
 

@@ -4,9 +4,9 @@
 
 #include "launcher/cli/bench_arguments.h"
 #include "launcher/cli/console.h"
-#include "launcher/cli/exit_codes.h"
 #include "launcher/cli/program.h"
 #include "launcher/cli/subcommand.h"
+#include "launcher/process/exit_codes.h"
 
 namespace muster {
 namespace {

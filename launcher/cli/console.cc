@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
-#include "launcher/cli/exit_codes.h"
+#include "launcher/process/exit_codes.h"
 
 namespace muster {
 namespace {

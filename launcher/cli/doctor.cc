@@ -6,10 +6,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "launcher/cli/console.h"
-#include "launcher/cli/exit_codes.h"
 #include "launcher/cli/flags.h"
 #include "launcher/cli/machine_checks.h"
 #include "launcher/cli/subcommand.h"
+#include "launcher/process/exit_codes.h"
 
 namespace muster {
 namespace {

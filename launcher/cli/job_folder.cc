@@ -56,16 +56,6 @@ absl::Status CannotWrite(const std::string& path, int error) {
       error, absl::StrCat("cannot write the job's record to ", path, " (set XDG_STATE_HOME to a folder that can be written)"));
 }
 
-absl::Status WriteAll(int fd, const std::string& text, const std::string& path) {
-  for (size_t done = 0; done < text.size();) {
-    const ssize_t bytes = ::write(fd, text.data() + done, text.size() - done);
-    if (bytes < 0 && errno == EINTR) continue;
-    if (bytes < 0) return ErrnoToStatus(errno, absl::StrCat("write ", path));
-    done += static_cast<size_t>(bytes);
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<JobFolder>> JobFolder::Create(const std::string& state_home, const std::string& job_id) {
@@ -88,23 +78,6 @@ std::string StateHome(std::optional<std::string> xdg_state_home, std::optional<s
   if (home && !home->empty() && home->front() == '/') return *home + "/.local/state";
   *fallback = true;
   return absl::StrCat(temporary, "/muster-state-", ::getuid());
-}
-
-absl::Status WriteFile(const std::string& path, const std::string& text) {
-  struct stat status;
-  if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
-    UniqueFd device(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
-    if (!device) return ErrnoToStatus(errno, absl::StrCat("open ", path));
-    return WriteAll(device.get(), text, path);
-  }
-  const std::string temporary = absl::StrCat(path, ".", ::getpid(), ".new");
-  UniqueFd file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (!file) return ErrnoToStatus(errno, absl::StrCat("write ", path));
-  absl::Status written = WriteAll(file.get(), text, path);
-  if (written.ok() && ::rename(temporary.c_str(), path.c_str()) != 0)
-    written = ErrnoToStatus(errno, absl::StrCat("write ", path));
-  if (!written.ok()) ::unlink(temporary.c_str());
-  return written;
 }
 
 }  // namespace muster

@@ -34,10 +34,6 @@ class JobFolder {
 std::string StateHome(std::optional<std::string> xdg_state_home, std::optional<std::string> home, const std::string& temporary,
                       bool* fallback);
 
-// Replaces the file at `path` by `text`: whole or not at all, unless `path` is no regular file (/dev/stderr), which is written
-// to.
-absl::Status WriteFile(const std::string& path, const std::string& text);
-
 }  // namespace muster
 
 #endif  // MUSTER_LAUNCHER_CLI_JOB_FOLDER_H_

@@ -10,9 +10,9 @@
 
 #include "absl/status/statusor.h"
 #include "launcher/agent/agent.h"
-#include "launcher/cli/report.h"
 #include "launcher/cli/run_options.h"
 #include "launcher/coordinator/coordinator.h"
+#include "launcher/process/report.h"
 #include "runtime/base/event_loop.h"
 #include "runtime/base/fd.h"
 

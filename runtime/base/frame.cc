@@ -51,8 +51,9 @@ absl::Status FrameReader::Advance(size_t bytes) {
   if (in_body_ || filled_ < kHeaderBytes) return absl::OkStatus();
   uint32_t length = 0;
   for (size_t i = 0; i < kHeaderBytes; ++i) length |= static_cast<uint32_t>(header_[i]) << (8 * i);
-  if (length > kFrameBytesMax) {
-    return absl::InvalidArgumentError(absl::StrCat("a frame of ", length, " bytes; at most ", kFrameBytesMax, " are allowed"));
+  if (length > frame_bytes_max_) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a frame of ", length, " bytes; at most ", frame_bytes_max_, " are allowed"));
   }
   in_body_ = true;
   filled_ = 0;
@@ -78,9 +79,9 @@ absl::Status FrameReader::KeepDescriptors(const void* message_header) {
 }
 
 absl::Status FrameWriter::Send(int socket, absl::string_view bytes, const std::vector<int>& fds) {
-  if (bytes.size() > kFrameBytesMax || fds.size() > kFrameFdsMax) {
+  if (bytes.size() > frame_bytes_max_ || fds.size() > kFrameFdsMax) {
     return absl::InvalidArgumentError(absl::StrCat("a frame of ", bytes.size(), " bytes and ", fds.size(),
-                                                   " descriptors; at most ", kFrameBytesMax, " and ", kFrameFdsMax,
+                                                   " descriptors; at most ", frame_bytes_max_, " and ", kFrameFdsMax,
                                                    " are allowed"));
   }
   if (queued_bytes_ + kHeaderBytes + bytes.size() > queued_bytes_max_) {

@@ -31,6 +31,8 @@ struct Frame {
 // thread-safe.
 class FrameReader {
  public:
+  explicit FrameReader(size_t frame_bytes_max = kFrameBytesMax) : frame_bytes_max_(frame_bytes_max) {}
+
   // The next whole frame; nullopt when the socket has no more for now. Blocks only if the socket does.
   // Errors: Unavailable (the peer has closed; mid-frame or not), InvalidArgument (a frame too long, too many descriptors),
   // others from recvmsg(2). After an error the reader is done.
@@ -40,6 +42,7 @@ class FrameReader {
   absl::Status KeepDescriptors(const void* message_header);
   absl::Status Advance(size_t bytes);
 
+  size_t frame_bytes_max_;
   bool in_body_ = false;
   unsigned char header_[4] = {};
   size_t filled_ = 0;  // bytes of the header, then of the body
@@ -49,7 +52,8 @@ class FrameReader {
 // Sends frames without ever blocking; what the socket does not take waits here. Not thread-safe.
 class FrameWriter {
  public:
-  explicit FrameWriter(size_t queued_bytes_max) : queued_bytes_max_(queued_bytes_max) {}
+  explicit FrameWriter(size_t queued_bytes_max, size_t frame_bytes_max = kFrameBytesMax)
+      : queued_bytes_max_(queued_bytes_max), frame_bytes_max_(frame_bytes_max) {}
 
   // Queues a frame and sends what the socket takes. Borrows `fds` for the call.
   // Errors: InvalidArgument (too long), ResourceExhausted (the peer does not read: the queue is full), Unavailable (the peer
@@ -74,6 +78,7 @@ class FrameWriter {
   absl::Status SendSome(int socket, Outgoing& frame);
 
   size_t queued_bytes_max_;
+  size_t frame_bytes_max_;
   size_t queued_bytes_ = 0;
   bool stalled_ = false;
   std::deque<Outgoing> queue_;

@@ -105,6 +105,31 @@ TEST_F(OutputTest, StampsEachLine) {
   EXPECT_LT(std::abs(difftime(time(nullptr), mktime(&parts))), 120);
 }
 
+TEST_F(OutputTest, DeliversLinesAndLeavesThemInThePipeWhileItMustWait) {
+  std::vector<std::string> got;
+  bool wait = true;
+  OutputOptions options;
+  options.tag = true;
+  options.deliver = [&](uint32_t rank, OutputStream which, absl::string_view text) {
+    got.push_back(absl::StrCat(rank, which == OutputStream::kStdout ? " out " : " err ", text));
+  };
+  options.must_wait = [&] { return wait; };
+  StartOn(std::move(options));
+  UniqueFd out = Worker(2, OutputStream::kStdout), dead = Worker(3, OutputStream::kStderr);
+  WriteAll(out, "first\nbeg");
+  for (int round = 0; round < 20; ++round) Round();
+  EXPECT_TRUE(got.empty());
+  WriteAll(dead, "last words\n");
+  forwarder_->Drain(3);
+  EXPECT_THAT(got, ::testing::ElementsAre("3 err [1,3]<stderr>:last words\n")) << "the dead are drained all the same";
+  wait = false;
+  ASSERT_TRUE(RunUntil([&] { return got.size() == 2; }));
+  WriteAll(out, "un\n");
+  ASSERT_TRUE(RunUntil([&] { return got.size() == 3; }));
+  EXPECT_EQ(got[1], "2 out [1,2]<stdout>:first\n");
+  EXPECT_EQ(got[2], "2 out [1,2]<stdout>:begun\n");
+}
+
 TEST_F(OutputTest, CutsVeryLongLines) {
   const std::string line(10'000, 'x');
   Start({.line_bytes_max = 1000});

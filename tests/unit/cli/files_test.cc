@@ -13,7 +13,8 @@
 #include "gtest/gtest.h"
 #include "launcher/cli/job_folder.h"
 #include "launcher/cli/program.h"
-#include "launcher/cli/session_folder.h"
+#include "launcher/process/session_folder.h"
+#include "launcher/process/write_file.h"
 
 namespace muster {
 namespace {

@@ -1,6 +1,6 @@
 // How a job went, as one JSON object: for `--report` and for the job's folder.
-#ifndef MUSTER_LAUNCHER_CLI_REPORT_H_
-#define MUSTER_LAUNCHER_CLI_REPORT_H_
+#ifndef MUSTER_LAUNCHER_PROCESS_REPORT_H_
+#define MUSTER_LAUNCHER_PROCESS_REPORT_H_
 
 #include <cstdint>
 #include <string>
@@ -30,4 +30,4 @@ std::string ReportJson(const JobResult& result);
 
 }  // namespace muster
 
-#endif  // MUSTER_LAUNCHER_CLI_REPORT_H_
+#endif  // MUSTER_LAUNCHER_PROCESS_REPORT_H_

@@ -1,4 +1,4 @@
-#include "launcher/cli/report.h"
+#include "launcher/process/report.h"
 
 #include <algorithm>
 #include <map>

@@ -1,6 +1,6 @@
 // What the exit status of `muster` means; docs and `muster run --help` show the same list.
-#ifndef MUSTER_LAUNCHER_CLI_EXIT_CODES_H_
-#define MUSTER_LAUNCHER_CLI_EXIT_CODES_H_
+#ifndef MUSTER_LAUNCHER_PROCESS_EXIT_CODES_H_
+#define MUSTER_LAUNCHER_PROCESS_EXIT_CODES_H_
 
 namespace muster {
 
@@ -23,4 +23,4 @@ enum ExitCode : int {
 
 }  // namespace muster
 
-#endif  // MUSTER_LAUNCHER_CLI_EXIT_CODES_H_
+#endif  // MUSTER_LAUNCHER_PROCESS_EXIT_CODES_H_

@@ -1,4 +1,4 @@
-#include "launcher/cli/session_folder.h"
+#include "launcher/process/session_folder.h"
 
 #include <errno.h>
 #include <fcntl.h>

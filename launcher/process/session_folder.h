@@ -1,6 +1,6 @@
 // The workers' TMPDIR: one folder a job, gone when the job is.
-#ifndef MUSTER_LAUNCHER_CLI_SESSION_FOLDER_H_
-#define MUSTER_LAUNCHER_CLI_SESSION_FOLDER_H_
+#ifndef MUSTER_LAUNCHER_PROCESS_SESSION_FOLDER_H_
+#define MUSTER_LAUNCHER_PROCESS_SESSION_FOLDER_H_
 
 #include <memory>
 #include <string>
@@ -30,4 +30,4 @@ class SessionFolder {
 
 }  // namespace muster
 
-#endif  // MUSTER_LAUNCHER_CLI_SESSION_FOLDER_H_
+#endif  // MUSTER_LAUNCHER_PROCESS_SESSION_FOLDER_H_
