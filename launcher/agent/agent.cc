@@ -72,6 +72,10 @@ void Agent::OnMessage(v1::CoordinatorMessage message) {
       return SetWindowSize(static_cast<uint16_t>(message.signal().rows()), static_cast<uint16_t>(message.signal().columns()));
     }
     if (message.has_signal()) return SignalWorkers(static_cast<int>(message.signal().signal()));
+    if (message.has_input() && options_.fed_stdin) {
+      input_ = std::move(*message.mutable_input());
+      return FeedStdin();
+    }
   }
   Post(agent::Received{std::move(message)});
 }
@@ -211,10 +215,27 @@ absl::Status Agent::OpenStreams(uint32_t rank, Worker* worker, SpawnRequest* req
     MUSTER_ASSIGN_OR_RETURN(StdinPipe input, OpenStdinPipe());
     request->stdin_fd = std::move(input.worker_end);
     MUSTER_ASSIGN_OR_RETURN(stdin_, StdinForwarder::Start(loop_, options_.stdin_fd, std::move(input.our_end)));
+  } else if (rank == 0 && options_.fed_stdin) {
+    MUSTER_ASSIGN_OR_RETURN(StdinPipe input, OpenStdinPipe());
+    request->stdin_fd = std::move(input.worker_end);
+    MUSTER_ASSIGN_OR_RETURN(fed_stdin_, FedStdin::Start(loop_, std::move(input.our_end), [this](bool closed) {
+                              v1::AgentMessage message;
+                              message.set_job_id(options_.job_id);
+                              message.mutable_input_taken()->set_closed(closed);
+                              callbacks_.send(std::move(message));
+                            }));
+    FeedStdin();
   } else {
     MUSTER_ASSIGN_OR_RETURN(request->stdin_fd, OpenEmptyStdin());
   }
   return absl::OkStatus();
+}
+
+// Input may come before its reader.
+void Agent::FeedStdin() {
+  if (fed_stdin_ == nullptr || !input_) return;
+  fed_stdin_->Feed(std::move(*input_->mutable_bytes()), input_->end());
+  input_.reset();
 }
 
 absl::StatusOr<SpawnRequest> Agent::Request(const agent::Spawn& action) {

@@ -104,6 +104,7 @@ class Agent {
 
   Agent(EventLoop* loop, AgentOptions options, Callbacks callbacks);
 
+  void FeedStdin();
   void TakeJobOnce(const v1::Joined& joined);
   absl::Status MakeOutput();
   void Post(agent::Event event);
@@ -137,8 +138,10 @@ class Agent {
   std::optional<ReservedPort> reserved_port_;
   std::unique_ptr<OutputForwarder> output_;
   std::unique_ptr<StdinForwarder> stdin_;
-  std::map<uint32_t, Worker> workers_;  // by slot
-  std::optional<winsize> window_size_;  // the last one that was said
+  std::unique_ptr<FedStdin> fed_stdin_;  // of the newest rank 0
+  std::optional<v1::Input> input_;       // not fed yet
+  std::map<uint32_t, Worker> workers_;   // by slot
+  std::optional<winsize> window_size_;   // the last one that was said
   std::optional<OutOfMemoryKills> kills_before_;
   uint32_t started_ = 0;
   bool guard_lost_ = false;

@@ -8,6 +8,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <utility>
@@ -132,14 +133,83 @@ class Forwarder final : public StdinForwarder {
   std::optional<EventLoop::TimerId> timer_;
 };
 
-}  // namespace
+class Fed final : public FedStdin {
+ public:
+  Fed(EventLoop* loop, UniqueFd worker, std::function<void(bool closed)> taken)
+      : loop_(loop), worker_(std::move(worker)), taken_(std::move(taken)) {}
+  ~Fed() override {
+    *alive_ = false;
+    Close();
+  }
 
-absl::StatusOr<std::unique_ptr<StdinForwarder>> StdinForwarder::Start(EventLoop* loop, int source_fd, UniqueFd worker_fd) {
+  absl::Status Begin() {
+    // Without EPOLLOUT too, so that EPOLLERR tells when the worker has closed its end.
+    return loop_->Add(worker_.get(), 0, [this](uint32_t ready) {
+      if ((ready & EPOLLERR) != 0) Close();
+      Write();
+    });
+  }
+
+  void Feed(std::string bytes, bool end) override {
+    held_ = std::move(bytes);
+    end_ = end_ || end;
+    feeding_ = true;
+    Write();
+  }
+
+ private:
+  void Write() {
+    while (worker_.valid() && !held_.empty()) {
+      const ssize_t bytes = write(worker_.get(), held_.data(), held_.size());
+      if (bytes > 0) held_.erase(0, static_cast<size_t>(bytes));
+      if (bytes >= 0 || errno == EINTR) continue;
+      if (errno == EAGAIN) return (void)loop_->Modify(worker_.get(), EPOLLOUT);
+      Close();
+    }
+    if (worker_.valid()) (void)loop_->Modify(worker_.get(), 0);
+    const bool closed = !worker_.valid();
+    if (end_) Close();
+    if (!std::exchange(feeding_, false)) return;
+    loop_->Post([alive = alive_, this, closed] {
+      if (*alive) taken_(closed);
+    });
+  }
+  void Close() {
+    if (!worker_) return;
+    loop_->Remove(worker_.get());
+    worker_.Reset();
+    held_.clear();
+  }
+
+  EventLoop* const loop_;
+  UniqueFd worker_;
+  const std::function<void(bool closed)> taken_;
+  std::string held_;
+  bool end_ = false;
+  bool feeding_ = false;  // `taken` is owed
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+void BlockSignals(std::initializer_list<int> signals) {
   sigset_t blocked;
   sigemptyset(&blocked);
-  sigaddset(&blocked, SIGPIPE);
-  sigaddset(&blocked, SIGTTIN);
+  for (const int signal : signals) sigaddset(&blocked, signal);
   pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<FedStdin>> FedStdin::Start(EventLoop* loop, UniqueFd worker_fd,
+                                                          std::function<void(bool closed)> taken) {
+  BlockSignals({SIGPIPE});
+  if (fcntl(worker_fd.get(), F_SETFL, O_WRONLY | O_NONBLOCK) != 0) return ErrnoToStatus(errno, "a worker's standard input");
+  auto fed = std::make_unique<Fed>(loop, std::move(worker_fd), std::move(taken));
+  MUSTER_RETURN_IF_ERROR(fed->Begin());
+  return fed;
+}
+
+absl::StatusOr<std::unique_ptr<StdinForwarder>> StdinForwarder::Start(EventLoop* loop, int source_fd, UniqueFd worker_fd) {
+  BlockSignals({SIGPIPE, SIGTTIN});
   struct stat kind;
   UniqueFd source(fcntl(source_fd, F_DUPFD_CLOEXEC, 0));  // the loop takes each number once; the flags stay shared
   if (!source || fstat(source.get(), &kind) != 0) return ErrnoToStatus(errno, "standard input");

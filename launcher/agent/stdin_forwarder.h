@@ -2,7 +2,9 @@
 #ifndef MUSTER_LAUNCHER_AGENT_STDIN_FORWARDER_H_
 #define MUSTER_LAUNCHER_AGENT_STDIN_FORWARDER_H_
 
+#include <functional>
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "runtime/base/event_loop.h"
@@ -21,6 +23,19 @@ class StdinForwarder {
 
   // False once the input has ended and been passed on, or the worker has closed its end.
   virtual bool active() const = 0;
+};
+
+// The same for input that comes in messages, a piece at a time. Belongs to the loop's thread, in which SIGPIPE is blocked.
+class FedStdin {
+ public:
+  // `taken` is called from the loop after each Feed once the piece is in the worker's pipe; or with `closed` when the worker has
+  // closed its end, then and after every later Feed.
+  static absl::StatusOr<std::unique_ptr<FedStdin>> Start(EventLoop* loop, UniqueFd worker_fd,
+                                                         std::function<void(bool closed)> taken);
+  virtual ~FedStdin() = default;  // closes the worker's stdin
+
+  // One piece at a time: the next after `taken`. `end` closes the worker's stdin behind it.
+  virtual void Feed(std::string bytes, bool end) = 0;
 };
 
 struct StdinPipe {

@@ -170,5 +170,40 @@ TEST_F(StdinForwarderTest, ATerminalIsReadInTheForegroundOnly) {
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
+TEST_F(StdinForwarderTest, FeedsPieceByPieceAndSaysWhenTheWorkerHasClosed) {
+  auto pipe = OpenStdinPipe();
+  ASSERT_TRUE(pipe.ok()) << pipe.status();
+  worker_ = std::move(pipe->worker_end);
+  fcntl(worker_.get(), F_SETFL, O_RDONLY | O_NONBLOCK);
+  int taken = 0, closed = 0;
+  auto fed = FedStdin::Start(loop_.get(), std::move(pipe->our_end), [&](bool is_closed) { ++(is_closed ? closed : taken); });
+  ASSERT_TRUE(fed.ok()) << fed.status();
+  const std::string text = Megabytes(1);
+  (*fed)->Feed(text, false);
+  for (int round = 0; round < 5; ++round) Round();
+  EXPECT_EQ(taken, 0) << "the pipe is full";
+  std::string got;
+  ASSERT_TRUE(RunUntil([&] { return ReadSome(&got) < 0 && taken == 1; }));
+  EXPECT_TRUE(got == text);
+  (*fed)->Feed("last", true);
+  EXPECT_EQ(ReadAll(), "last");
+  ASSERT_TRUE(RunUntil([&] { return taken == 2; }));
+  worker_.Reset();
+  (*fed)->Feed("nobody reads", false);
+  ASSERT_TRUE(RunUntil([&] { return closed == 1; }));
+}
+
+TEST_F(StdinForwarderTest, FeedingIsOverWhenTheWorkerClosesItsEnd) {
+  auto pipe = OpenStdinPipe();
+  ASSERT_TRUE(pipe.ok()) << pipe.status();
+  int taken = 0, closed = 0;
+  auto fed = FedStdin::Start(loop_.get(), std::move(pipe->our_end), [&](bool is_closed) { ++(is_closed ? closed : taken); });
+  ASSERT_TRUE(fed.ok()) << fed.status();
+  (*fed)->Feed(Megabytes(1), false);
+  pipe->worker_end.Reset();
+  ASSERT_TRUE(RunUntil([&] { return closed == 1; }));
+  EXPECT_EQ(taken, 0);
+}
+
 }  // namespace
 }  // namespace muster
