@@ -102,6 +102,9 @@ class Mesh {
                                               int64_t deadline, absl::Duration spin) = 0;
 
   // Tells every peer, as far as their sockets take it now, that this generation is over for all, and why. Any thread.
+  // kPeerLeft is weaker: this rank leaves in good order after its last operation, which others may still be finishing. What it
+  // sent before is delivered, and a peer fails only once it waits for a receive that cannot come any more. A connection that
+  // ended without it is kPeerLost in the same way: first what was sent is taken.
   virtual void Abort(const MeshFailure& failure) = 0;
 
   // Ranks of `options.peers`, ascending.
