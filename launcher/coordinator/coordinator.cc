@@ -38,7 +38,10 @@ Coordinator::~Coordinator() {
 }
 
 void Coordinator::OnMessage(uint32_t node, v1::AgentMessage message) { Post(membership::Received{node, std::move(message)}); }
-void Coordinator::AgentLost(uint32_t node, std::string why) { Post(membership::AgentLost{node, std::move(why)}); }
+void Coordinator::AgentLost(uint32_t node, std::string why, bool whole_node) {
+  Post(membership::AgentLost{node, std::move(why), whole_node});
+}
+void Coordinator::AgentSilent(uint32_t node, absl::Duration silent_for) { Post(membership::AgentSilent{node, silent_for}); }
 void Coordinator::RequestStop(StopKind kind) { Post(membership::StopRequested{kind}); }
 
 void Coordinator::Post(membership::Event event) {
@@ -73,6 +76,12 @@ void Coordinator::Do(membership::Action& action) {
           auto& timer = timers_[static_cast<size_t>(a.timer)];
           if (timer) loop_->Cancel(*timer);
           timer.reset();
+        }
+        if constexpr (std::is_same_v<T, membership::Restarting>) {
+          if (callbacks_.restarting) callbacks_.restarting(a.why, a.next_generation, a.restarts);
+        }
+        if constexpr (std::is_same_v<T, membership::Happened>) {
+          if (callbacks_.happened) callbacks_.happened(a.event);
         }
         if constexpr (std::is_same_v<T, membership::Finish>) callbacks_.finished(a.judgement);
       },

@@ -31,6 +31,10 @@ class Coordinator {
   struct Callbacks {
     std::function<void(uint32_t node, const v1::CoordinatorMessage& message)> send;
     std::function<void(const Judgement& judgement)> finished;  // once, last of all
+    // A generation failed and the job goes on. May be null.
+    std::function<void(const Judgement& why, uint64_t next_generation, uint32_t restarts)> restarting;
+    // What `muster events` shows. May be null.
+    std::function<void(const v1::JobEvent& event)> happened;
     std::function<void(LogLevel level, const std::string& line)> log;
   };
 
@@ -41,7 +45,12 @@ class Coordinator {
   // `node` is the number that the owner of the streams gave to the agent's stream; it keeps it when it comes back. The first
   // message of an agent is Join.
   void OnMessage(uint32_t node, v1::AgentMessage message);
-  void AgentLost(uint32_t node, std::string why);
+  // The session of the node's agent is over, or its process; nothing of that session may come after this. `whole_node`: nothing of
+  // the node answers, and not its agent alone is gone.
+  void AgentLost(uint32_t node, std::string why, bool whole_node = false);
+  // Nothing was heard of an agent whose session stands. To be called every second or so while that lasts (from 3 s on, say);
+  // whether it is given up is decided here.
+  void AgentSilent(uint32_t node, absl::Duration silent_for);
   // A second request means now.
   void RequestStop(StopKind kind);
 

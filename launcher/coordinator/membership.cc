@@ -82,6 +82,8 @@ Kind Membership::Core::KindOf(const Event& event) const {
         if constexpr (std::is_same_v<T, membership::AppendFailed>) return Kind::kAppendFailed;
         if constexpr (std::is_same_v<T, membership::AgentLost>)
           return agents_.contains(e.node) ? Kind::kAgentLost : Kind::kStale;
+        if constexpr (std::is_same_v<T, membership::AgentSilent>)
+          return agents_.contains(e.node) ? Kind::kAgentSilent : Kind::kStale;
         if constexpr (std::is_same_v<T, membership::StopRequested>) return Kind::kStopRequested;
         if constexpr (std::is_same_v<T, membership::TimerFired>) {
           return e.timer == Timer::kWarn ? Kind::kWarn : e.timer == Timer::kEnd ? Kind::kEnd : Kind::kStep;
@@ -296,6 +298,12 @@ void Membership::Core::Mourn(const Event& event) {
   LoseAgent(lost.node, agents_.at(lost.node), lost.why);
 }
 
+void Membership::Core::NoteSilence(const Event& event) {
+  const auto& silent = As<membership::AgentSilent>(event);
+  Log(LogLevel::kWarning, absl::StrCat("nothing was heard of node ", silent.node, " (", HostOf(silent.node), ") for ",
+                                       absl::FormatDuration(silent.silent_for)));
+}
+
 void Membership::Core::LoseAgent(uint32_t node, Agent& agent, const std::string& why) {
   if (agent.lost) return;
   agent.lost = true;
@@ -318,6 +326,21 @@ void Membership::Core::NeverReturned(const Event&) {
   }
 }
 
+std::vector<membership::AgentStatus> Membership::Core::Agents() const {
+  std::vector<membership::AgentStatus> all;
+  for (const auto& [node, agent] : agents_) {
+    membership::AgentStatus status;
+    status.node = node;
+    status.host = agent.join.host();
+    status.slots = agent.join.slots();
+    status.workers = static_cast<uint32_t>(std::count_if(members_.places().begin(), members_.places().end(),
+                                                         [node = node](const v1::Place& place) { return place.node() == node; }));
+    status.state = agent.lost || !agent.returned ? "away" : agent.stopped ? "stopped" : agent.member ? "running" : "spare";
+    all.push_back(std::move(status));
+  }
+  return all;
+}
+
 // --- Outside ---
 
 Membership::Membership(membership::Options options) : core_(std::make_unique<Core>(std::move(options))) {}
@@ -332,6 +355,13 @@ uint64_t Membership::incarnation() const { return core_->incarnation_; }
 const std::string& Membership::job_id() const { return core_->job_id_; }
 int64_t Membership::committed_step() const { return core_->evidence_.committed_step; }
 const Evidence& Membership::evidence() const { return core_->evidence_; }
+int64_t Membership::checkpoint_step() const { return core_->checkpoint_step_; }
+uint32_t Membership::restarts() const { return core_->restarts_; }
+uint32_t Membership::restarts_used() const { return core_->restarts_used_; }
+const v1::Members& Membership::members() const { return core_->members_; }
+const std::vector<v1::GenerationEnded>& Membership::failures() const { return core_->failures_; }
+std::vector<membership::AgentStatus> Membership::agents() const { return core_->Agents(); }
 uint64_t Membership::stale_messages() const { return core_->stale_messages_; }
+uint64_t Membership::refusals() const { return core_->refusals_; }
 
 }  // namespace muster

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -65,7 +66,12 @@ struct Received {
 struct AgentLost {
   uint32_t node = 0;
   std::string why;
+  bool whole_node = false;  // nothing of the node answers; else its agent alone is known to be gone
 };
+struct AgentSilent {
+  uint32_t node = 0;
+  absl::Duration silent_for;
+};  // nothing was heard of an agent whose session stands
 struct Appended {
   uint64_t sequence = 0;
 };  // this entry and those before it are durable
@@ -79,7 +85,7 @@ struct TimerFired {
 struct StopRequested {
   StopKind kind = StopKind::kInterrupt;
 };
-using Event = std::variant<RecordLoaded, Received, AgentLost, Appended, AppendFailed, TimerFired, StopRequested>;
+using Event = std::variant<RecordLoaded, Received, AgentLost, AgentSilent, Appended, AppendFailed, TimerFired, StopRequested>;
 
 // What the table distinguishes: the kinds of events, of messages and of timers in one list.
 enum class Kind {
@@ -98,12 +104,13 @@ enum class Kind {
   kMembersRequest,
   kStale,  // a message of another job or generation, or of a node that has not joined
   kAgentLost,
+  kAgentSilent,
   kStopRequested,
   kWarn,
   kEnd,
   kStep,
 };
-inline constexpr int kKinds = 19;
+inline constexpr int kKinds = 20;
 
 const char* StateName(State state);
 const char* KindName(Kind kind);
@@ -128,17 +135,30 @@ struct LogLine {
   LogLevel level = LogLevel::kInfo;
   std::string line;
 };
+// A generation failed, which is on disk, and the job goes on.
+struct Restarting {
+  Judgement why;
+  uint64_t next_generation = 0;  // or a later one, if a node goes while it is being taken
+  uint32_t restarts = 0;         // of the job, this one included
+};
+struct Happened {
+  v1::JobEvent event;
+};
 struct Finish {
   Judgement judgement;
 };  // last action of all
-using Action = std::variant<AppendRecord, Send, SetTimer, CancelTimer, LogLine, Finish>;
+using Action = std::variant<AppendRecord, Send, SetTimer, CancelTimer, LogLine, Restarting, Happened, Finish>;
 using Actions = std::vector<Action>;
 
 struct Options {
   std::string job_id;                                      // 16 random bytes; a record's own wins
   std::string command;                                     // for the record
+  std::optional<v1::JobSpec> job;                          // for Joined; none where agents know what to run
   uint32_t workers = 1;                                    // wanted
-  uint32_t restarts = 0;                                   // told to workers
+  uint32_t workers_min = 0;                                // accepted when nodes do not come back; 0: as many as wanted
+  uint32_t max_restarts = 0;                               // without a new checkpoint between them
+  absl::Duration last_call = absl::Seconds(30);            // after a failure FORMING waits so long for all wanted workers
+  absl::Duration silence_max = absl::Seconds(10);          // a silent agent is given up then, unless steps go on being committed
   std::function<std::string(size_t bytes)> random_bytes;   // generation keys
   absl::Duration user_grace = absl::Seconds(5);            // SIGTERM to SIGKILL when asked to stop
   absl::Duration failure_grace = absl::Milliseconds(400);  // the same after a failure
@@ -150,6 +170,16 @@ struct Options {
   static std::array<StateLimit, kStates> DefaultLimits();
   // For tests that prove their checkers: announces before the record is durable.
   bool planted_announce_early = false;
+};
+
+// For `muster status`.
+struct AgentStatus {
+  uint32_t node = 0;
+  std::string host;
+  uint32_t slots = 0;
+  uint32_t workers = 0;   // that it runs in this generation
+  const char* state = "";  // "away", "spare", "starting", "ready", "running", "ending", "stopped"
+  bool silent = false;
 };
 
 }  // namespace membership
@@ -171,9 +201,16 @@ class Membership {
   uint64_t generation() const;   // greatest ever taken; 0 before the first
   uint64_t incarnation() const;  // counts starts of the coordinator
   const std::string& job_id() const;
-  int64_t committed_step() const;  // greatest reported; -1: none
-  const Evidence& evidence() const;
+  int64_t committed_step() const;   // greatest reported; -1: none
+  int64_t checkpoint_step() const;  // newest on disk; 0 or -1: none
+  uint32_t restarts() const;        // of the job
+  uint32_t restarts_used() const;   // since the last new checkpoint: what max_restarts bounds
+  const v1::Members& members() const;
+  const Evidence& evidence() const;                         // of this generation
+  const std::vector<v1::GenerationEnded>& failures() const;  // generations that failed before, and why
+  std::vector<membership::AgentStatus> agents() const;
   uint64_t stale_messages() const;  // dropped: another job's or generation's
+  uint64_t refusals() const;        // connections that agents and workers have turned away
 
   // Its states with their default times and its table as text, and what is wrong with the table (nothing).
   static std::string PrintTable();

@@ -70,7 +70,7 @@ class Membership::Core {
   bool SomethingFailed() const;
   absl::Duration Grace() const;
   std::string HostOf(uint32_t node) const;
-  bool RanksNode(uint32_t rank, uint32_t node) const;
+  std::vector<membership::AgentStatus> Agents() const;
 
   // Conditions of rows.
   bool RecordedWell(const Event& event) const;
@@ -113,6 +113,7 @@ class Membership::Core {
   void Forget(const Event& event);
   void MarkAbsent(const Event& event);
   void Mourn(const Event& event);
+  void NoteSilence(const Event& event);
   void NoteStop(const Event& event);
   void StopNow(const Event& event);
   void Warn(const Event& event);
@@ -164,6 +165,11 @@ class Membership::Core {
   bool step_timer_runs_ = false;
   Judgement judgement_;
   uint64_t stale_messages_ = 0;
+  uint64_t refusals_ = 0;
+  uint32_t restarts_ = 0;
+  uint32_t restarts_used_ = 0;
+  int64_t checkpoint_step_ = -1;
+  std::vector<v1::GenerationEnded> failures_;
   membership::Actions actions_;
   absl::Time now_;
 };

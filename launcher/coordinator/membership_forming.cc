@@ -68,7 +68,7 @@ v1::Prepare Membership::Core::PrepareFor(uint32_t node, uint32_t group_rank, con
   prepare.set_nodes(static_cast<uint32_t>(members_.nodes_size()));
   prepare.set_members_sha256(digest);
   prepare.set_key(key);
-  prepare.set_restarts(options_.restarts);
+  prepare.set_restarts(restarts_);
   prepare.set_group_rank(group_rank);
   const v1::Join& first = agents_.at(members_.places(0).node()).join;
   prepare.set_master_address(first.address());

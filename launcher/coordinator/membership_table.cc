@@ -110,6 +110,7 @@ std::span<const Membership::Core::Row> Membership::Core::Rows() {
       {kPreparing | kCommitting | kRunning | kSettling | kQuiescing, Kind::kAgentLost, nullptr, {}, &C::Mourn,
        "its workers are lost with it"},
       {kConcluding | kOver, Kind::kAgentLost, nullptr, {}, nullptr, "ignored: the verdict is made"},
+      {kAll, Kind::kAgentSilent, nullptr, {}, &C::NoteSilence, "said"},
 
       // What agents tell.
       {kPreparing, Kind::kReady, nullptr, {}, &C::NoteReady, "noted"},
@@ -252,7 +253,7 @@ const char* KindName(Kind kind) {
   static constexpr const char* kNames[kKinds] = {
       "CONSIDER",    "RecordLoaded",  "Appended",      "AppendFailed", "Join",      "Ready",          "PrepareFailed",
       "WorkerEnded", "PeerBlamed",    "StepCommitted", "Stopped",      "Heartbeat", "MembersRequest", "stale message",
-      "AgentLost",   "StopRequested", "warning time",  "end time",     "step timer"};
+      "AgentLost",   "AgentSilent", "StopRequested", "warning time",  "end time",     "step timer"};
   return kNames[static_cast<size_t>(kind)];
 }
 

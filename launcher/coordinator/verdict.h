@@ -33,6 +33,7 @@ struct Evidence {
     std::string host;
     std::string why;
     uint64_t when_ms = 0;
+    bool whole_node = false;  // nothing of the node answered
   };
   // An end that no worker caused: the exit code and the sentence are given by whoever saw it.
   struct Fault {

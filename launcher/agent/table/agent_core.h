@@ -100,6 +100,7 @@ class AgentTable::Core {
   void EndTreeNow(const Event& event);
   void ReportStopped(const Event& event);
   void GiveUp(const Event& event);
+  void Beat(const Event& event);
   void Warn(const Event& event);
   void CountStale(const Event& event);
 
@@ -120,6 +121,7 @@ class AgentTable::Core {
   void Tell(v1::AgentMessage message);
   void SendNow(v1::AgentMessage message);
   uint64_t Stamp();
+  void StartHeartbeat();
   void Signal(uint32_t slot, Worker& worker, int signal);
   void EndTree(const std::string& reason);
   void TellEnded(const Worker& worker, v1::Ending ending, bool expected, const agent::Ended* ended);

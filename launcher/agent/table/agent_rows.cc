@@ -124,6 +124,8 @@ std::span<const AgentTable::Core::Row> AgentTable::Core::Rows() {
        "ignored: this state has no end"},
       {kStopping, Kind::kGrace, nullptr, {}, &C::EndTreeNow, "the grace is over"},
       {kAll & ~kStopping, Kind::kGrace, nullptr, {}, nullptr, "ignored: it ended in time"},
+      {kAll & ~kGone, Kind::kHeartbeat, nullptr, {}, &C::Beat, "the coordinator hears that this agent lives"},
+      {kGone, Kind::kHeartbeat, nullptr, {}, nullptr, "ignored: it does not"},
   };
   // clang-format on
   return rows;
@@ -170,7 +172,7 @@ const char* KindName(Kind kind) {
       "CONSIDER",     "Started",      "PreflightDone", "ChannelUp",    "ChannelLost",   "Joined",     "Prepare",
       "Go",           "Abandon",      "Stop",          "Members",      "stale message", "Spawned",    "SpawnFailed",
       "Ended",        "TreeEnded",    "GuardLost",     "WorkerJoined", "WorkerLeft",    "WorkerLost", "WorkerBlamed",
-      "StepReported", "warning time", "end time",      "grace time",   "orphan time"};
+      "StepReported", "warning time", "end time",      "grace time",   "orphan time", "heartbeat time"};
   return kNames[static_cast<size_t>(kind)];
 }
 

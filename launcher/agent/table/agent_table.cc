@@ -25,6 +25,8 @@ Kind KindOfTimer(Timer timer) {
       return Kind::kGrace;
     case Timer::kOrphan:
       return Kind::kOrphan;
+    case Timer::kHeartbeat:
+      return Kind::kHeartbeat;
   }
   return Kind::kWarn;
 }
@@ -196,11 +198,15 @@ void AgentTable::Core::NoteGuardLostEarly(const Event&) {
   status_ = absl::UnavailableError("the guard died before any worker was started");
 }
 
-void AgentTable::Core::ConnectFirst(const Event&) { connected_ = true; }
+void AgentTable::Core::ConnectFirst(const Event&) {
+  connected_ = true;
+  StartHeartbeat();
+}
 
 void AgentTable::Core::Connect(const Event&) {
   connected_ = true;
   actions_.push_back(agent::CancelTimer{Timer::kOrphan});
+  StartHeartbeat();
   SendJoin();
   for (const v1::AgentMessage& message : told_) SendNow(message);
   if (step_ >= 0) {
@@ -216,10 +222,22 @@ void AgentTable::Core::SendJoin() {
   SendNow(std::move(message));
 }
 
-void AgentTable::Core::DisconnectFirst(const Event&) { connected_ = false; }
+void AgentTable::Core::StartHeartbeat() { actions_.push_back(agent::SetTimer{Timer::kHeartbeat, options_.heartbeat_every}); }
 
-void AgentTable::Core::Disconnect(const Event&) {
+void AgentTable::Core::Beat(const Event&) {
+  v1::AgentMessage message = Message();
+  message.mutable_heartbeat();
+  SendNow(std::move(message));
+  StartHeartbeat();
+}
+
+void AgentTable::Core::DisconnectFirst(const Event&) {
   connected_ = false;
+  actions_.push_back(agent::CancelTimer{Timer::kHeartbeat});
+}
+
+void AgentTable::Core::Disconnect(const Event& event) {
+  DisconnectFirst(event);
   Log(LogLevel::kWarning, absl::StrCat("no coordinator: workers are ended in ", absl::FormatDuration(options_.orphan_after),
                                        " unless it comes back"));
   actions_.push_back(agent::SetTimer{Timer::kOrphan, options_.orphan_after});

@@ -30,10 +30,11 @@ inline constexpr int kStates = 10;
 enum class Timer {
   kWarn,  // of the state; the machine sets both on entering it
   kEnd,
-  kGrace,   // from the kind signal to the hard end
-  kOrphan,  // without a coordinator
+  kGrace,      // from the kind signal to the hard end
+  kOrphan,     // without a coordinator
+  kHeartbeat,  // to the next word to the coordinator
 };
-inline constexpr int kTimers = 4;
+inline constexpr int kTimers = 5;
 
 // --- Events ---
 struct Started {};  // first of all
@@ -46,15 +47,19 @@ struct ChannelLost {};
 struct Received {
   v1::CoordinatorMessage message;
 };
-// From the guard.
+// From the guard. `spawn`, here and below, is the number that Spawn gave to the process: what belongs to an earlier process of the
+// slot is dropped. 0: whichever the slot has now.
 struct Spawned {
   uint32_t slot = 0;
   int64_t pid = 0;
+  uint32_t data_port = 0;  // where this worker takes connections of its peers; 0: nowhere (a single node)
+  uint32_t spawn = 0;
 };
 struct SpawnFailed {
   uint32_t slot = 0;
   int error = 0;
   std::string stage;
+  uint32_t spawn = 0;
 };
 // Step this after WorkerPort::WorkerEnded, and fill it from the port.
 struct Ended {
@@ -65,18 +70,22 @@ struct Ended {
   uint64_t last_op_seq = 0;
   std::string last_op;
   std::string out_of_memory;  // not empty: killed by the kernel for memory; which limit
+  uint32_t spawn = 0;
 };
 struct TreeEnded {};
 struct GuardLost {};  // the tree is ended already
 // From the worker port.
 struct WorkerJoined {
   uint32_t slot = 0;
+  uint32_t spawn = 0;
 };
 struct WorkerLeft {
   uint32_t slot = 0;
+  uint32_t spawn = 0;
 };
 struct WorkerLost {
   uint32_t slot = 0;
+  uint32_t spawn = 0;
 };
 struct WorkerBlamed {
   uint32_t slot = 0;
@@ -84,10 +93,13 @@ struct WorkerBlamed {
   uint32_t reason = 0;
   uint64_t op_seq = 0;
   std::string message;
+  uint32_t spawn = 0;
 };
 struct StepReported {
   uint32_t slot = 0;
   int64_t step = 0;
+  int64_t checkpoint_step = -1;  // newest on disk; 0 or -1: none
+  uint32_t spawn = 0;
 };
 struct TimerFired {
   Timer timer = Timer::kWarn;
@@ -123,8 +135,9 @@ enum class Kind {
   kEnd,
   kGrace,
   kOrphan,
+  kHeartbeat,
 };
-inline constexpr int kKinds = 26;
+inline constexpr int kKinds = 27;
 
 const char* StateName(State state);
 const char* KindName(Kind kind);
@@ -154,6 +167,7 @@ struct EndTree {};  // answer with TreeEnded, also when nothing runs
 struct BeginGeneration {
   uint64_t generation = 0;
   std::shared_ptr<const v1::Prepare> prepare;
+  std::shared_ptr<const v1::Members> members;  // null on a single node
 };
 struct EndGeneration {
   std::string reason;
@@ -180,6 +194,7 @@ using Actions = std::vector<Action>;
 struct Options {
   std::string job_id;  // 16 bytes
   absl::Duration orphan_after = absl::Seconds(40);
+  absl::Duration heartbeat_every = absl::Seconds(1);
   std::array<StateLimit, kStates> limits = DefaultLimits();  // by state
   static std::array<StateLimit, kStates> DefaultLimits();
 };

@@ -265,6 +265,7 @@ void AgentTable::Core::Warn(const Event&) {
 void AgentTable::Core::Finish() {
   actions_.push_back(agent::CancelTimer{Timer::kGrace});
   actions_.push_back(agent::CancelTimer{Timer::kOrphan});
+  actions_.push_back(agent::CancelTimer{Timer::kHeartbeat});
   actions_.push_back(agent::Gone{status_});
 }
 
