@@ -22,7 +22,7 @@
 #include "absl/strings/str_format.h"
 #include "launcher/agent/machine.h"
 #include "launcher/agent/reserved_port.h"
-#include "launcher/cli/job_folder.h"
+#include "launcher/job/job_folder.h"
 #include "launcher/cli/own_environment.h"
 #include "launcher/cli/program.h"
 #include "launcher/guard/cover.h"

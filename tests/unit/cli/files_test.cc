@@ -1,4 +1,4 @@
-// Programs, job folders, session folders: on a folder of the test's own.
+// Programs and session folders: on a folder of the test's own.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,10 +11,8 @@
 #include "absl/strings/str_format.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "launcher/cli/job_folder.h"
 #include "launcher/cli/program.h"
 #include "launcher/process/session_folder.h"
-#include "launcher/process/write_file.h"
 
 namespace muster {
 namespace {
@@ -76,44 +74,6 @@ TEST_F(Files, WhatCannotBeStartedIsNamedWithTheRemedy) {
   EXPECT_THAT(std::string(FindProgram("train", folder_ + "/here", "/bin", folder_).status().message()), HasSubstr("./train"));
 }
 
-TEST_F(Files, StateGoesWhereTheUserKeepsIt) {
-  bool fallback = false;
-  EXPECT_EQ(StateHome("/state", "/home/u", "/tmp", &fallback), "/state");
-  EXPECT_EQ(StateHome("", "/home/u", "/tmp", &fallback), "/home/u/.local/state");
-  EXPECT_EQ(StateHome("relative", "/home/u", "/tmp", &fallback), "/home/u/.local/state");
-  EXPECT_FALSE(fallback);
-  EXPECT_THAT(StateHome(std::nullopt, std::nullopt, "/tmp", &fallback), HasSubstr("/tmp/muster-state-"));
-  EXPECT_TRUE(fallback);
-}
-
-TEST_F(Files, TheNewestTwentyJobsAreKeptAndRunningOnesAnyway) {
-  const auto id = [](int number) { return absl::StrFormat("%032x", number); };
-  auto running = JobFolder::Create(folder_, id(0));
-  ASSERT_TRUE(running.ok()) << running.status();
-  fs::create_directory(folder_ + "/muster/notes-of-the-user");
-  for (int i = 1; i <= 2 * kJobFoldersKept; ++i) {
-    const auto job = JobFolder::Create(folder_, id(i));
-    ASSERT_TRUE(job.ok()) << job.status();
-    // Ages in the order of making, whatever the clock's grain.
-    fs::last_write_time((*job)->path(), fs::file_time_type::clock::now() - std::chrono::hours(1000 - i));
-  }
-  EXPECT_TRUE(fs::exists((*running)->path()));
-  EXPECT_TRUE(fs::exists(folder_ + "/muster/notes-of-the-user"));
-  EXPECT_TRUE(fs::exists(folder_ + "/muster/" + id(2 * kJobFoldersKept)));
-  EXPECT_FALSE(fs::exists(folder_ + "/muster/" + id(1)));
-  const auto count = std::distance(fs::directory_iterator(folder_ + "/muster"), fs::directory_iterator());
-  EXPECT_LE(count, kJobFoldersKept + 2);
-  EXPECT_GE(count, kJobFoldersKept);
-}
-
-TEST_F(Files, AJobFolderThatCannotBeMadeNamesPathAndRemedy) {
-  std::ofstream(folder_ + "/file") << "in the way";
-  const auto job = JobFolder::Create(folder_ + "/file", std::string(32, 'a'));
-  ASSERT_FALSE(job.ok());
-  EXPECT_THAT(std::string(job.status().message()), HasSubstr(folder_ + "/file/muster"));
-  EXPECT_THAT(std::string(job.status().message()), HasSubstr("XDG_STATE_HOME"));
-}
-
 TEST_F(Files, ASessionFolderGoesWithItsJobAndTakesDeadOnesAlong) {
   const std::string dead = folder_ + "/muster-" + std::string(32, 'd'), other = folder_ + "/muster-notes";
   fs::create_directory(dead);
@@ -128,17 +88,6 @@ TEST_F(Files, ASessionFolderGoesWithItsJobAndTakesDeadOnesAlong) {
   std::ofstream(path + "/left-behind") << "x";
   first->reset();
   EXPECT_FALSE(fs::exists(path));
-}
-
-TEST_F(Files, AReportIsReplacedAsAWhole) {
-  const std::string path = folder_ + "/report.json";
-  ASSERT_TRUE(WriteFile(path, "a long first text").ok());
-  ASSERT_TRUE(WriteFile(path, "short").ok());
-  std::ifstream file(path);
-  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(file), {}), "short");
-  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), fs::directory_iterator()), 1);
-  EXPECT_TRUE(WriteFile("/dev/null", "text").ok());
-  EXPECT_FALSE(WriteFile(folder_ + "/no/such/folder", "text").ok());
 }
 
 }  // namespace

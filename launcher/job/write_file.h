@@ -1,6 +1,6 @@
 // Replacing a file whole.
-#ifndef MUSTER_LAUNCHER_PROCESS_WRITE_FILE_H_
-#define MUSTER_LAUNCHER_PROCESS_WRITE_FILE_H_
+#ifndef MUSTER_LAUNCHER_JOB_WRITE_FILE_H_
+#define MUSTER_LAUNCHER_JOB_WRITE_FILE_H_
 
 #include <string>
 
@@ -14,4 +14,4 @@ absl::Status WriteFile(const std::string& path, const std::string& text);
 
 }  // namespace muster
 
-#endif  // MUSTER_LAUNCHER_PROCESS_WRITE_FILE_H_
+#endif  // MUSTER_LAUNCHER_JOB_WRITE_FILE_H_

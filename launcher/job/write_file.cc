@@ -1,4 +1,4 @@
-#include "launcher/process/write_file.h"
+#include "launcher/job/write_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
