@@ -70,7 +70,7 @@ std::string StatusJson(const JobStatus& status) {
                        {"step", OrNull(restart.step)},
                        {"cause", restart.cause}});
   }
-  for (const auto& one : status.refused) refused.push_back({{"what", one.what}, {"from", one.from}, {"count", one.count}});
+  for (const auto& one : status.refused) refused.push_back({{"unix_ms", one.unix_ms}, {"text", one.text}});
   const Json json = {{"job_id", status.job_id},
                      {"command", status.command},
                      {"launched_from", status.launched_from},
@@ -93,6 +93,7 @@ std::string StatusJson(const JobStatus& status) {
                      {"nodes", std::move(nodes)},
                      {"ranks", std::move(ranks)},
                      {"history", std::move(history)},
+                     {"refusals", status.refusals},
                      {"refused", std::move(refused)}};
   return Text(json, 1) + "\n";
 }
@@ -137,10 +138,10 @@ absl::StatusOr<JobStatus> ParseStatus(absl::string_view text) {
     Take(one, "step", &restart->step);
     Take(one, "cause", &restart->cause);
   });
+  Take(json, "refusals", &status.refusals);
   TakeList(json, "refused", &status.refused, [](const Json& one, JobStatus::Refused* refused) {
-    Take(one, "what", &refused->what);
-    Take(one, "from", &refused->from);
-    Take(one, "count", &refused->count);
+    Take(one, "unix_ms", &refused->unix_ms);
+    Take(one, "text", &refused->text);
   });
   return status;
 }
@@ -150,7 +151,7 @@ std::string EventJson(const JobEvent& event) {
   if (event.generation > 0) json["generation"] = event.generation;
   if (event.rank >= 0) json["rank"] = event.rank;
   if (event.node >= 0) json["node"] = event.node;
-  if (event.step >= 0) json["step"] = event.step;
+  if (!event.host.empty()) json["host"] = event.host;
   return Text(json, -1);
 }
 
@@ -165,7 +166,7 @@ absl::StatusOr<JobEvent> ParseEvent(absl::string_view text) {
   Take(json, "generation", &event.generation);
   Take(json, "rank", &event.rank);
   Take(json, "node", &event.node);
-  Take(json, "step", &event.step);
+  Take(json, "host", &event.host);
   return event;
 }
 
@@ -229,9 +230,10 @@ void JobFiles::Flush() {
 
 void JobFiles::Write() {
   if (!due_) return;
-  const absl::Status written = WriteFile(folder_ + "/status.json", StatusJson(*due_));
-  if (!written.ok()) Warn(written);
-  due_.reset();
+  std::string text = StatusJson(*std::exchange(due_, std::nullopt));
+  if (text == last_written_) return;
+  if (const absl::Status written = WriteFile(folder_ + "/status.json", text); !written.ok()) Warn(written);
+  last_written_ = std::move(text);
   last_write_ns_ = MonotonicNanoseconds();
 }
 

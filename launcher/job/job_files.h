@@ -1,7 +1,7 @@
 // How a job stands and what has happened in it, in files that `muster ps`, `status` and `events` read at any time.
 //
 // status.json is one JSON object with the members of JobStatus by their names here, replaced as a whole. events.jsonl holds one
-// object a line: unix_ms, kind, text, and where it means something generation, rank, node, step. Names and meanings are stable;
+// object a line: unix_ms, kind, text, and where it means something generation, rank, node, host. Names and meanings are stable;
 // new ones may be added.
 #ifndef MUSTER_LAUNCHER_JOB_JOB_FILES_H_
 #define MUSTER_LAUNCHER_JOB_JOB_FILES_H_
@@ -22,12 +22,12 @@ namespace muster {
 
 struct JobEvent {
   absl::Time when;
-  std::string kind;         // "started", "running", "restarting", "checkpoint", "node lost", "refused", "stop", "over", ...
+  std::string kind;         // as in proto/muster/v1/record.proto
   std::string text;         // one sentence
   uint64_t generation = 0;  // 0: none
   int64_t rank = -1;        // -1: none, as below
   int64_t node = -1;
-  int64_t step = -1;
+  std::string host;  // empty: none
 };
 
 struct JobStatus {
@@ -35,7 +35,7 @@ struct JobStatus {
     int64_t node = 0;
     std::string host;
     std::string address;
-    std::string state;  // "waited for", "up", "lost"
+    std::string state;  // "away", "spare", "starting", "ready", "running", "ending", "stopped"; "silent" when nothing is heard
   };
   struct Rank {
     int64_t rank = 0;
@@ -50,9 +50,8 @@ struct JobStatus {
     std::string cause;        // a sentence
   };
   struct Refused {
-    std::string what;
-    std::string from;  // of the last one
-    uint64_t count = 0;
+    int64_t unix_ms = 0;
+    std::string text;
   };
 
   std::string job_id;   // hexadecimal
@@ -77,9 +76,11 @@ struct JobStatus {
   std::vector<Node> nodes;
   std::vector<Rank> ranks;
   std::vector<Restart> history;  // oldest first; the newest kHistoryMax
-  std::vector<Refused> refused;
+  uint64_t refusals = 0;         // connections that agents and workers have turned away
+  std::vector<Refused> refused;  // oldest first; the newest kRefusedMax
 
   static constexpr size_t kHistoryMax = 100;
+  static constexpr size_t kRefusedMax = 10;
 };
 
 std::string StatusJson(const JobStatus& status);
@@ -97,7 +98,7 @@ class JobFiles {
 
   // Appended at once. After kEventsBytesMax events are dropped, which the last line says.
   void Happened(const JobEvent& event);
-  // Written within half a second, and at most twice a second.
+  // Written within half a second and at most twice a second, if it is another than the last.
   void Show(JobStatus status);
   // Writes the last status shown now.
   void Flush();
@@ -115,6 +116,7 @@ class JobFiles {
   bool torn_ = false;  // the last line lacks its end
   bool warned_ = false;
   std::optional<JobStatus> due_;
+  std::string last_written_;
   int64_t last_write_ns_;
   std::optional<EventLoop::TimerId> timer_;
 };

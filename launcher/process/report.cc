@@ -62,12 +62,33 @@ Json Ranks(const Evidence& evidence) {
   return ranks;
 }
 
+Json OfFailure(const v1::GenerationEnded& ended) {
+  const v1::Verdict& why = ended.verdict();
+  return {{"generation", ended.generation()},
+          {"class", why.failure_class()},
+          {"sentence", why.sentence()},
+          {"rank", OrNull(why.rank() >= 0, why.rank())},
+          {"host", OrNull(!why.host().empty(), why.host())},
+          {"exit_code", why.exit_code()},
+          {"committed_step", OrNull(why.committed_step() >= 0, why.committed_step())}};
+}
+
 }  // namespace
+
+void TakeMembership(const Membership& membership, JobResult* result) {
+  result->generation = membership.generation();
+  result->restarts = membership.restarts();
+  result->checkpoint_step = membership.checkpoint_step() > 0 ? membership.checkpoint_step() : -1;
+  result->failures = membership.failures();
+  result->evidence = membership.evidence();
+}
 
 std::string ReportJson(const JobResult& result) {
   const v1::Verdict& verdict = result.judgement.verdict;
   Json causes = Json::array();
   for (const Cause& cause : result.judgement.causes) causes.push_back(OfCause(cause));
+  Json generations = Json::array();
+  for (const v1::GenerationEnded& ended : result.failures) generations.push_back(OfFailure(ended));
   const Json report = {{"exit_code", verdict.exit_code()},
                        {"origin", verdict.origin()},
                        {"sentence", verdict.sentence()},
@@ -80,8 +101,11 @@ std::string ReportJson(const JobResult& result) {
                        {"causes", causes},
                        {"job_id", result.job_id},
                        {"generation", result.generation},
+                       {"restarts", result.restarts},
+                       {"generations", generations},
                        {"workers", result.workers},
                        {"committed_step", OrNull(verdict.committed_step() >= 0, verdict.committed_step())},
+                       {"checkpoint_step", OrNull(result.checkpoint_step >= 0, result.checkpoint_step)},
                        {"command", result.command},
                        {"launched_from", result.host},
                        {"started", absl::FormatTime(absl::RFC3339_full, result.started, absl::UTCTimeZone())},

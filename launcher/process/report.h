@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "launcher/coordinator/membership.h"
 #include "launcher/coordinator/verdict.h"
 
 namespace muster {
@@ -17,6 +18,9 @@ struct JobResult {
   std::string host;
   int64_t workers = 0;
   uint64_t generation = 0;
+  int64_t restarts = 0;
+  int64_t checkpoint_step = -1;               // newest on disk; -1: none
+  std::vector<v1::GenerationEnded> failures;  // generations that failed before the last one, oldest first
   absl::Time started;
   double seconds = 0;
   uint64_t lines_dropped = 0;
@@ -24,8 +28,13 @@ struct JobResult {
   Evidence evidence;
 };
 
+// Fills in what the coordinator knows of a job that is over; `judgement` is the caller's.
+void TakeMembership(const Membership& membership, JobResult* result);
+
 // Members (null where there is none): exit_code origin sentence class rank host signal worker_exit_code ended_with_it causes[]
-// ranks[] job_id generation workers committed_step command started seconds lines_dropped muster_version.
+// ranks[] job_id generation restarts generations[] workers committed_step checkpoint_step command started seconds lines_dropped
+// muster_version. `generations` are those that failed before the last one and why: generation class sentence rank host exit_code
+// committed_step.
 std::string ReportJson(const JobResult& result);
 
 }  // namespace muster
