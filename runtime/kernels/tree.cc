@@ -6,7 +6,9 @@ namespace muster {
 
 ReducePlan::ReducePlan(std::span<const Partial> partials) {
   std::vector<Partial> stack;
-  for (const Partial& partial : partials) {
+  const int32_t base = partials.empty() ? 0 : partials.front().first;
+  for (const Partial& absolute : partials) {
+    const Partial partial = {absolute.first - base, absolute.count};
     MUSTER_CHECK(partial.first == leaves_ && partial.count > 0, "the sources of a reduction must follow each other");
     leaves_ += partial.count;
     uint8_t merges = 0;
@@ -37,9 +39,24 @@ ReducePlan ReducePlan::ForShards(int32_t shards, int32_t world_size) {
   for (int32_t rank = 0; rank < world_size; ++rank) {
     for (const Partial& partial : OwnedPartials(shards, world_size, rank)) partials.push_back(partial);
   }
+  return ForPartials(partials);
+}
+
+ReducePlan ReducePlan::ForPartials(std::span<const Partial> partials) {
   ReducePlan plan(partials);
   plan.leaf_shaped_ = plan.merges_ == ForLeaves(plan.sources()).merges_;
   return plan;
+}
+
+std::vector<Partial> AlignedSubtrees(int32_t first, int32_t end) {
+  std::vector<Partial> subtrees;
+  while (first < end) {
+    int32_t count = 1;
+    while (first % (2 * count) == 0 && first + 2 * count <= end) count *= 2;
+    subtrees.push_back({first, count});
+    first += count;
+  }
+  return subtrees;
 }
 
 }  // namespace muster

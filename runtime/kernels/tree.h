@@ -28,6 +28,10 @@ class ReducePlan {
   // Sources are the OwnedPartials of rank 0, then of rank 1, and so on; 1 <= world_size <= shards <= kShardsMax.
   static ReducePlan ForShards(int32_t shards, int32_t world_size);
 
+  // Sources are `partials`, which follow each other in leaf order. Where they are a part of a larger tree, they make up one
+  // aligned subtree of it, and the plan gives that subtree's value.
+  static ReducePlan ForPartials(std::span<const Partial> partials);
+
   int sources() const { return static_cast<int>(merges_.size()); }
   int32_t leaves() const { return leaves_; }  // what kAvg divides by
   std::span<const uint8_t> merges() const { return merges_; }
@@ -42,6 +46,9 @@ class ReducePlan {
   int32_t leaves_ = 0;
   bool leaf_shaped_ = true;
 };
+
+// The maximal aligned subtrees of leaves [first, end), in leaf order.
+std::vector<Partial> AlignedSubtrees(int32_t first, int32_t end);
 
 }  // namespace muster
 

@@ -1,5 +1,8 @@
 #include "runtime/shm/failure.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "proto/muster/v1/operation_text.h"
 
@@ -14,22 +17,6 @@ std::string During(const v1::OpDescriptor& what) {
   return what.kind == v1::OpKind::kNone ? "" : absl::StrCat(" during ", Describe(what, v1::Detail::kBrief));
 }
 
-// The digest of the largest group of equal calls; among equals the one whose first rank is lowest.
-uint64_t MajorityDigest(std::span<const v1::OpDescriptor> announced) {
-  size_t best = 0;
-  uint64_t majority = 0;
-  for (const v1::OpDescriptor& candidate : announced) {
-    const uint64_t digest = DigestOf(candidate);
-    size_t votes = 0;
-    for (const v1::OpDescriptor& other : announced) votes += DigestOf(other) == digest;
-    if (votes > best) {
-      best = votes;
-      majority = digest;
-    }
-  }
-  return majority;
-}
-
 }  // namespace
 
 uint64_t DigestOf(const v1::OpDescriptor& what) {
@@ -42,23 +29,46 @@ uint64_t DigestOf(const v1::OpDescriptor& what) {
   return x ^ x >> 32;
 }
 
-Failure MismatchFailure(std::span<const v1::OpDescriptor> announced) {
-  const uint64_t majority = MajorityDigest(announced);
-  int odd = -1;
-  int usual = -1;
-  for (int rank = static_cast<int>(announced.size()) - 1; rank >= 0; --rank) {
-    (DigestOf(announced[static_cast<size_t>(rank)]) == majority ? usual : odd) = rank;
+std::vector<Call> DifferentCalls(std::span<const v1::OpDescriptor> announced, int first_rank) {
+  std::vector<Call> calls;
+  for (size_t i = 0; i < announced.size(); ++i) {
+    const Call call = {announced[i], 1, first_rank + static_cast<int32_t>(i)};
+    AddCalls({&call, 1}, calls);
   }
-  if (odd < 0 || usual < 0) return {absl::InternalError("ranks' calls differ, but their descriptors agree")};
-  const v1::OpDescriptor& theirs = announced[static_cast<size_t>(odd)];
-  const v1::OpDescriptor& others = announced[static_cast<size_t>(usual)];
-  const bool brief_will_do = Describe(theirs, v1::Detail::kBrief) != Describe(others, v1::Detail::kBrief);
+  return calls;
+}
+
+void AddCalls(std::span<const Call> others, std::vector<Call>& calls) {
+  for (const Call& other : others) {
+    const auto same = std::find_if(calls.begin(), calls.end(),
+                                   [&](const Call& call) { return DigestOf(call.what) == DigestOf(other.what); });
+    if (same == calls.end()) {
+      calls.push_back(other);
+    } else {
+      same->votes += other.votes;
+      same->lowest_rank = std::min(same->lowest_rank, other.lowest_rank);
+    }
+  }
+  std::sort(calls.begin(), calls.end(), [](const Call& a, const Call& b) { return a.lowest_rank < b.lowest_rank; });
+}
+
+Failure MismatchFailure(std::span<const Call> calls) {
+  if (calls.size() < 2) return {absl::InternalError("ranks' calls differ, but their descriptors agree")};
+  int32_t ranks = 0;
+  const Call* usual = &calls[0];
+  for (const Call& call : calls) {
+    ranks += call.votes;
+    if (call.votes > usual->votes) usual = &call;
+  }
+  const Call& odd = usual == &calls[0] ? calls[1] : calls[0];
+  const bool brief_will_do = Describe(odd.what, v1::Detail::kBrief) != Describe(usual->what, v1::Detail::kBrief);
   const v1::Detail detail = brief_will_do ? v1::Detail::kBrief : v1::Detail::kFull;
-  return {absl::InvalidArgumentError(
-              absl::StrCat("rank ", odd, " called ", Describe(theirs, detail), ", ",
-                           announced.size() == 2 ? absl::StrCat("rank ", usual) : std::string("the others"), " ",
-                           Describe(others, detail), "; every rank must make the same calls in the same order")),
-          v1::AbortReason::kMismatch, static_cast<uint32_t>(odd)};
+  std::string text =
+      absl::StrCat("rank ", odd.lowest_rank, " called ", Describe(odd.what, detail), ", ",
+                   ranks == 2 ? absl::StrCat("rank ", usual->lowest_rank) : std::string("the others"), " ",
+                   Describe(usual->what, detail), "; every rank must make the same calls in the same order");
+  return {absl::InvalidArgumentError(text), v1::AbortReason::kMismatch, static_cast<uint32_t>(odd.lowest_rank), 0,
+          std::move(text)};
 }
 
 Failure AbortFailure(uint64_t word, uint64_t generation, const std::string& host, const std::string& text,
@@ -66,21 +76,23 @@ Failure AbortFailure(uint64_t word, uint64_t generation, const std::string& host
   const v1::AbortReason reason = v1::AbortReasonOf(word);
   const uint32_t rank = v1::AbortRankOf(word);
   const std::string who = rank == v1::kNoRank ? std::string("a peer") : RankOn(static_cast<int>(rank), host);
+  auto failure = [&](absl::Status status) { return Failure{std::move(status), reason, rank, v1::AbortDetailOf(word), text}; };
   switch (reason) {
     case v1::AbortReason::kPeerLost:
-      return {absl::UnavailableError(absl::StrCat(who, ": lost", During(what))), reason, rank};
+      return failure(absl::UnavailableError(absl::StrCat(who, ": lost", During(what))));
     case v1::AbortReason::kPeerLeft:
-      return {absl::UnavailableError(absl::StrCat(who, " left before the others", During(what))), reason, rank};
+      return failure(absl::UnavailableError(absl::StrCat(who, " left before the others", During(what))));
     case v1::AbortReason::kMismatch:
-      return {absl::InvalidArgumentError(absl::StrCat(who, " made another call than the others")), reason, rank};
+      return failure(
+          absl::InvalidArgumentError(text.empty() ? absl::StrCat(who, " made another call than the others") : text));
     case v1::AbortReason::kDeadline:
-      return {absl::DeadlineExceededError(absl::StrCat(who, " had not arrived when a deadline passed")), reason, rank};
+      return failure(absl::DeadlineExceededError(absl::StrCat(who, " had not arrived when a deadline passed")));
     case v1::AbortReason::kAborted:
-      return {absl::AbortedError(absl::StrCat(who, " aborted: ", text.empty() ? "no reason given" : text)), reason, rank};
+      return failure(absl::AbortedError(absl::StrCat(who, " aborted: ", text.empty() ? "no reason given" : text)));
     case v1::AbortReason::kAgentLost:
-      return {absl::UnavailableError(absl::StrCat("the agent of this node", host.empty() ? "" : absl::StrCat(" (", host, ")"),
-                                                  " is gone", During(what))),
-              reason, rank};
+      return failure(absl::UnavailableError(
+          absl::StrCat(rank == v1::kNoRank ? std::string("the agent of this node") : absl::StrCat("the agent of ", who),
+                       rank == v1::kNoRank && !host.empty() ? absl::StrCat(" (", host, ")") : "", " is gone", During(what))));
     case v1::AbortReason::kGenerationOver:
     case v1::AbortReason::kNone:
       break;

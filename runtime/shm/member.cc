@@ -5,16 +5,19 @@
 
 #include "proto/muster/v1/control_wake.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/log.h"
 #include "runtime/base/status.h"
 
 namespace muster {
 
-Member::Member(v1::ControlHeader* control, int local_rank, std::string host)
+Member::Member(v1::ControlHeader* control, int local_rank, std::string host, int first_rank, int world_size)
     : control_(control),
       areas_(&v1::RankAreaOf(control, 0)),
       own_(areas_[local_rank]),
       rank_(local_rank),
       ranks_(static_cast<int>(control->local_size)),
+      first_rank_(first_rank),
+      world_size_(world_size == 0 ? ranks_ : world_size),
       host_(std::move(host)),
       waiter_(control, local_rank) {}
 
@@ -47,22 +50,43 @@ void Member::Finish(bool timed) {
   entry.end_ns = timed ? static_cast<uint64_t>(MonotonicNanoseconds()) : entry.begin_ns;
 }
 
-absl::Status Member::Exchange() {
+absl::Status Member::Arrive() {
   const size_t parity = this->parity();
   const uint64_t op_seq = op_seq_;
   int seen = 0;
-  MUSTER_RETURN_IF_ERROR(PublishAndWait(own_.flags[parity].op_seq, op_seq, [&, this] {
+  return PublishAndWait(own_.flags[parity].op_seq, op_seq, [&, this] {
     while (seen < ranks_ && areas_[seen].flags[parity].op_seq.load(std::memory_order_seq_cst) == op_seq) ++seen;
     return seen == ranks_ ? -1 : seen;
-  }));
+  });
+}
+
+bool Member::CallsAgree() const {
+  const size_t parity = this->parity();
   const uint64_t digest = own_.flags[parity].digest;
   for (int r = 0; r < ranks_; ++r) {
-    if (areas_[r].flags[parity].digest == digest) continue;
-    std::vector<v1::OpDescriptor> all;
-    for (int i = 0; i < ranks_; ++i) all.push_back(announced(i));
-    return Fail(MismatchFailure(all));
+    if (areas_[r].flags[parity].digest != digest) return false;
   }
-  return absl::OkStatus();
+  return true;
+}
+
+std::vector<Call> Member::DifferentCalls() const {
+  std::vector<v1::OpDescriptor> all;
+  for (int r = 0; r < ranks_; ++r) all.push_back(announced(r));
+  return muster::DifferentCalls(all, first_rank_);
+}
+
+absl::Status Member::Exchange() {
+  MUSTER_RETURN_IF_ERROR(Arrive());
+  return CallsAgree() ? absl::OkStatus() : Fail(MismatchFailure(DifferentCalls()));
+}
+
+void Member::AllowMoreTime(int64_t nanoseconds) {
+  deadline_ = deadline_ > INT64_MAX - nanoseconds ? INT64_MAX : deadline_ + nanoseconds;
+}
+
+int64_t Member::spin_nanoseconds() const {
+  const bool may_spin = callers_inside_ == nullptr || callers_inside_->load(std::memory_order_relaxed) > 0;
+  return may_spin ? control_->waiting.spin_nanoseconds.load(std::memory_order_relaxed) : 0;
 }
 
 absl::Status Member::Step() {
@@ -120,34 +144,69 @@ absl::Status Member::PublishAndWait(std::atomic<uint64_t>& word, uint64_t value,
 }
 
 absl::Status Member::Fail(const WaitOutcome& outcome) {
-  if (outcome.end == WaitEnd::kPeerLeft) return Fail(PeerLeftFailure(outcome.missing, host_, what_));
-  if (outcome.end == WaitEnd::kDeadline) return Fail(DeadlineFailure(outcome.missing, host_, what_));
-  return Fail(FailureOfAbortWord(control_->abort_word.load(std::memory_order_seq_cst)));
+  if (outcome.end == WaitEnd::kPeerLeft) return Fail(PeerLeftFailure(first_rank_ + outcome.missing, host_, what_));
+  if (outcome.end == WaitEnd::kDeadline) return Fail(DeadlineFailure(first_rank_ + outcome.missing, host_, what_));
+  return FailByAbortWord();
 }
 
 absl::Status Member::Fail(Failure failure) {
+  if (failure_.has_value()) return failure_->status;
   failure_ = std::move(failure);
   // The others cannot finish without this rank either; no effect if the generation has been ended already.
-  v1::RaiseAbort(control_, v1::PackAbort(failure_->reason, failure_->rank, 0));
+  const uint32_t detail = failure_->text.empty() ? failure_->detail : TextDetail(failure_->text);
+  v1::RaiseAbort(control_, v1::PackAbort(failure_->reason, failure_->rank, detail));
   return failure_->status;
 }
 
+absl::Status Member::FailByAbortWord() {
+  const uint64_t word = control_->abort_word.load(std::memory_order_seq_cst);
+  MUSTER_CHECK(word != v1::kNoAbort, "the generation has ended");
+  if (failure_.has_value()) return failure_->status;
+  failure_ = FailureOfAbortWord(word);
+  return failure_->status;
+}
+
+absl::Status Member::FailBetweenNodes(v1::AbortReason reason, uint32_t world_rank, uint32_t detail, const std::string& text) {
+  if (failure_.has_value()) return failure_->status;
+  const bool has_text = reason == v1::AbortReason::kAborted || reason == v1::AbortReason::kMismatch;
+  v1::RaiseAbort(control_, v1::PackAbort(reason, world_rank, has_text ? TextDetail(text) : detail));
+  return FailByAbortWord();
+}
+
+absl::Status Member::FailByMismatch(std::span<const Call> calls) { return Fail(MismatchFailure(calls)); }
+
+std::string Member::HostOf(uint32_t world_rank) const {
+  if (world_rank - static_cast<uint32_t>(first_rank_) < static_cast<uint32_t>(ranks_) || world_rank == v1::kNoRank) return host_;
+  if (control_->peers_offset == 0 || world_rank >= control_->world_size) return "";
+  const char* begin = v1::PeerEntryOf(control_, world_rank).host;
+  return std::string(begin, std::find(begin, begin + sizeof(v1::PeerEntry::host), '\0'));
+}
+
+// Writes `text` for the other ranks of this node; what an abort word's detail must be for them to find it.
+uint32_t Member::TextDetail(const std::string& text) {
+  if (text.empty() || text_taken_.exchange(true)) return 0;
+  const size_t length = std::min(text.size(), sizeof(own_.abort_text) - 1);
+  std::copy_n(text.data(), length, own_.abort_text);
+  own_.abort_text[length] = '\0';
+  return static_cast<uint32_t>(rank_) + 1;
+}
+
 Failure Member::FailureOfAbortWord(uint64_t word) const {
-  const uint32_t rank = v1::AbortRankOf(word);
+  const v1::AbortReason reason = v1::AbortReasonOf(word);
+  const uint32_t detail = v1::AbortDetailOf(word);
   std::string text;
-  if (v1::AbortReasonOf(word) == v1::AbortReason::kAborted && rank < static_cast<uint32_t>(ranks_)) {
-    const char* begin = areas_[rank].abort_text;
+  if ((reason == v1::AbortReason::kAborted || reason == v1::AbortReason::kMismatch) && detail > 0 &&
+      detail <= static_cast<uint32_t>(ranks_)) {
+    const char* begin = areas_[detail - 1].abort_text;
     text.assign(begin, std::find(begin, begin + sizeof(v1::RankArea::abort_text), '\0'));
   }
-  return AbortFailure(word, control_->generation, host_, text, what_);
+  return AbortFailure(word, control_->generation, HostOf(v1::AbortRankOf(word)), text, what_);
 }
 
 void Member::Abort(const absl::Status& reason) {
   if (abort_called_.exchange(true)) return;
-  const size_t length = std::min(reason.message().size(), sizeof(own_.abort_text) - 1);
-  std::copy_n(reason.message().data(), length, own_.abort_text);
-  own_.abort_text[length] = '\0';
-  v1::RaiseAbort(control_, v1::PackAbort(v1::AbortReason::kAborted, static_cast<uint32_t>(rank_), 0));
+  const uint32_t detail = TextDetail(std::string(reason.message()));
+  v1::RaiseAbort(control_, v1::PackAbort(v1::AbortReason::kAborted, static_cast<uint32_t>(world_rank()), detail));
 }
 
 }  // namespace muster

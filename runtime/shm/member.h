@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,14 +21,20 @@
 
 namespace muster {
 
+// Ranks here are local ones, but whom a failure blames is a rank of the world: the ranks of a node follow each other there.
+//
 // One thread at a time, except windows() and Abort(). After the first error every method that can fail returns it again.
 class Member {
  public:
-  // `control` is mapped and outlives the member; `host` is named in errors.
-  Member(v1::ControlHeader* control, int local_rank, std::string host);
+  // `control` is mapped and outlives the member; `host` is named in errors. `first_rank` is the world's rank of local rank 0;
+  // `world_size` 0: the ranks of this node are the world.
+  Member(v1::ControlHeader* control, int local_rank, std::string host, int first_rank = 0, int world_size = 0);
 
   int rank() const { return rank_; }
   int ranks() const { return ranks_; }
+  int first_rank() const { return first_rank_; }
+  int world_rank() const { return first_rank_ + rank_; }
+  int world_size() const { return world_size_; }
   uint64_t op_seq() const { return op_seq_; }
   WindowMap& windows() { return windows_; }
 
@@ -41,6 +48,10 @@ class Member {
 
   // Publishes this rank's flag and waits for all. Errors: also InvalidArgument when the calls differ.
   absl::Status Exchange();
+  // The same without a look at what the others called, which is then for the caller to compare.
+  absl::Status Arrive();
+  bool CallsAgree() const;
+  std::vector<Call> DifferentCalls() const;
 
   // After Exchange: what rank `r` announced, its flag line's payload and its slot. Before it: this rank's own, to be filled.
   const v1::OpDescriptor& announced(int r) const { return areas_[r].descriptors[parity()]; }
@@ -56,6 +67,23 @@ class Member {
 
   // A barrier inside an operation.
   absl::Status Step();
+
+  // Between nodes a rank waits for ranks that wait for others in their turn. Each outer wait gets some time more, so that the
+  // innermost one ends first and names who is really missing.
+  void AllowMoreTime(int64_t nanoseconds);
+  int64_t deadline() const { return deadline_; }
+  // How long a wait may poll before it sleeps.
+  int64_t spin_nanoseconds() const;
+
+  // Whether the generation has ended: what waits elsewhere than here looks at it. FailByAbortWord() is then its error.
+  bool IsAborted() const { return control_->abort_word.load(std::memory_order_seq_cst) != v1::kNoAbort; }
+  absl::Status FailByAbortWord();
+  // Ends the generation for this node with what another node said or did not say; `reason` is not kNone. Whatever ended it
+  // before stays the reason.
+  absl::Status FailBetweenNodes(v1::AbortReason reason, uint32_t world_rank, uint32_t detail, const std::string& text);
+  absl::Status FailByMismatch(std::span<const Call> calls);
+  // Of a rank of the world; empty where unknown.
+  std::string HostOf(uint32_t world_rank) const;
 
   // True for exactly one caller among all ranks, for each chunk of rank `owner` in this operation.
   bool Claim(int owner, int chunk);
@@ -81,6 +109,7 @@ class Member {
   absl::Status Fail(const WaitOutcome& outcome);
   absl::Status Fail(Failure failure);
   Failure FailureOfAbortWord(uint64_t word) const;
+  uint32_t TextDetail(const std::string& text);
   void OpenFlightRecord();
 
   v1::ControlHeader* control_;
@@ -88,6 +117,8 @@ class Member {
   v1::RankArea& own_;
   const int rank_;
   const int ranks_;
+  const int first_rank_;
+  const int world_size_;
   const std::string host_;
   Waiter waiter_;
   WindowMap windows_;
@@ -97,6 +128,7 @@ class Member {
   const std::atomic<int>* callers_inside_ = nullptr;
   v1::OpDescriptor what_ = {};
   std::optional<Failure> failure_;
+  std::atomic<bool> text_taken_{false};  // abort_text is written once
   std::atomic<bool> abort_called_{false};
 };
 

@@ -38,8 +38,8 @@ enum class AbortReason : uint8_t {
   kAgentLost = 7,       // the node's agent is gone
 };
 
-// reason in the low 8 bits, the blamed world rank in the next 24 (kNoRank: none), a detail above (the signal or exit status
-// when known, else 0).
+// reason in the low 8 bits, the blamed world rank in the next 24 (kNoRank: none), a detail above: of kPeerLost the signal or exit
+// status when known; of kAborted and kMismatch 1 + the local rank whose abort_text says more; else 0.
 inline constexpr uint64_t kNoAbort = 0;
 inline constexpr uint32_t kNoRank = 0xffffff;
 constexpr uint64_t PackAbort(AbortReason reason, uint32_t rank, uint32_t detail) {
@@ -143,8 +143,9 @@ struct RankArea {
   struct alignas(64) ClaimLine {
     std::atomic<uint64_t> op_seq;
   } claims[kClaims];
-  // Why this rank called Communicator::Abort; zero-terminated, written once, before the abort word names this rank.
-  alignas(kLineBytes) char abort_text[256];
+  // Why Communicator::Abort was called, on this rank or another node, or what calls differ; zero-terminated, written once, before
+  // the abort word refers to it.
+  alignas(kLineBytes) char abort_text[512];
   // A dead worker's last operations stay readable here.
   alignas(kLineBytes) std::atomic<uint64_t> flight_next;
   FlightEntry flight[kFlightEntries];

@@ -12,7 +12,7 @@ namespace {
 
 using testing::HasSubstr;
 
-v1::OpDescriptor Call(v1::OpKind kind, int64_t count, ReduceOp op = ReduceOp::kSum, int root = 0) {
+v1::OpDescriptor Called(v1::OpKind kind, int64_t count, ReduceOp op = ReduceOp::kSum, int root = 0) {
   v1::OpDescriptor what = {};
   what.kind = kind;
   what.count = count;
@@ -22,39 +22,50 @@ v1::OpDescriptor Call(v1::OpKind kind, int64_t count, ReduceOp op = ReduceOp::kS
 }
 
 TEST(Mismatch, TheMajorityDecidesWhoIsOdd) {
-  std::vector<v1::OpDescriptor> calls(4, Call(v1::OpKind::kAllReduce, 4096));
-  calls[3] = Call(v1::OpKind::kAllGather, 1024);
-  const Failure failure = MismatchFailure(calls);
+  std::vector<v1::OpDescriptor> calls(4, Called(v1::OpKind::kAllReduce, 4096));
+  calls[3] = Called(v1::OpKind::kAllGather, 1024);
+  const Failure failure = MismatchFailure(DifferentCalls(calls, 0));
   EXPECT_EQ(failure.rank, 3u);
   EXPECT_EQ(failure.reason, v1::AbortReason::kMismatch);
   EXPECT_TRUE(absl::IsInvalidArgument(failure.status));
   EXPECT_THAT(std::string(failure.status.message()),
               HasSubstr("rank 3 called all_gather of 1024 f32, the others all_reduce of 4096 f32"));
   calls = std::vector<v1::OpDescriptor>(4, calls[3]);
-  calls[0] = Call(v1::OpKind::kBarrier, 0);
-  EXPECT_EQ(MismatchFailure(calls).rank, 0u);
+  calls[0] = Called(v1::OpKind::kBarrier, 0);
+  EXPECT_EQ(MismatchFailure(DifferentCalls(calls, 0)).rank, 0u);
 }
 
 TEST(Mismatch, AmongEqualsTheLowestRanksGroupIsRight) {
-  const std::vector<v1::OpDescriptor> calls = {Call(v1::OpKind::kAllReduce, 1), Call(v1::OpKind::kAllReduce, 2)};
-  const Failure failure = MismatchFailure(calls);
+  const std::vector<v1::OpDescriptor> calls = {Called(v1::OpKind::kAllReduce, 1), Called(v1::OpKind::kAllReduce, 2)};
+  const Failure failure = MismatchFailure(DifferentCalls(calls, 0));
   EXPECT_EQ(failure.rank, 1u);
   EXPECT_THAT(std::string(failure.status.message()),
               HasSubstr("rank 1 called all_reduce of 2 f32, rank 0 all_reduce of 1 f32"));
 }
 
 TEST(Mismatch, WhatDiffersIsAlwaysVisible) {
-  std::vector<v1::OpDescriptor> calls(3, Call(v1::OpKind::kAllReduce, 8));
-  calls[1] = Call(v1::OpKind::kAllReduce, 8, ReduceOp::kMax);
-  EXPECT_THAT(std::string(MismatchFailure(calls).status.message()),
+  std::vector<v1::OpDescriptor> calls(3, Called(v1::OpKind::kAllReduce, 8));
+  calls[1] = Called(v1::OpKind::kAllReduce, 8, ReduceOp::kMax);
+  EXPECT_THAT(std::string(MismatchFailure(DifferentCalls(calls, 0)).status.message()),
               HasSubstr("rank 1 called all_reduce of 8 f32, max, the others all_reduce of 8 f32, sum"));
-  calls.assign(3, Call(v1::OpKind::kBroadcast, 8));
+  calls.assign(3, Called(v1::OpKind::kBroadcast, 8));
   calls[2].root = 2;
-  EXPECT_THAT(std::string(MismatchFailure(calls).status.message()), HasSubstr("rank 2 called broadcast of 8 f32 from root 2"));
+  EXPECT_THAT(std::string(MismatchFailure(DifferentCalls(calls, 0)).status.message()), HasSubstr("rank 2 called broadcast of 8 f32 from root 2"));
+}
+
+TEST(Mismatch, CallsOfSeveralNodesAreCountedTogether) {
+  std::vector<v1::OpDescriptor> calls(2, Called(v1::OpKind::kAllReduce, 8));
+  calls[0] = Called(v1::OpKind::kBarrier, 0);
+  std::vector<Call> all = DifferentCalls(calls, 0);  // alone this node would name rank 1
+  AddCalls(DifferentCalls(std::vector<v1::OpDescriptor>(2, Called(v1::OpKind::kAllReduce, 8)), 2), all);
+  const Failure failure = MismatchFailure(all);
+  EXPECT_EQ(failure.rank, 0u);
+  EXPECT_EQ(failure.text, failure.status.message());
+  EXPECT_THAT(failure.text, HasSubstr("rank 0 called barrier, the others all_reduce of 8 f32"));
 }
 
 TEST(Digest, DiffersInEveryFieldThatMustAgreeAndInNoOther) {
-  const v1::OpDescriptor call = Call(v1::OpKind::kAllReduce, 8);
+  const v1::OpDescriptor call = Called(v1::OpKind::kAllReduce, 8);
   std::vector<v1::OpDescriptor> others(6, call);
   others[0].kind = v1::OpKind::kReduceScatter;
   others[1].type = 1;
@@ -70,7 +81,7 @@ TEST(Digest, DiffersInEveryFieldThatMustAgreeAndInNoOther) {
 }
 
 TEST(Abort, EachReasonHasItsCodeAndNamesRankAndHost) {
-  const v1::OpDescriptor call = Call(v1::OpKind::kAllReduce, 8);
+  const v1::OpDescriptor call = Called(v1::OpKind::kAllReduce, 8);
   auto failure = [&](v1::AbortReason reason, uint32_t rank) {
     return AbortFailure(v1::PackAbort(reason, rank, 0), 7, "node-b", "disk full", call).status;
   };
