@@ -13,11 +13,14 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "launcher/agent/environment.h"
+#include "launcher/agent/peer_table.h"
 #include "runtime/base/status.h"
 
 namespace muster {
 
 namespace {
+
+constexpr absl::Duration kRefusalPause = absl::Seconds(1);
 
 // A worker takes five descriptors or so of ours. Workers keep the limit that the user has chosen: they are the guard's
 // children.
@@ -59,6 +62,7 @@ Agent::~Agent() {
   for (const auto& timer : timers_) {
     if (timer) loop_->Cancel(*timer);
   }
+  if (refusal_timer_) loop_->Cancel(*refusal_timer_);
 }
 
 void Agent::Start() { Post(agent::Started{}); }
@@ -67,12 +71,14 @@ void Agent::ChannelLost() { Post(agent::ChannelLost{}); }
 
 void Agent::OnMessage(v1::CoordinatorMessage message) {
   if (message.job_id() == options_.job_id) {
+    incarnation_ = std::max(incarnation_, message.incarnation());
     if (message.has_joined()) TakeJobOnce(message.joined());
     if (message.has_signal() && message.signal().signal() == SIGWINCH) {
       return SetWindowSize(static_cast<uint16_t>(message.signal().rows()), static_cast<uint16_t>(message.signal().columns()));
     }
     if (message.has_signal()) return SignalWorkers(static_cast<int>(message.signal().signal()));
     if (message.has_input() && options_.fed_stdin) {
+      input_ended_ = input_ended_ || message.input().end();
       input_ = std::move(*message.mutable_input());
       return FeedStdin();
     }
@@ -118,9 +124,22 @@ void Agent::SetWindowSize(uint16_t rows, uint16_t columns) {
 
 // Events are always posted: an action's own answer must not step the table while it is being carried out.
 void Agent::Post(agent::Event event) {
-  loop_->Post([this, alive = alive_, event = std::make_shared<agent::Event>(std::move(event))] {
-    if (*alive) Step(*event);
+  PostCall([this, event = std::move(event)] { Step(event); });
+}
+
+void Agent::PostCall(std::function<void()> call) {
+  loop_->Post([alive = alive_, call = std::move(call)] {
+    if (*alive) call();
   });
+}
+
+// What this shell says without the table.
+v1::AgentMessage Agent::NewMessage() const {
+  v1::AgentMessage message;
+  message.set_job_id(options_.job_id);
+  message.set_generation(table_.generation());
+  message.set_incarnation(incarnation_);
+  return message;
 }
 
 void Agent::Step(const agent::Event& event) {
@@ -138,36 +157,68 @@ GuardClient::Events Agent::GuardEvents() {
     worker.pidfd = std::move(pidfd);
     for (const int signal : std::exchange(worker.early_signals, {})) guard_->Signal(slot, signal);
     if (callbacks_.started) callbacks_.started(++started_);
-    Post(agent::Spawned{slot, pid});
+    Post(agent::Spawned{.slot = slot, .pid = pid, .data_port = worker.listener.port, .spawn = worker.spawn});
   };
   events.spawn_failed = [this](uint32_t slot, int error, std::string stage) {
+    const uint32_t spawn = workers_[slot].spawn;
     workers_.erase(slot);
-    Post(agent::SpawnFailed{slot, error, std::move(stage)});
+    Post(agent::SpawnFailed{.slot = slot, .error = error, .stage = std::move(stage), .spawn = spawn});
   };
-  events.ended = [this](uint32_t slot, int wait_status) { OnEnded(slot, wait_status); };
+  // After what came before it: the port hears of an end only once it expects the worker.
+  events.ended = [this](uint32_t slot, int wait_status) {
+    PostCall([this, slot, wait_status] { OnEnded(slot, wait_status); });
+  };
   events.tree_ended = [this] {
-    if (has_output()) output_->DrainAll();
-    Post(agent::TreeEnded{});
+    PostCall([this] { OnTreeEnded(); });
   };
   events.lost = [this] {
-    if (has_output()) output_->DrainAll();
-    workers_.clear();
     guard_lost_ = true;
-    Post(agent::GuardLost{});
+    PostCall([this] {
+      if (has_output()) output_->DrainAll();
+      workers_.clear();
+      Step(agent::GuardLost{});
+    });
   };
   return events;
 }
 
 WorkerPort::Events Agent::PortEvents() {
   WorkerPort::Events events;
-  events.joined = [this](uint32_t slot) { Post(agent::WorkerJoined{slot}); };
-  events.left = [this](uint32_t slot) { Post(agent::WorkerLeft{slot}); };
-  events.lost = [this](uint32_t slot) { Post(agent::WorkerLost{slot}); };
-  events.blamed = [this](uint32_t slot, uint32_t blamed_rank, v1::AbortReason reason, uint64_t op_seq, std::string message) {
-    Post(agent::WorkerBlamed{slot, blamed_rank, static_cast<uint32_t>(reason), op_seq, std::move(message)});
+  events.joined = [this](uint32_t slot, uint32_t spawn) { Post(agent::WorkerJoined{slot, spawn}); };
+  events.left = [this](uint32_t slot, uint32_t spawn) { Post(agent::WorkerLeft{slot, spawn}); };
+  events.lost = [this](uint32_t slot, uint32_t spawn) { Post(agent::WorkerLost{slot, spawn}); };
+  events.blamed = [this](uint32_t slot, uint32_t spawn, uint32_t blamed_rank, v1::AbortReason reason, uint64_t op_seq,
+                         std::string message) {
+    Post(agent::WorkerBlamed{.slot = slot,
+                             .blamed_rank = blamed_rank,
+                             .reason = static_cast<uint32_t>(reason),
+                             .op_seq = op_seq,
+                             .message = std::move(message),
+                             .spawn = spawn});
   };
-  events.step_committed = [this](uint32_t slot, int64_t step) { Post(agent::StepReported{slot, step}); };
+  events.step_committed = [this](uint32_t slot, uint32_t spawn, int64_t step, int64_t checkpoint_step) {
+    Post(agent::StepReported{.slot = slot, .step = step, .checkpoint_step = checkpoint_step, .spawn = spawn});
+  };
+  events.refused = [this](RefusalCount refused) { OnRefused(std::move(refused)); };
   return events;
+}
+
+// At once, but at most one message a second: strangers choose how many there are.
+void Agent::OnRefused(RefusalCount refused) {
+  refusals_.Add(std::move(refused.what), std::move(refused.from), refused.count);
+  if (!refusal_timer_) TellRefusal();
+}
+
+void Agent::TellRefusal() {
+  refusal_timer_.reset();
+  if (refusals_.empty()) return;
+  const RefusalCount refused = refusals_.Take();
+  v1::AgentMessage message = NewMessage();
+  message.mutable_refusal()->set_what(refused.what);
+  message.mutable_refusal()->set_from(refused.from);
+  message.mutable_refusal()->set_count(refused.count);
+  PostCall([this, message] { callbacks_.send(message); });
+  refusal_timer_ = loop_->After(kRefusalPause, [this] { TellRefusal(); });
 }
 
 absl::StatusOr<v1::Join> Agent::Preflight() {
@@ -215,12 +266,11 @@ absl::Status Agent::OpenStreams(uint32_t rank, Worker* worker, SpawnRequest* req
     MUSTER_ASSIGN_OR_RETURN(StdinPipe input, OpenStdinPipe());
     request->stdin_fd = std::move(input.worker_end);
     MUSTER_ASSIGN_OR_RETURN(stdin_, StdinForwarder::Start(loop_, options_.stdin_fd, std::move(input.our_end)));
-  } else if (rank == 0 && options_.fed_stdin) {
+  } else if (rank == 0 && options_.fed_stdin && (input_ || !input_ended_)) {
     MUSTER_ASSIGN_OR_RETURN(StdinPipe input, OpenStdinPipe());
     request->stdin_fd = std::move(input.worker_end);
     MUSTER_ASSIGN_OR_RETURN(fed_stdin_, FedStdin::Start(loop_, std::move(input.our_end), [this](bool closed) {
-                              v1::AgentMessage message;
-                              message.set_job_id(options_.job_id);
+                              v1::AgentMessage message = NewMessage();
                               message.mutable_input_taken()->set_closed(closed);
                               callbacks_.send(std::move(message));
                             }));
@@ -260,46 +310,71 @@ absl::StatusOr<SpawnRequest> Agent::Request(const agent::Spawn& action) {
   place.nodes = std::max(1u, action.prepare->nodes());
   place.slot = action.place.slot();
   place.restarts = action.prepare->restarts();
+  place.max_restarts = action.prepare->max_restarts();
   request.env = WorkerEnvironment(options_.inherited_environment, options_.chosen_environment, place);
   Worker& worker = workers_[request.slot];
-  worker = Worker{.rank = place.rank};
+  worker = Worker{.rank = place.rank, .spawn = action.spawn};
+  if (action.prepare->nodes() > 1) {
+    MUSTER_ASSIGN_OR_RETURN(worker.listener, OpenDataListener(options_.address));
+  }
   MUSTER_RETURN_IF_ERROR(OpenStreams(place.rank, &worker, &request));
   return request;
 }
 
 void Agent::Do(agent::Spawn& action) {
+  if (action.generation != spawning_) {
+    spawning_ = action.generation;
+    started_ = 0;
+    kills_before_ = ReadOutOfMemoryKills();
+  }
   auto request = Request(action);
   if (request.ok()) {
     guard_->Spawn(*std::move(request));
   } else {
     workers_.erase(action.place.slot());
-    const int error = absl::IsResourceExhausted(request.status()) ? EMFILE : EIO;
-    const bool streams = job_taken_.ok() && has_output();
-    Post(agent::SpawnFailed{action.place.slot(), error,
-                            streams ? "its pipes, see ulimit -n" : std::string(request.status().message())});
+    const bool short_of_descriptors = absl::IsResourceExhausted(request.status());
+    Post(agent::SpawnFailed{
+        .slot = action.place.slot(),
+        .error = short_of_descriptors ? EMFILE : EIO,
+        .stage = short_of_descriptors ? "its pipes, see ulimit -n" : std::string(request.status().message()),
+        .spawn = action.spawn});
   }
 }
 
 void Agent::OnEnded(uint32_t slot, int wait_status) {
-  port_->WorkerEnded(slot, wait_status);
   const auto worker = workers_.find(slot);
-  if (worker != workers_.end()) {
-    output_->Drain(worker->second.rank);
-    workers_.erase(worker);
-  }
+  if (worker == workers_.end()) return;
+  const uint32_t spawn = worker->second.spawn;
+  output_->Drain(worker->second.rank);
+  workers_.erase(worker);
+  port_->WorkerEnded(slot, spawn, wait_status);
   const LastOperation last = port_->LastOperationOf(slot);
   agent::Ended ended;
   ended.slot = slot;
+  ended.spawn = spawn;
   ended.wait_status = wait_status;
   ended.had_joined = port_->HasJoined(slot);
   ended.had_left = port_->HasLeft(slot);
   ended.last_op_seq = last.op_seq;
   ended.last_op = last.description;
   if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL) ended.out_of_memory = NewOutOfMemoryKill(kills_before_);
-  Post(std::move(ended));
+  Step(ended);
 }
 
-void Agent::Do(agent::ExpectWorker& action) { port_->ExpectWorker(action.slot, static_cast<pid_t>(action.pid)); }
+void Agent::OnTreeEnded() {
+  // The streams of this generation end here: those of the next one's workers are others, though their ranks may be the same.
+  if (has_output()) output_->DrainAll();
+  stdin_.reset();
+  port_->ForgetWorkers();
+  Step(agent::TreeEnded{});
+}
+
+void Agent::Do(agent::ExpectWorker& action) {
+  const auto worker = workers_.find(action.slot);
+  if (worker == workers_.end()) return;  // the guard is lost, and all with it
+  port_->ExpectWorker(action.slot, worker->second.spawn, static_cast<pid_t>(action.pid),
+                      std::move(worker->second.listener.socket));
+}
 
 void Agent::Do(agent::SignalWorker& action) { guard_->Signal(action.slot, action.signal); }
 
@@ -313,20 +388,34 @@ void Agent::Do(agent::EndTree&) {
 
 // --- Generations ---
 
-void Agent::Do(agent::BeginGeneration& action) {
+absl::Status Agent::Begin(const agent::BeginGeneration& action) {
+  const v1::Prepare& prepare = *action.prepare;
   LocalGeneration generation;
   generation.generation = action.generation;
   generation.job_id = options_.job_id;
-  generation.key = action.prepare->key();
-  generation.world_size = action.prepare->world_size();
-  generation.restarts = action.prepare->restarts();
+  generation.key = prepare.key();
+  generation.world_size = prepare.world_size();
+  generation.nodes = std::max(1u, prepare.nodes());
+  generation.restarts = prepare.restarts();
   generation.host = options_.host;
-  for (const v1::Place& place : action.prepare->places()) generation.places.push_back({place.slot(), place.rank()});
-  if (absl::Status status = port_->BeginGeneration(generation); !status.ok()) {
-    callbacks_.log(LogLevel::kError,
-                   absl::StrCat("no control memory for generation ", action.generation, ": ", status.message()));
-    port_->EndGeneration(std::string(status.message()));
+  generation.checkpoint = options_.checkpoint;
+  generation.places.resize(static_cast<size_t>(prepare.places_size()));
+  for (const v1::Place& place : prepare.places()) {
+    if (place.local_rank() >= generation.places.size()) return absl::InternalError("a local rank beyond this node's");
+    generation.places[place.local_rank()] = {place.slot(), place.rank()};
   }
+  if (generation.nodes > 1) {
+    if (action.members == nullptr) return absl::InternalError("several nodes, but no table of their members");
+    MUSTER_ASSIGN_OR_RETURN(generation.peers, PeersOf(*action.members, generation.world_size));
+  }
+  return port_->BeginGeneration(generation);
+}
+
+void Agent::Do(agent::BeginGeneration& action) {
+  const absl::Status begun = Begin(action);
+  if (begun.ok()) return;
+  callbacks_.log(LogLevel::kError, absl::StrCat("generation ", action.generation, " cannot begin here: ", begun.message()));
+  port_->EndGeneration(std::string(begun.message()));
 }
 
 void Agent::Do(agent::EndGeneration& action) { port_->EndGeneration(action.reason); }

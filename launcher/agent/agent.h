@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "launcher/agent/data_listener.h"
 #include "launcher/agent/machine.h"
 #include "launcher/agent/output.h"
 #include "launcher/agent/reserved_port.h"
@@ -22,6 +23,7 @@
 #include "launcher/guard/guard_client.h"
 #include "muster/v1/agent.pb.h"
 #include "runtime/base/event_loop.h"
+#include "runtime/base/refusal_tally.h"
 
 namespace muster {
 
@@ -96,6 +98,8 @@ class Agent {
  private:
   struct Worker {
     uint32_t rank = 0;
+    uint32_t spawn = 0;
+    DataListener listener;  // where the world has several nodes; goes to the port
     bool started = false;
     std::vector<int> early_signals;  // asked for before it had started
     UniqueFd pidfd;
@@ -105,9 +109,13 @@ class Agent {
   Agent(EventLoop* loop, AgentOptions options, Callbacks callbacks);
 
   void FeedStdin();
+  v1::AgentMessage NewMessage() const;
+  void OnRefused(RefusalCount refused);
+  void TellRefusal();
   void TakeJobOnce(const v1::Joined& joined);
   absl::Status MakeOutput();
   void Post(agent::Event event);
+  void PostCall(std::function<void()> call);
   void Step(const agent::Event& event);
 
   void Do(agent::RunPreflight& action);
@@ -124,9 +132,11 @@ class Agent {
   void Do(agent::Gone& action);
 
   absl::StatusOr<v1::Join> Preflight();
+  absl::Status Begin(const agent::BeginGeneration& action);
   absl::StatusOr<SpawnRequest> Request(const agent::Spawn& action);
   absl::Status OpenStreams(uint32_t rank, Worker* worker, SpawnRequest* request);
   void OnEnded(uint32_t slot, int wait_status);
+  void OnTreeEnded();
   GuardClient::Events GuardEvents();
   WorkerPort::Events PortEvents();
 
@@ -140,10 +150,15 @@ class Agent {
   std::unique_ptr<StdinForwarder> stdin_;
   std::unique_ptr<FedStdin> fed_stdin_;  // of the newest rank 0
   std::optional<v1::Input> input_;       // not fed yet
+  bool input_ended_ = false;
   std::map<uint32_t, Worker> workers_;   // by slot
   std::optional<winsize> window_size_;   // the last one that was said
   std::optional<OutOfMemoryKills> kills_before_;
-  uint32_t started_ = 0;
+  uint64_t spawning_ = 0;  // the newest generation that workers were started for
+  uint32_t started_ = 0;   // of it
+  uint64_t incarnation_ = 0;  // greatest that a coordinator has had
+  RefusalTally refusals_;
+  std::optional<EventLoop::TimerId> refusal_timer_;  // until the next ones may be told
   bool guard_lost_ = false;
   std::optional<EventLoop::TimerId> timers_[agent::kTimers];
   std::unique_ptr<WorkerPort> port_;

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/muster/v1/control_wake.h"
+#include "runtime/base/log.h"
 #include "runtime/base/sealed_memory.h"
 #include "runtime/base/status.h"
 
@@ -26,17 +27,21 @@ uint32_t StagingBytesFor(uint32_t local_size) {
 }
 
 absl::StatusOr<std::shared_ptr<ControlSegment>> ControlSegment::Create(uint64_t generation, const std::string& job_id,
-                                                                       uint32_t world_size, uint32_t local_size) {
+                                                                       uint32_t world_size, uint32_t local_size,
+                                                                       std::span<const v1::PeerEntry> peers) {
+  MUSTER_CHECK(peers.empty() || peers.size() == world_size, "a peer table for all ranks");
   if (local_size == 0 || local_size > v1::kLocalRanksMax || job_id.size() != 16) {
     return absl::InvalidArgumentError(
         absl::StrCat("control memory for ", local_size, " ranks on one node; 1 to ", v1::kLocalRanksMax, " are possible"));
   }
   const uint32_t staging_bytes = StagingBytesFor(local_size);
-  const auto bytes = static_cast<int64_t>(v1::ControlMemoryBytes(local_size, kSlotBytes, staging_bytes));
+  const auto peer_count = static_cast<uint32_t>(peers.size());
+  const auto bytes = static_cast<int64_t>(v1::ControlMemoryBytes(local_size, kSlotBytes, staging_bytes, peer_count));
   MUSTER_ASSIGN_OR_RETURN(UniqueFd fd, MakeSealedMemory("muster-control", bytes));
   MUSTER_ASSIGN_OR_RETURN(void* memory, MapSharedMemory(fd.get(), bytes));
   v1::ControlHeader* header = v1::FormatControlMemory(memory, generation, reinterpret_cast<const uint8_t*>(job_id.data()),
-                                                      world_size, local_size, kSlotBytes, staging_bytes);
+                                                      world_size, local_size, kSlotBytes, staging_bytes, peer_count);
+  for (uint32_t rank = 0; rank < peer_count; ++rank) v1::PeerEntryOf(header, rank) = peers[rank];
   return std::shared_ptr<ControlSegment>(new ControlSegment(std::move(fd), header, local_size, bytes));
 }
 

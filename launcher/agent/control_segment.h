@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -20,9 +21,11 @@ uint32_t StagingBytesFor(uint32_t local_size);
 // LastOperation's own reads, which may race with the worker and are then merely stale.
 class ControlSegment {
  public:
-  // `job_id`: 16 bytes. Errors: InvalidArgument (too many ranks), ResourceExhausted (no memory).
+  // `job_id`: 16 bytes; `peers`: an entry for each rank of the world where it has several nodes, else none.
+  // Errors: InvalidArgument (too many ranks on this node), ResourceExhausted (no memory).
   static absl::StatusOr<std::shared_ptr<ControlSegment>> Create(uint64_t generation, const std::string& job_id,
-                                                                uint32_t world_size, uint32_t local_size);
+                                                                uint32_t world_size, uint32_t local_size,
+                                                                std::span<const v1::PeerEntry> peers = {});
   ~ControlSegment();
   ControlSegment(const ControlSegment&) = delete;
   ControlSegment& operator=(const ControlSegment&) = delete;

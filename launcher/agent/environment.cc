@@ -42,7 +42,7 @@ Variables PlaceVariables(const WorkerPlace& place) {
       {"MASTER_PORT", absl::StrCat(place.master_port)},
       {"TORCHELASTIC_RUN_ID", place.job_id},
       {"TORCHELASTIC_RESTART_COUNT", absl::StrCat(place.restarts)},
-      {"TORCHELASTIC_MAX_RESTARTS", "0"},
+      {"TORCHELASTIC_MAX_RESTARTS", absl::StrCat(place.max_restarts)},
       {"TORCHELASTIC_USE_AGENT_STORE", "False"},
       {"OMPI_COMM_WORLD_RANK", rank},
       {"OMPI_COMM_WORLD_SIZE", world_size},

@@ -25,6 +25,7 @@ struct WorkerPlace {
   uint32_t nodes = 1;
   uint32_t slot = 0;
   uint32_t restarts = 0;
+  uint32_t max_restarts = 0;
 };
 
 // `inherited` and `chosen` ("NAME=value") with the place's variables over them. Of an outer launcher's variables (PMIx, PMI)

@@ -73,7 +73,7 @@ FutexWaiting FutexWaitingHere() {
 // Up to `capacity` pages and the thread that waits for them.
 class LifeWatcher::Group {
  public:
-  Group(FutexWaiting waiting, const std::function<void(uint32_t, LifeEnd)>& ended)
+  Group(FutexWaiting waiting, const std::function<void(uint64_t, LifeEnd)>& ended)
       : waiting_(waiting), ended_(ended), capacity_(waiting == FutexWaiting::kVector ? kPagesInVector : 1) {}
 
   ~Group() {
@@ -99,27 +99,27 @@ class LifeWatcher::Group {
     return started;
   }
 
-  bool Add(uint32_t slot, const std::shared_ptr<MappedLifePage>& page) {
+  bool Add(uint64_t life, const std::shared_ptr<MappedLifePage>& page) {
     {
       MutexLock lock(mutex_);
       if (entries_.size() >= capacity_) return false;
-      entries_.push_back({slot, page});
+      entries_.push_back({life, page});
     }
     Kick();
     return true;
   }
 
-  void Remove(uint32_t slot) {
+  void Remove(uint64_t life) {
     {
       MutexLock lock(mutex_);
-      std::erase_if(entries_, [slot](const Entry& entry) { return entry.slot == slot; });
+      std::erase_if(entries_, [life](const Entry& entry) { return entry.life == life; });
     }
     Kick();
   }
 
  private:
   struct Entry {
-    uint32_t slot;
+    uint64_t life;
     std::shared_ptr<MappedLifePage> page;
   };
 
@@ -144,7 +144,7 @@ class LifeWatcher::Group {
         values.push_back(armed.word);
         if (!armed.end.has_value()) continue;
         ended = true;
-        if (Take(entry)) ended_(entry.slot, *armed.end);
+        if (Take(entry)) ended_(entry.life, *armed.end);
       }
       if (!ended) Wait(kick, entries, values);
     }
@@ -176,7 +176,7 @@ class LifeWatcher::Group {
   }
 
   const FutexWaiting waiting_;
-  const std::function<void(uint32_t, LifeEnd)>& ended_;
+  const std::function<void(uint64_t, LifeEnd)>& ended_;
   const size_t capacity_;
   std::atomic<uint32_t> kick_ = 0;
   bool complained_ = false;
@@ -187,24 +187,24 @@ class LifeWatcher::Group {
   std::vector<Entry> entries_ ABSL_GUARDED_BY(mutex_);
 };
 
-LifeWatcher::LifeWatcher(FutexWaiting waiting, std::function<void(uint32_t slot, LifeEnd end)> ended)
+LifeWatcher::LifeWatcher(FutexWaiting waiting, std::function<void(uint64_t life, LifeEnd end)> ended)
     : waiting_(waiting), ended_(std::move(ended)) {}
 
 LifeWatcher::~LifeWatcher() = default;
 
-absl::Status LifeWatcher::Watch(uint32_t slot, std::shared_ptr<MappedLifePage> page) {
+absl::Status LifeWatcher::Watch(uint64_t life, std::shared_ptr<MappedLifePage> page) {
   for (const auto& group : groups_) {
-    if (group->Add(slot, page)) return absl::OkStatus();
+    if (group->Add(life, page)) return absl::OkStatus();
   }
   auto group = std::make_unique<Group>(waiting_, ended_);
   MUSTER_RETURN_IF_ERROR(group->Start());
-  group->Add(slot, page);
+  group->Add(life, page);
   groups_.push_back(std::move(group));
   return absl::OkStatus();
 }
 
-void LifeWatcher::Forget(uint32_t slot) {
-  for (const auto& group : groups_) group->Remove(slot);
+void LifeWatcher::Forget(uint64_t life) {
+  for (const auto& group : groups_) group->Remove(life);
 }
 
 }  // namespace muster

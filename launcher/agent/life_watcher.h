@@ -38,25 +38,26 @@ enum class FutexWaiting {
 };
 FutexWaiting FutexWaitingHere();
 
-// Watch and Forget belong to one thread.
+// Watch and Forget belong to one thread. A life is named by a number of the caller's, which it uses once: the next process of a
+// slot is another life.
 class LifeWatcher {
  public:
   // `ended` is called on a watching thread, once a page.
-  LifeWatcher(FutexWaiting waiting, std::function<void(uint32_t slot, LifeEnd end)> ended);
+  LifeWatcher(FutexWaiting waiting, std::function<void(uint64_t life, LifeEnd end)> ended);
   ~LifeWatcher();
   LifeWatcher(const LifeWatcher&) = delete;
   LifeWatcher& operator=(const LifeWatcher&) = delete;
 
   // The page's owner has joined: from now on a mutex that is not held means an end.
   // Errors: ResourceExhausted (no thread to watch it).
-  absl::Status Watch(uint32_t slot, std::shared_ptr<MappedLifePage> page);
-  // A call of `ended` for `slot` that has begun may still finish after this returns.
-  void Forget(uint32_t slot);
+  absl::Status Watch(uint64_t life, std::shared_ptr<MappedLifePage> page);
+  // Its page is let go of within 100 ms. A call of `ended` for `life` that has begun may still finish after this returns.
+  void Forget(uint64_t life);
 
  private:
   class Group;
   const FutexWaiting waiting_;
-  const std::function<void(uint32_t, LifeEnd)> ended_;
+  const std::function<void(uint64_t, LifeEnd)> ended_;
   std::vector<std::unique_ptr<Group>> groups_;
 };
 

@@ -198,6 +198,7 @@ void WorkerConnections::Close(Id id) {
 }
 
 void WorkerConnections::CountRefusal(pid_t pid, absl::string_view reason) {
+  if (handlers_.refused) handlers_.refused(pid, reason);
   if (++refusals_ > kRefusalsLogged) return;
   Log(LogLevel::kWarning, absl::StrCat("refused a connection of process ", pid, " to the agent: ", reason));
 }

@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "launcher/agent/worker_identity.h"
 #include "muster/v1/worker.pb.h"
 #include "runtime/base/event_loop.h"
@@ -29,6 +30,8 @@ class WorkerConnections {
     // What is not OK is said to the peer, and the connection ends. May end any connection itself.
     std::function<absl::Status(Id id, Frame frame)> frame;
     std::function<void(Id id)> closed;  // by the peer or for an error; not after Refuse or Close
+    // Counted and logged already, with the process that was turned away, 0 if it is not visible from here.
+    std::function<void(pid_t pid, absl::string_view reason)> refused;
   };
 
   static absl::StatusOr<std::unique_ptr<WorkerConnections>> Listen(EventLoop* loop, Handlers handlers);

@@ -17,15 +17,16 @@ namespace {
 constexpr uint32_t kProtocolVersion = 1;
 // CreateWindow is collective, so a rank is never ahead by more than one window of a peer that has joined.
 constexpr size_t kUndeliveredMax = 16;
-constexpr size_t kTextBytesMax = 255;  // worker.options
+constexpr size_t kTextBytesMax = 255;             // worker.options
+constexpr size_t kCheckpointPathBytesMax = 1023;  // worker.options
 
 }  // namespace
 
 WorkerPortImpl::WorkerPortImpl(EventLoop* loop, Events events)
-    : loop_(loop), events_(std::move(events)), watcher_(FutexWaitingHere(), [this](uint32_t slot, LifeEnd end) {
-        if (end == LifeEnd::kDied) targets_.AbortFor(slot, 0);  // before anything else: peers are waiting
-        loop_->Post([this, alive = alive_, slot, end] {
-          if (*alive) OnLifeEnded(slot, end);
+    : loop_(loop), events_(std::move(events)), watcher_(FutexWaitingHere(), [this](uint64_t life, LifeEnd end) {
+        if (end == LifeEnd::kDied) targets_.AbortFor(life, 0);  // before anything else: peers are waiting
+        loop_->Post([this, alive = alive_, life, end] {
+          if (*alive) OnLifeEnded(life, end);
         });
       }) {}
 
@@ -35,11 +36,18 @@ WorkerPortImpl::~WorkerPortImpl() {
 }
 
 absl::Status WorkerPortImpl::Listen() {
-  MUSTER_ASSIGN_OR_RETURN(
-      connections_, WorkerConnections::Listen(loop_, {.frame = [this](WorkerConnections::Id id,
-                                                                      Frame frame) { return OnFrame(id, std::move(frame)); },
-                                                      .closed = [this](WorkerConnections::Id id) { OnClosed(id); }}));
+  WorkerConnections::Handlers handlers;
+  handlers.frame = [this](Id id, Frame frame) { return OnFrame(id, std::move(frame)); };
+  handlers.closed = [this](Id id) { OnClosed(id); };
+  handlers.refused = [this](pid_t pid, absl::string_view reason) {
+    OnRefused({absl::StrCat("a connection to the agent: ", reason), absl::StrCat("process ", pid), 1});
+  };
+  MUSTER_ASSIGN_OR_RETURN(connections_, WorkerConnections::Listen(loop_, std::move(handlers)));
   return absl::OkStatus();
+}
+
+void WorkerPortImpl::OnRefused(RefusalCount refused) const {
+  if (events_.refused) events_.refused(std::move(refused));
 }
 
 const WorkerSlot* WorkerPortImpl::Find(uint32_t slot) const {
@@ -84,24 +92,42 @@ v1::AgentToWorker WorkerPortImpl::NewMessage() const {
 
 // --- Joining ---
 
-void WorkerPortImpl::ExpectWorker(uint32_t slot, pid_t pid) {
-  WorkerSlot& entry = slots_[slot];
-  if (entry.connection.has_value()) {
-    slot_of_.erase(*entry.connection);
-    connections_->Close(*entry.connection);
-  }
-  watcher_.Forget(slot);
-  entry = WorkerSlot();
-  entry.worker = pid;
+void WorkerPortImpl::ExpectWorker(uint32_t number, uint32_t spawn, pid_t pid, UniqueFd listener) {
+  if (over_.has_value()) ForgetWorkers();
+  WorkerSlot& slot = slots_[number];
+  Forget(slot, number);
+  slot.spawn = spawn;
+  slot.worker = pid;
+  slot.listener = std::move(listener);
+  targets_.Expect(number, spawn);
   std::map<Id, EarlyHello> hellos;
   for (auto next = early_hellos_.begin(); next != early_hellos_.end();) {
     const auto early = next++;
-    if (early->second.message.hello().slot() == slot) hellos.insert(early_hellos_.extract(early));
+    if (early->second.message.hello().slot() == number) hellos.insert(early_hellos_.extract(early));
   }
   for (auto& [id, hello] : hellos) {
     const absl::Status joined = Join(id, hello.message, hello.frame);
     if (!joined.ok()) connections_->Refuse(id, joined);
   }
+}
+
+// As if nobody had been expected in the slot.
+void WorkerPortImpl::Forget(WorkerSlot& slot, uint32_t number) {
+  if (slot.connection.has_value()) {
+    slot_of_.erase(*slot.connection);
+    connections_->Close(*slot.connection);
+  }
+  watcher_.Forget(LifeOf(number, slot.spawn));
+  slot = WorkerSlot();
+}
+
+void WorkerPortImpl::ForgetWorkers() {
+  targets_.Clear();
+  for (auto& [number, slot] : slots_) Forget(slot, number);
+  slots_.clear();
+  generation_.reset();
+  control_.reset();
+  over_.reset();
 }
 
 absl::Status WorkerPortImpl::OnFrame(Id id, Frame frame) {
@@ -175,9 +201,9 @@ absl::Status WorkerPortImpl::Join(Id id, const v1::WorkerMessage& message, const
   if (generation_.has_value() && message.job_id() != generation_->job_id) {
     return absl::InvalidArgumentError("MUSTER_JOB_ID names another job");
   }
-  MUSTER_RETURN_IF_ERROR(watcher_.Watch(number, life));
-  connections_->Settle(id);
   WorkerSlot& slot = slots_[number];
+  MUSTER_RETURN_IF_ERROR(watcher_.Watch(LifeOf(number, slot.spawn), life));
+  connections_->Settle(id);
   slot.state = WorkerSlotState::kJoined;
   slot.session = connections_->PeerOf(id).pid;
   slot.job_id = message.job_id();
@@ -189,16 +215,20 @@ absl::Status WorkerPortImpl::Join(Id id, const v1::WorkerMessage& message, const
     AdviseWaiting();
     MakeMember(*local_rank);
   }
-  if (events_.joined) events_.joined(number);
+  if (events_.joined) events_.joined(number, slot.spawn);
   return absl::OkStatus();
 }
 
 // --- Generations ---
 
 absl::Status WorkerPortImpl::BeginGeneration(const LocalGeneration& generation) {
+  if (generation.checkpoint.path().size() > kCheckpointPathBytesMax) {
+    return absl::InvalidArgumentError(absl::StrCat("the checkpoint path has ", generation.checkpoint.path().size(),
+                                                   " bytes, more than ", kCheckpointPathBytesMax));
+  }
   if (control_ != nullptr) control_->Abort(v1::PackAbort(v1::AbortReason::kGenerationOver, v1::kNoRank, 0));
   MUSTER_ASSIGN_OR_RETURN(control_, ControlSegment::Create(generation.generation, generation.job_id, generation.world_size,
-                                                           static_cast<uint32_t>(generation.places.size())));
+                                                           static_cast<uint32_t>(generation.places.size()), generation.peers));
   generation_ = generation;
   over_.reset();
   window_memory_ = FindWindowMemory();
@@ -224,6 +254,11 @@ void WorkerPortImpl::MakeMember(uint32_t local_rank) {
     OnClosed(id);
     return connections_->Refuse(id, absl::InvalidArgumentError("MUSTER_JOB_ID names another job"));
   }
+  if (generation_->nodes > 1 && !slot.listener) {
+    const Id id = *slot.connection;
+    OnClosed(id);
+    return connections_->Refuse(id, absl::InternalError("the agent has no listening socket for this worker"));
+  }
   v1::AgentToWorker message = NewMessage();
   v1::Generation& begin = *message.mutable_begin();
   begin.set_rank(place.rank);
@@ -235,8 +270,16 @@ void WorkerPortImpl::MakeMember(uint32_t local_rank) {
   begin.set_memory_limit_bytes(window_memory_.bytes);
   begin.set_memory_limit_source(window_memory_.source.substr(0, kTextBytesMax));
   begin.set_host(generation_->host.substr(0, kTextBytesMax));
+  begin.set_spawn(slot.spawn);
+  begin.set_nodes(generation_->nodes);
+  begin.set_checkpoint_path(generation_->checkpoint.path());
+  begin.set_checkpoint_every_steps(generation_->checkpoint.every_steps());
+  begin.set_checkpoint_keep(generation_->checkpoint.keep());
+  std::vector<int> descriptors = {control_->fd()};
+  if (generation_->nodes > 1) descriptors.push_back(slot.listener.get());
   slot.member = true;
-  connections_->Send(*slot.connection, message, {control_->fd()});
+  connections_->Send(*slot.connection, message, descriptors);
+  slot.listener.Reset();  // the message has its own
   for (const OfferedWindow& window : std::exchange(slot.undelivered, {})) Deliver(slot, window);
 }
 
@@ -267,7 +310,9 @@ absl::Status WorkerPortImpl::OnMemberMessage(uint32_t slot, const v1::WorkerMess
     case v1::WorkerMessage::kWindowOffer:
       return ShareWindow(slot, message.window_offer(), std::move(frame));
     case v1::WorkerMessage::kStep:
-      if (events_.step_committed) events_.step_committed(slot, message.step().committed_step());
+      if (events_.step_committed) {
+        events_.step_committed(slot, Find(slot)->spawn, message.step().committed_step(), message.step().checkpoint_step());
+      }
       return absl::OkStatus();
     case v1::WorkerMessage::kBlame:
       OnBlame(slot, message.blame());
@@ -280,6 +325,8 @@ absl::Status WorkerPortImpl::OnMemberMessage(uint32_t slot, const v1::WorkerMess
     case v1::WorkerMessage::kHello:
       return absl::InvalidArgumentError("a second Hello on one connection");
     case v1::WorkerMessage::kRefusals:
+      OnRefused({message.refusals().what(), message.refusals().from(), message.refusals().count()});
+      return absl::OkStatus();
     case v1::WorkerMessage::KIND_NOT_SET:
       break;
   }
@@ -290,7 +337,7 @@ void WorkerPortImpl::OnBlame(uint32_t slot, const v1::Blame& blame) {
   const bool known = blame.reason() <= static_cast<uint32_t>(v1::AbortReason::kAgentLost);
   const uint32_t rank = blame.rank() < generation_->world_size ? blame.rank() : v1::kNoRank;
   if (known && events_.blamed) {
-    events_.blamed(slot, rank, static_cast<v1::AbortReason>(blame.reason()), blame.op_seq(), blame.message().substr(0, 512));
+    events_.blamed(slot, Find(slot)->spawn, rank, static_cast<v1::AbortReason>(blame.reason()), blame.op_seq(), blame.message().substr(0, 512));
   }
 }
 
@@ -327,11 +374,14 @@ void WorkerPortImpl::Deliver(const WorkerSlot& slot, const OfferedWindow& window
 
 // --- Ends ---
 
-void WorkerPortImpl::OnLifeEnded(uint32_t slot, LifeEnd end) {
+void WorkerPortImpl::OnLifeEnded(uint64_t life, LifeEnd end) {
+  const uint32_t number = SlotOfLife(life);
+  const WorkerSlot* slot = Find(number);
+  if (slot == nullptr || slot->spawn != SpawnOfLife(life)) return;  // an earlier process of the slot
   if (end == LifeEnd::kLeft) {
-    SetLeft(slot);
+    SetLeft(number);
   } else {
-    SetLost(slot, 0);
+    SetLost(number, 0);
   }
 }
 
@@ -340,9 +390,9 @@ void WorkerPortImpl::SetLeft(uint32_t number) {
   if (slot.state != WorkerSlotState::kJoined) return;
   slot.state = WorkerSlotState::kLeft;
   slot.undelivered.clear();
-  watcher_.Forget(number);
+  watcher_.Forget(LifeOf(number, slot.spawn));
   AccountForEnded(number);  // it may have left without ever mapping the control memory
-  if (events_.left) events_.left(number);
+  if (events_.left) events_.left(number, slot.spawn);
 }
 
 void WorkerPortImpl::SetLost(uint32_t number, uint32_t detail) {
@@ -350,15 +400,16 @@ void WorkerPortImpl::SetLost(uint32_t number, uint32_t detail) {
   if (slot.state != WorkerSlotState::kJoined) return;
   slot.state = WorkerSlotState::kLost;
   slot.undelivered.clear();
-  watcher_.Forget(number);
-  targets_.AbortFor(number, detail);
-  if (events_.lost) events_.lost(number);
+  watcher_.Forget(LifeOf(number, slot.spawn));
+  targets_.AbortFor(LifeOf(number, slot.spawn), detail);
+  if (events_.lost) events_.lost(number, slot.spawn);
 }
 
-void WorkerPortImpl::WorkerEnded(uint32_t number, int wait_status) {
+void WorkerPortImpl::WorkerEnded(uint32_t number, uint32_t spawn, int wait_status) {
   const auto found = slots_.find(number);
-  if (found == slots_.end()) return;
+  if (found == slots_.end() || found->second.spawn != spawn) return;
   WorkerSlot& slot = found->second;
+  slot.listener.Reset();  // peers that dial it are refused instead of waiting
   if (slot.state == WorkerSlotState::kJoined && slot.life->left()) return SetLeft(number);
   if (slot.state == WorkerSlotState::kJoined) return SetLost(number, static_cast<uint32_t>(wait_status));
   if (slot.state != WorkerSlotState::kExpected) return;
@@ -375,7 +426,7 @@ void WorkerPortImpl::AccountForEnded(uint32_t number) {
   const bool well = slot.state == WorkerSlotState::kLeft || (slot.state == WorkerSlotState::kEnded && slot.wait_status == 0);
   if (well) control_->MarkLeft(*local_rank);
   if (!well && (slot.state == WorkerSlotState::kLost || slot.state == WorkerSlotState::kEnded)) {
-    targets_.AbortFor(number, static_cast<uint32_t>(slot.wait_status.value_or(0)));
+    targets_.AbortFor(LifeOf(number, slot.spawn), static_cast<uint32_t>(slot.wait_status.value_or(0)));
   }
 }
 

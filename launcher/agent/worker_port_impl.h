@@ -24,6 +24,11 @@
 
 namespace muster {
 
+// One process of a slot, as the life watcher names it.
+constexpr uint64_t LifeOf(uint32_t slot, uint32_t spawn) { return static_cast<uint64_t>(spawn) << 32 | slot; }
+constexpr uint32_t SlotOfLife(uint64_t life) { return static_cast<uint32_t>(life); }
+constexpr uint32_t SpawnOfLife(uint64_t life) { return static_cast<uint32_t>(life >> 32); }
+
 // What the watching threads need of the port, which they must not touch.
 class AbortTargets {
  public:
@@ -33,17 +38,31 @@ class AbortTargets {
     rank_of_slot_.clear();
     for (const LocalGeneration::Place& place : generation.places) rank_of_slot_[place.slot] = place.rank;
   }
-  void AbortFor(uint32_t slot, uint32_t detail) {
+  // Only this process of the slot counts from now on.
+  void Expect(uint32_t slot, uint32_t spawn) {
     MutexLock lock(mutex_);
-    const auto rank = rank_of_slot_.find(slot);
+    spawn_of_slot_[slot] = spawn;
+  }
+  void Clear() {
+    MutexLock lock(mutex_);
+    control_.reset();
+    rank_of_slot_.clear();
+    spawn_of_slot_.clear();
+  }
+  void AbortFor(uint64_t life, uint32_t detail) {
+    MutexLock lock(mutex_);
+    const auto rank = rank_of_slot_.find(SlotOfLife(life));
+    const auto spawn = spawn_of_slot_.find(SlotOfLife(life));
     if (control_ == nullptr || rank == rank_of_slot_.end()) return;
+    if (spawn == spawn_of_slot_.end() || spawn->second != SpawnOfLife(life)) return;
     control_->Abort(v1::PackAbort(v1::AbortReason::kPeerLost, rank->second, detail));
   }
 
  private:
   Mutex mutex_;
   std::shared_ptr<ControlSegment> control_ ABSL_GUARDED_BY(mutex_);
-  std::map<uint32_t, uint32_t> rank_of_slot_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint32_t, uint32_t> rank_of_slot_ ABSL_GUARDED_BY(mutex_);  // of the world
+  std::map<uint32_t, uint32_t> spawn_of_slot_ ABSL_GUARDED_BY(mutex_);
 };
 
 struct OfferedWindow {
@@ -58,6 +77,8 @@ enum class WorkerSlotState { kExpected, kJoined, kLeft, kLost, kEnded };
 
 struct WorkerSlot {
   WorkerSlotState state = WorkerSlotState::kExpected;
+  uint32_t spawn = 0;
+  UniqueFd listener;   // for connections of its peers, until the worker has got it
   pid_t worker = 0;    // what the guard started
   pid_t session = 0;   // what joined: the worker or a descendant of it
   std::string job_id;  // as its Hello said
@@ -76,10 +97,11 @@ class WorkerPortImpl : public WorkerPort {
   absl::Status Listen();
 
   const std::string& socket_name() const override { return connections_->name(); }
-  void ExpectWorker(uint32_t slot, pid_t pid) override;
+  void ExpectWorker(uint32_t slot, uint32_t spawn, pid_t pid, UniqueFd listener) override;
   absl::Status BeginGeneration(const LocalGeneration& generation) override;
-  void WorkerEnded(uint32_t slot, int wait_status) override;
+  void WorkerEnded(uint32_t slot, uint32_t spawn, int wait_status) override;
   void EndGeneration(const std::string& reason) override;
+  void ForgetWorkers() override;
   bool HasJoined(uint32_t slot) const override;
   bool HasLeft(uint32_t slot) const override;
   LastOperation LastOperationOf(uint32_t slot) const override;
@@ -98,9 +120,11 @@ class WorkerPortImpl : public WorkerPort {
   absl::Status ShareWindow(uint32_t slot, const v1::WindowOffer& offer, Frame frame);
   void Deliver(const WorkerSlot& slot, const OfferedWindow& window);
 
+  void Forget(WorkerSlot& slot, uint32_t number);
+  void OnRefused(RefusalCount refused) const;
   void MakeMember(uint32_t local_rank);
   void AdviseWaiting();
-  void OnLifeEnded(uint32_t slot, LifeEnd end);
+  void OnLifeEnded(uint64_t life, LifeEnd end);
   void SetLeft(uint32_t slot);
   void SetLost(uint32_t slot, uint32_t detail);
   void AccountForEnded(uint32_t slot);

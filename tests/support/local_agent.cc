@@ -24,13 +24,23 @@ LocalAgent::LocalAgent() : job_id_("0123456789abcdef"), loop_(EventLoop::Create(
   std::promise<void> done;
   loop_->Post([&] {
     WorkerPort::Events events;
-    events.joined = [this](uint32_t slot) { Record({Event::kJoined, slot}); };
-    events.left = [this](uint32_t slot) { Record({Event::kLeft, slot}); };
-    events.lost = [this](uint32_t slot) { Record({Event::kLost, slot}); };
-    events.blamed = [this](uint32_t slot, uint32_t rank, v1::AbortReason reason, uint64_t, std::string message) {
-      Record({.kind = Event::kBlamed, .slot = slot, .blamed_rank = rank, .reason = reason, .message = std::move(message)});
+    events.joined = [this](uint32_t slot, uint32_t spawn) { Record({Event::kJoined, slot, spawn}); };
+    events.left = [this](uint32_t slot, uint32_t spawn) { Record({Event::kLeft, slot, spawn}); };
+    events.lost = [this](uint32_t slot, uint32_t spawn) { Record({Event::kLost, slot, spawn}); };
+    events.blamed = [this](uint32_t slot, uint32_t spawn, uint32_t rank, v1::AbortReason reason, uint64_t, std::string message) {
+      Record({.kind = Event::kBlamed,
+              .slot = slot,
+              .spawn = spawn,
+              .blamed_rank = rank,
+              .reason = reason,
+              .message = std::move(message)});
     };
-    events.step_committed = [this](uint32_t slot, int64_t step) { Record({.kind = Event::kStep, .slot = slot, .step = step}); };
+    events.step_committed = [this](uint32_t slot, uint32_t spawn, int64_t step, int64_t checkpoint_step) {
+      Record({.kind = Event::kStep, .slot = slot, .spawn = spawn, .step = step, .checkpoint_step = checkpoint_step});
+    };
+    events.refused = [this](RefusalCount refused) {
+      Record({.kind = Event::kRefused, .message = std::move(refused.what), .count = refused.count});
+    };
     port_ = WorkerPort::Create(loop_.get(), std::move(events)).value();
     socket_ = port_->socket_name();
     done.set_value();
@@ -74,7 +84,7 @@ void LocalAgent::ClosePort() {
   done.get_future().wait();
 }
 
-pid_t LocalAgent::Start(uint32_t slot, std::vector<std::string> argv) {
+pid_t LocalAgent::Start(uint32_t slot, std::vector<std::string> argv, UniqueFd listener) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return -1;
   UniqueFd read_end(ends[0]), write_end(ends[1]);
@@ -93,36 +103,58 @@ pid_t LocalAgent::Start(uint32_t slot, std::vector<std::string> argv) {
     ::_exit(127);
   }
   write_end.Reset();
-  Expect(slot, pid);
+  Expect(slot, pid, std::move(listener));
+  const uint32_t spawn = workers_[slot].spawn;
   UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   const int watched = pidfd.get();
-  workers_[slot] = {pid, std::move(pidfd), std::move(read_end)};
+  workers_[slot] = {spawn, pid, std::move(pidfd), std::move(read_end)};
   Do([&, this](WorkerPort&) {
-    const absl::Status added = loop_->Add(watched, EPOLLIN, [this, slot, pid, watched](uint32_t) {
+    const absl::Status added = loop_->Add(watched, EPOLLIN, [this, slot, spawn, pid, watched](uint32_t) {
       loop_->Remove(watched);
       siginfo_t information = {};
       ::waitid(P_PID, static_cast<id_t>(pid), &information, WEXITED | WNOWAIT);  // Join reaps it
       const int status = information.si_code == CLD_EXITED ? W_EXITCODE(information.si_status, 0) : information.si_status;
-      if (port_ != nullptr) port_->WorkerEnded(slot, status);
-      Record({.kind = Event::kEnded, .slot = slot, .wait_status = status});
+      if (port_ != nullptr) port_->WorkerEnded(slot, spawn, status);
+      Record({.kind = Event::kEnded, .slot = slot, .spawn = spawn, .wait_status = status});
     });
     EXPECT_TRUE(added.ok()) << added;
   });
   return pid;
 }
 
-void LocalAgent::Expect(uint32_t slot, pid_t pid) {
-  Do([&](WorkerPort& port) { port.ExpectWorker(slot, pid); });
+void LocalAgent::Expect(uint32_t slot, pid_t pid, UniqueFd listener) {
+  const uint32_t spawn = ++workers_[slot].spawn;
+  Do([&](WorkerPort& port) { port.ExpectWorker(slot, spawn, pid, std::move(listener)); });
 }
 
 void LocalAgent::Begin(uint32_t ranks, uint64_t generation) {
+  LocalGeneration local = NewGeneration(generation);
+  local.world_size = ranks;
+  for (uint32_t i = 0; i < ranks; ++i) local.places.push_back({i, i});
+  Begin(local);
+}
+
+void LocalAgent::BeginNode(uint32_t node, std::vector<v1::PeerEntry> peers, uint64_t generation) {
+  LocalGeneration local = NewGeneration(generation);
+  local.world_size = static_cast<uint32_t>(peers.size());
+  local.nodes = peers.back().node + 1;
+  for (uint32_t rank = 0; rank < peers.size(); ++rank) {
+    if (peers[rank].node == node) local.places.push_back({peers[rank].slot, rank});
+  }
+  local.peers = std::move(peers);
+  Begin(local);
+}
+
+LocalGeneration LocalAgent::NewGeneration(uint64_t generation) const {
   LocalGeneration local;
   local.generation = generation;
   local.job_id = job_id_;
   local.key = std::string(32, 'k');
-  local.world_size = ranks;
   local.host = "test-host";
-  for (uint32_t i = 0; i < ranks; ++i) local.places.push_back({i, i});
+  return local;
+}
+
+void LocalAgent::Begin(const LocalGeneration& local) {
   Do([&](WorkerPort& port) {
     const absl::Status begun = port.BeginGeneration(local);
     EXPECT_TRUE(begun.ok()) << begun;
@@ -130,8 +162,10 @@ void LocalAgent::Begin(uint32_t ranks, uint64_t generation) {
 }
 
 int LocalAgent::Join(uint32_t slot) {
-  const int status = Await(Event::kEnded, slot).wait_status;
   Worker& worker = workers_[slot];
+  const int status = Await([&](const Event& event) {
+                       return event.kind == Event::kEnded && event.slot == slot && event.spawn == worker.spawn;
+                     }).wait_status;
   int ignored;
   ::waitpid(worker.pid, &ignored, 0);
   worker.pid = -1;

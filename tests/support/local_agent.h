@@ -28,14 +28,17 @@ inline constexpr absl::Duration kTestPatience = absl::Seconds(60);
 class LocalAgent {
  public:
   struct Event {
-    enum Kind { kJoined, kLeft, kLost, kBlamed, kStep, kEnded } kind;
+    enum Kind { kJoined, kLeft, kLost, kBlamed, kStep, kEnded, kRefused } kind;
     uint32_t slot = 0;
+    uint32_t spawn = 0;
     absl::Time when;
     uint32_t blamed_rank = 0;
     v1::AbortReason reason = v1::AbortReason::kNone;
     std::string message;
     int64_t step = 0;
+    int64_t checkpoint_step = 0;
     int wait_status = 0;
+    uint64_t count = 0;  // kRefused: `message` says what
   };
 
   LocalAgent();
@@ -49,10 +52,13 @@ class LocalAgent {
   void Do(const std::function<void(WorkerPort&)>& act);
 
   // Starts a program as the worker of `slot`, stdout into a pipe that is kept for Output(). Does not begin a generation.
-  pid_t Start(uint32_t slot, std::vector<std::string> argv);
-  void Expect(uint32_t slot, pid_t pid);
+  // Each process of a slot has a spawn number one higher than the one before.
+  pid_t Start(uint32_t slot, std::vector<std::string> argv, UniqueFd listener = UniqueFd());
+  void Expect(uint32_t slot, pid_t pid, UniqueFd listener = UniqueFd());
   // Rank i in slot i.
   void Begin(uint32_t ranks, uint64_t generation = 1);
+  // One of several nodes, all with this job id; `node`'s own ranks are those whose entry says so, in slots by local rank.
+  void BeginNode(uint32_t node, std::vector<v1::PeerEntry> peers, uint64_t generation = 1);
 
   // Waits for the process of `slot`; its wait status. Fails the test after kTestPatience.
   int Join(uint32_t slot);
@@ -74,8 +80,11 @@ class LocalAgent {
 
  private:
   void Record(Event event);
+  LocalGeneration NewGeneration(uint64_t generation) const;
+  void Begin(const LocalGeneration& local);
 
   struct Worker {
+    uint32_t spawn = 0;
     pid_t pid = -1;
     UniqueFd pidfd;
     UniqueFd output;
@@ -91,7 +100,7 @@ class LocalAgent {
   Mutex mutex_;
   CondVar changed_;
   std::vector<Event> events_ ABSL_GUARDED_BY(mutex_);
-  std::array<size_t, 6> counts_ ABSL_GUARDED_BY(mutex_) = {};  // by kind
+  std::array<size_t, 7> counts_ ABSL_GUARDED_BY(mutex_) = {};  // by kind
 };
 
 // The open descriptors of this process whose target's name contains `text`.

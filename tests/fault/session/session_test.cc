@@ -153,7 +153,7 @@ TEST(Leave, AThousandTimesAtRandomMomentsAfterTheLastBarrier) {
         .generation = round + 1, .job_id = agent.job_id(), .key = std::string(32, 'k'), .world_size = kRanks};
     for (uint32_t rank = 0; rank < kRanks; ++rank) generation.places.push_back({round * kRanks + rank, rank});
     agent.Do([&](WorkerPort& port) {
-      for (uint32_t rank = 0; rank < kRanks; ++rank) port.ExpectWorker(round * kRanks + rank, pids[rank]);
+      for (uint32_t rank = 0; rank < kRanks; ++rank) port.ExpectWorker(round * kRanks + rank, 1, pids[rank]);
       EXPECT_TRUE(port.BeginGeneration(generation).ok());
     });
     agent.AwaitCount(Event::kLeft, (round + 1) * kRanks, /*or_any=*/Event::kEnded);

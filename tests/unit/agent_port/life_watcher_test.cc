@@ -20,12 +20,12 @@ namespace {
 
 class Ends {
  public:
-  void Note(uint32_t slot, LifeEnd end) {
+  void Note(uint64_t slot, LifeEnd end) {
     MutexLock lock(mutex_);
     ends_[slot].push_back(end);
     changed_.SignalAll();
   }
-  LifeEnd Await(uint32_t slot) {
+  LifeEnd Await(uint64_t slot) {
     const absl::Time deadline = absl::Now() + testing::kTestPatience;
     MutexLock lock(mutex_);
     while (ends_[slot].empty() && absl::Now() < deadline) changed_.WaitFor(mutex_, absl::Seconds(1));
@@ -42,7 +42,7 @@ class Ends {
  private:
   Mutex mutex_;
   CondVar changed_;
-  std::map<uint32_t, std::vector<LifeEnd>> ends_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint64_t, std::vector<LifeEnd>> ends_ ABSL_GUARDED_BY(mutex_);
 };
 
 class LifeWatcherTest : public ::testing::TestWithParam<FutexWaiting> {};
@@ -50,7 +50,7 @@ class LifeWatcherTest : public ::testing::TestWithParam<FutexWaiting> {};
 TEST_P(LifeWatcherTest, TellsLeavingFromDying) {
   if (GetParam() == FutexWaiting::kVector && FutexWaitingHere() != FutexWaiting::kVector) GTEST_SKIP() << "no futex_waitv here";
   Ends ends;
-  LifeWatcher watcher(GetParam(), [&](uint32_t slot, LifeEnd end) { ends.Note(slot, end); });
+  LifeWatcher watcher(GetParam(), [&](uint64_t life, LifeEnd end) { ends.Note(life, end); });
   auto leaves = LifeLine::Create(1).value();
   auto stays = LifeLine::Create(2).value();
   ASSERT_TRUE(watcher.Watch(1, MappedLifePage::Map(leaves->page_fd(), 1).value()).ok());
@@ -99,7 +99,7 @@ TEST_P(LifeWatcherTest, MorePagesThanOneCallTakes) {
   constexpr uint32_t kPages = 150;
   Ends ends;
   std::vector<std::unique_ptr<LifeLine>> lines;
-  LifeWatcher watcher(GetParam(), [&](uint32_t slot, LifeEnd end) { ends.Note(slot, end); });
+  LifeWatcher watcher(GetParam(), [&](uint64_t life, LifeEnd end) { ends.Note(life, end); });
   for (uint32_t slot = 0; slot < kPages; ++slot) {
     lines.push_back(LifeLine::Create(slot).value());
     ASSERT_TRUE(watcher.Watch(slot, MappedLifePage::Map(lines.back()->page_fd(), slot).value()).ok());
