@@ -1,10 +1,12 @@
 // Authenticated TCP connections between a rank and its peers on other nodes, and moving bytes over them.
 //
 // Connecting: HELLO {job, generation, rank, spawn, stream, nonce_a} -> WELCOME {nonce_b, MAC(key, "b", transcript)} -> PROOF
-// {MAC(key, "a", transcript)}, HMAC-SHA256 with the generation's key (frame.h has the layouts). Nothing is parked or allocated
-// for a connection before its PROOF; 2 s in all; one live connection per (rank, spawn, stream). Of two ranks the higher dials.
-// What is not a peer is turned away, counted and named. Frames carry the generation, the operation's number and a segment; they
-// are neither encrypted nor signed: whoever can write into an established connection is not kept out.
+// {MAC(key, "a", transcript)} -> open; HMAC-SHA256 with the generation's key (handshake.h and frame.h have the layouts).
+// Nothing is parked or allocated for a connection before its PROOF; 2 s in all; one live connection per (rank, spawn, stream).
+// Of two ranks the higher dials. Besides its streams each pair has one connection for aborts alone, which get through however
+// full the streams are. What is not a peer is turned away, counted and named. Frames carry the generation, the operation's
+// number and a segment; they are neither encrypted nor signed: whoever can write into an established connection is not kept
+// out.
 #ifndef MUSTER_RUNTIME_TRANSPORT_MESH_H_
 #define MUSTER_RUNTIME_TRANSPORT_MESH_H_
 
@@ -58,7 +60,7 @@ struct MeshFailure {
   v1::AbortReason reason = v1::AbortReason::kNone;
   uint32_t rank = v1::kNoRank;  // blamed
   uint32_t detail = 0;
-  std::string text;  // for kAborted and kMismatch: what the peer said
+  std::string text;  // what is known beyond the reason, for people; of a peer's Abort, what it said
 };
 
 // One posted send or receive. Owned by the caller, who keeps it and its buffer alive until `done` or until the mesh has failed.
@@ -96,12 +98,15 @@ class Mesh {
   // Moves bytes until `ready` holds: first without sleeping for as long as `spin` says, then waiting for the sockets;
   // `interrupted` is asked at least every 5 ms. Returns nothing when `ready`; else why not. After a failure every later call
   // returns it again.
-  //   kPeerLost   a connection broke or fell silent       kAborted, kMismatch  a peer's Abort
-  //   kDeadline   `deadline` (MonotonicNanoseconds()) passed     kNone         interrupted
+  //   kPeerLost   a connection broke or fell silent       kPeerLeft  so it did, after Abort(kPeerLeft)
+  //   kDeadline   `deadline` (MonotonicNanoseconds()) passed         kNone      interrupted
+  //   kMismatch   a message's length is not what is expected
+  //   and whatever a peer's Abort says.
   virtual std::optional<MeshFailure> Progress(absl::FunctionRef<bool()> ready, absl::FunctionRef<bool()> interrupted,
                                               int64_t deadline, absl::Duration spin) = 0;
 
-  // Tells every peer, as far as their sockets take it now, that this generation is over for all, and why. Any thread.
+  // Tells every peer, as far as their sockets take it now, that this generation is over for all, and why. Any thread; the first
+  // call counts. This mesh's own Progress is not concerned.
   // kPeerLeft is weaker: this rank leaves in good order after its last operation, which others may still be finishing. What it
   // sent before is delivered, and a peer fails only once it waits for a receive that cannot come any more. A connection that
   // ended without it is kPeerLost in the same way: first what was sent is taken.
@@ -111,7 +116,7 @@ class Mesh {
   virtual const std::vector<int>& peers() const = 0;
   virtual int streams() const = 0;
   virtual uint64_t refusals() const = 0;      // connections turned away
-  virtual uint64_t stale_frames() const = 0;  // frames of an older generation: dropped and counted
+  virtual uint64_t stale_frames() const = 0;  // frames of an older generation: dropped and counted; the thread of Progress
   virtual std::vector<int> descriptors() const = 0;
 
  protected:
