@@ -22,7 +22,10 @@ struct AgentClientOptions {
   JoinTicket ticket;
   absl::Duration retry_after_min = absl::Milliseconds(50);  // doubled up to the other, with some randomness
   absl::Duration retry_after_max = absl::Seconds(2);
-  size_t unacknowledged_bytes_max = 64 << 20;
+  absl::Duration connect_within = absl::Seconds(10);  // one attempt: connection, TLS and proof
+  // With something unacknowledged and nothing heard for so long the stream is taken for dead, and the next is tried.
+  absl::Duration silence_max = absl::Seconds(5);
+  size_t unacknowledged_bytes_max = 64 << 20;  // beyond it the session is given up; the next begins with `up`
 };
 
 // Methods belong to the loop's thread, where the callbacks come too, never from inside a call to this class.
@@ -44,10 +47,12 @@ class AgentClient {
   static absl::StatusOr<std::unique_ptr<AgentClient>> Create(EventLoop* loop, AgentClientOptions options, Callbacks callbacks);
   virtual ~AgentClient() = default;
 
+  // In order, and kept until acknowledged. Dropped where there is no session: before the first `up`, after `refused` and Close.
   virtual void Send(v1::AgentMessage message) = 0;
   // Bytes sent and not acknowledged yet: who forwards output stops reading it beyond a bound of its own.
   virtual size_t unacknowledged_bytes() const = 0;
-  // Calls `done` when all is acknowledged or after `at_most`; then closes the session in good order.
+  // Closes the session in good order once all is acknowledged, or after `at_most`, and then calls `done`. Messages are still
+  // delivered until then, nothing after.
   virtual void Close(absl::Duration at_most, std::function<void()> done) = 0;
 
  protected:

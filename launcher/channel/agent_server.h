@@ -12,14 +12,15 @@
 #include "launcher/channel/authority.h"
 #include "muster/v1/agent.pb.h"
 #include "runtime/base/event_loop.h"
+#include "runtime/base/log.h"
 
 namespace muster {
 
 struct AgentServerOptions {
-  std::string job_id;              // 16 bytes
-  std::string listen = "0.0.0.0";  // numeric, IPv4 or IPv6
-  uint16_t port = 0;               // 0: any that is free
-  Authority* authority = nullptr;  // outlives the server
+  std::string job_id;                                  // 16 bytes
+  std::string listen = "0.0.0.0";                      // numeric, IPv4 or IPv6
+  uint16_t port = 0;                                   // 0: any that is free
+  Authority* authority = nullptr;                      // outlives the server
   absl::Duration resume_within = absl::Seconds(10);    // a broken stream's session waits so long for the next
   absl::Duration handshake_within = absl::Seconds(5);  // from a connection to its Proof
   size_t unacknowledged_bytes_max = 64 << 20;          // kept for an agent that does not answer; beyond it is lost

@@ -1,0 +1,83 @@
+// The listening socket before gRPC: every connection is looked at, and who does not begin with TLS is turned away by name.
+#ifndef MUSTER_LAUNCHER_CHANNEL_FRONT_DOOR_H_
+#define MUSTER_LAUNCHER_CHANNEL_FRONT_DOOR_H_
+
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "runtime/base/event_loop.h"
+#include "runtime/base/fd.h"
+
+namespace muster {
+
+// What the first bytes of a connection are.
+enum class Opening {
+  kTls,        // a ClientHello (RFC 8446, sections 4.1.2 and 5.1)
+  kUndecided,  // may become one
+  kHttp,       // a request or HTTP/2's preface, without TLS
+  kPlainText,  // anything else
+};
+Opening OpeningOf(absl::string_view bytes);
+inline constexpr size_t kOpeningBytes = 6;  // enough to decide
+
+// Belongs to the loop's thread. At most kSilentMax connections wait for their first bytes: a newcomer beyond that ends the oldest.
+class FrontDoor {
+ public:
+  static constexpr size_t kSilentMax = 256;
+
+  struct Events {
+    // A connection whose unread bytes begin a ClientHello; non-blocking. `from` is its numeric address and port.
+    std::function<void(UniqueFd connection, const std::string& from)> admit;
+    std::function<void(const std::string& what, const std::string& from)> refuse;
+    std::function<void(const std::string& line)> warn;  // connections could not be accepted for a while, and why
+  };
+
+  // `address` is numeric; port 0: any that is free. Errors: InvalidArgument (no such address), those of bind and listen.
+  static absl::StatusOr<std::unique_ptr<FrontDoor>> Listen(EventLoop* loop, const std::string& address, uint16_t port,
+                                                           absl::Duration first_bytes_within, Events events);
+  ~FrontDoor();
+
+  uint16_t port() const { return port_; }
+  int listener() const { return listener_.get(); }
+
+  // While paused nobody is accepted; connections queue in the kernel.
+  void Pause(bool paused);
+
+ private:
+  struct Silent {
+    UniqueFd connection;
+    std::string from;
+    EventLoop::TimerId timer;
+  };
+
+  FrontDoor(EventLoop* loop, UniqueFd listener, uint16_t port, absl::Duration first_bytes_within, Events events);
+  void Accept();
+  void Wait(UniqueFd connection, std::string from);
+  void Look(int connection, uint32_t events);
+  void GiveUpOn(int connection, const char* silence);
+  Silent Take(int connection);
+  void Rest();
+
+  EventLoop* const loop_;
+  UniqueFd listener_;
+  const uint16_t port_;
+  const absl::Duration first_bytes_within_;
+  const Events events_;
+  std::unordered_map<int, Silent> silent_;
+  std::list<int> oldest_first_;
+  bool paused_ = false;
+  bool resting_ = false;  // out of descriptors: tries again soon
+  bool warned_ = false;
+  EventLoop::TimerId rest_timer_;
+};
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_CHANNEL_FRONT_DOOR_H_
