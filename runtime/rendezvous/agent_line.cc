@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <system_error>
@@ -15,6 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status.h"
 #include "runtime/rendezvous/worker_codec.h"
@@ -23,6 +25,7 @@ namespace muster {
 namespace {
 
 constexpr size_t kQueuedBytesMax = 1 << 20;
+constexpr int64_t kRefusalPauseNanoseconds = 1'000'000'000;
 constexpr int kStallLookMilliseconds = 1;  // how soon to try again what FrameWriter::stalled() keeps back
 
 absl::StatusOr<UniqueFd> ConnectTo(const std::string& name, absl::Time deadline) {
@@ -62,7 +65,8 @@ absl::Status RefusedStatus(const muster_v1_Refused& refused) {
 
 absl::StatusOr<Membership> ToMembership(const muster_v1_AgentToWorker& message, Frame& frame) {
   const muster_v1_Generation& begin = message.kind.begin;
-  if (frame.fds.size() != 1 || begin.local_world_size == 0 || begin.local_world_size > v1::kLocalRanksMax ||
+  const size_t descriptors = begin.nodes > 1 ? 2 : 1;
+  if (frame.fds.size() != descriptors || begin.local_world_size == 0 || begin.local_world_size > v1::kLocalRanksMax ||
       begin.local_rank >= begin.local_world_size || begin.rank >= begin.world_size) {
     return absl::InternalError("the agent's answer makes no sense");
   }
@@ -77,7 +81,13 @@ absl::StatusOr<Membership> ToMembership(const muster_v1_AgentToWorker& message, 
   membership.memory_limit_bytes = begin.memory_limit_bytes;
   membership.memory_limit_source = begin.memory_limit_source;
   membership.host = begin.host;
+  membership.spawn = begin.spawn;
+  membership.nodes = std::max(1u, begin.nodes);
+  membership.checkpoint_path = begin.checkpoint_path;
+  membership.checkpoint_every_steps = begin.checkpoint_every_steps;
+  membership.checkpoint_keep = begin.checkpoint_keep;
   membership.control = std::move(frame.fds[0]);
+  if (descriptors > 1) membership.listener = std::move(frame.fds[1]);
   return membership;
 }
 
@@ -149,14 +159,21 @@ void AgentLine::ReadAll() {
 // Sends what waits. True: there is something to read.
 bool AgentLine::PollOnce() {
   bool unsent, stalled;
+  int timeout = -1;
   {
     MutexLock lock(mutex_);
+    TellRefusals(/*all=*/false);
     unsent = !writer_.idle();
     stalled = unsent && writer_.stalled();
+    if (!refusals_.empty()) {
+      const int64_t wait = std::max<int64_t>(0, next_refusals_at_ - MonotonicNanoseconds());
+      timeout = static_cast<int>(wait / 1'000'000) + 1;
+    }
   }
+  if (stalled) timeout = kStallLookMilliseconds;
   const short wanted = static_cast<short>(POLLIN | (unsent && !stalled ? POLLOUT : 0));
   pollfd ready[2] = {{socket_.get(), wanted, 0}, {wakeup_.get(), POLLIN, 0}};
-  if (::poll(ready, 2, stalled ? kStallLookMilliseconds : -1) < 0) {
+  if (::poll(ready, 2, timeout) < 0) {
     MUSTER_CHECK(errno == EINTR || errno == ENOMEM, "poll");
     return false;
   }
@@ -209,9 +226,13 @@ absl::Status AgentLine::Dispatch(Frame frame) {
 }
 
 absl::Status AgentLine::Send(const void* worker_message, const std::vector<int>& fds) {
+  MutexLock lock(mutex_);
+  return SendLocked(worker_message, fds);
+}
+
+absl::Status AgentLine::SendLocked(const void* worker_message, const std::vector<int>& fds) {
   MUSTER_ASSIGN_OR_RETURN(const std::string bytes,
                           EncodeWorkerMessage(*static_cast<const muster_v1_WorkerMessage*>(worker_message)));
-  MutexLock lock(mutex_);
   MUSTER_RETURN_IF_ERROR(writer_.Send(socket_.get(), bytes, fds));
   if (!writer_.idle()) Wake();  // the reading thread sends the rest
   return absl::OkStatus();
@@ -250,10 +271,34 @@ void AgentLine::ReportBlame(uint32_t rank, v1::AbortReason reason, uint64_t op_s
   Send(&message).IgnoreError();
 }
 
+void AgentLine::ReportRefusal(std::string what, std::string from) {
+  MutexLock lock(mutex_);
+  refusals_.Add(std::move(what), std::move(from));
+  TellRefusals(/*all=*/false);
+  if (!refusals_.empty()) Wake();  // the reading thread tells the rest when it is time
+}
+
+void AgentLine::TellRefusals(bool all) {
+  while (!refusals_.empty()) {
+    const int64_t now = MonotonicNanoseconds();
+    if (!all && now < next_refusals_at_) return;
+    next_refusals_at_ = now + kRefusalPauseNanoseconds;
+    const RefusalCount refused = refusals_.Take();
+    muster_v1_WorkerMessage message = NewWorkerMessage(job_id_, generation_);
+    message.which_kind = muster_v1_WorkerMessage_refusals_tag;
+    CopyText(refused.what, message.kind.refusals.what, sizeof message.kind.refusals.what);
+    CopyText(refused.from, message.kind.refusals.from, sizeof message.kind.refusals.from);
+    message.kind.refusals.count = refused.count;
+    SendLocked(&message, {}).IgnoreError();
+  }
+}
+
 void AgentLine::SayLeave() {
+  MutexLock lock(mutex_);
+  TellRefusals(/*all=*/true);
   muster_v1_WorkerMessage message = NewWorkerMessage(job_id_, generation_);
   message.which_kind = muster_v1_WorkerMessage_leave_tag;
-  Send(&message).IgnoreError();
+  SendLocked(&message, {}).IgnoreError();
 }
 
 }  // namespace muster

@@ -18,6 +18,7 @@
 #include "runtime/base/fd.h"
 #include "runtime/base/frame.h"
 #include "runtime/base/mutex.h"
+#include "runtime/base/refusal_tally.h"
 
 namespace muster {
 
@@ -33,7 +34,13 @@ struct Membership {
   int64_t memory_limit_bytes = 0;
   std::string memory_limit_source;
   std::string host;
+  uint32_t spawn = 0;  // counts processes of this slot
+  uint32_t nodes = 1;  // more than one: the control memory holds a peer table
+  std::string checkpoint_path;  // the job's settings; empty, 0: none said
+  int64_t checkpoint_every_steps = 0;
+  int32_t checkpoint_keep = 0;
   UniqueFd control;
+  UniqueFd listener;  // where nodes > 1: on which this rank takes connections of its peers
 };
 
 // Any thread may send; nothing but Connect blocks. Not usable in a child made by fork(): close descriptors() there and forget
@@ -70,6 +77,8 @@ class AgentLine {
   void ReleaseWindow(uint32_t window);
   void ReportStep(int64_t committed_step, int64_t checkpoint_step = -1);
   void ReportBlame(uint32_t rank, v1::AbortReason reason, uint64_t op_seq, const std::string& message);
+  // A connection of a peer that was turned away. Sent at once, but one frame a second at most, like ones together.
+  void ReportRefusal(std::string what, std::string from);
   // A clean end.
   void SayLeave();
 
@@ -78,6 +87,8 @@ class AgentLine {
  private:
   AgentLine(UniqueFd socket, UniqueFd wakeup, std::string job_id);
   absl::Status Send(const void* worker_message, const std::vector<int>& fds = {});
+  absl::Status SendLocked(const void* worker_message, const std::vector<int>& fds) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TellRefusals(bool all) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Wake();
   void ReadAll();
   bool PollOnce();
@@ -95,6 +106,8 @@ class AgentLine {
 
   Mutex mutex_;
   FrameWriter writer_ ABSL_GUARDED_BY(mutex_);
+  RefusalTally refusals_ ABSL_GUARDED_BY(mutex_);
+  int64_t next_refusals_at_ ABSL_GUARDED_BY(mutex_) = 0;  // MonotonicNanoseconds()
 };
 
 }  // namespace muster

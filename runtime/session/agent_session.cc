@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
+#include <iterator>
 #include <utility>
 #include <variant>
 
@@ -37,7 +39,10 @@ AgentSession::Parts::~Parts() {
 }
 
 AgentSession::AgentSession(const SessionOptions& options)
-    : owner_(::getpid()), options_(options), table_(MakeTable(options.join_timeout)) {}
+    : owner_(::getpid()),
+      options_(options),
+      join_deadline_(absl::Now() + options.join_timeout),
+      table_(MakeTable(options.join_timeout)) {}
 
 absl::StatusOr<std::unique_ptr<Session>> AgentSession::Create(const SessionOptions& options) {
   std::unique_ptr<AgentSession> session(new AgentSession(options));
@@ -57,6 +62,10 @@ AgentSession::~AgentSession() {
     return;
   }
   if (has_seat_) ProcessSeat::GiveBack();  // from here on exit has nothing to do
+  {
+    MutexLock lock(mutex_);
+    parts_->mesh = nullptr;  // the world's end says its own farewell
+  }
   parts_->world.reset();
   Step(session::LeaveRequested{});
 }
@@ -64,7 +73,7 @@ AgentSession::~AgentSession() {
 absl::Status AgentSession::Join() {
   MUSTER_ASSIGN_OR_RETURN(const std::string job_id, JobIdBytes(options_.job_id));
   MUSTER_ASSIGN_OR_RETURN(parts_->life, LifeLine::Create(static_cast<uint32_t>(options_.slot)));
-  auto line = AgentLine::Connect(options_.socket, job_id, absl::Now() + options_.join_timeout);
+  auto line = AgentLine::Connect(options_.socket, job_id, join_deadline_);
   if (!line.ok()) {
     Step(session::ConnectFailed{line.status()});
     return absl::OkStatus();
@@ -112,6 +121,7 @@ absl::Status AgentSession::AwaitMembership() {
 }
 
 absl::Status AgentSession::MakeWorld() {
+  checkpoint_ = {membership_.checkpoint_path, membership_.checkpoint_every_steps, membership_.checkpoint_keep};
   NativeOptions native;
   native.rank = rank();
   native.world_size = world_size();
@@ -120,8 +130,55 @@ absl::Status AgentSession::MakeWorld() {
   native.host = membership_.host;
   native.control = parts_->control;
   native.link = this;
+  if (membership_.nodes > 1) {
+    for (uint32_t i = 0; i < membership_.world_size; ++i) {
+      native.node_of_rank.push_back(static_cast<int>(v1::PeerEntryOf(parts_->control, i).node));
+    }
+    MUSTER_ASSIGN_OR_RETURN(native.mesh, ConnectMesh(native.node_of_rank));
+    ProcessSeat::CloseInChildren(native.mesh->descriptors());
+  }
+  Mesh* const mesh = native.mesh.get();
   MUSTER_ASSIGN_OR_RETURN(parts_->world, CreateNativeCommunicator(std::move(native)));
+  MutexLock lock(mutex_);
+  parts_->mesh = mesh;
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Mesh>> AgentSession::ConnectMesh(const std::vector<int>& node_of_rank) {
+  MeshOptions mesh;
+  MUSTER_ASSIGN_OR_RETURN(mesh.job_id, JobIdBytes(options_.job_id));
+  mesh.generation = membership_.generation;
+  mesh.key = membership_.key;
+  mesh.rank = rank();
+  mesh.spawn = membership_.spawn;
+  for (const int peer : MeshPeers(node_of_rank, rank())) {
+    const v1::PeerEntry& entry = v1::PeerEntryOf(parts_->control, static_cast<uint32_t>(peer));
+    SocketAddress address = {.family = entry.family, .bytes = {}, .port = entry.port};
+    std::copy(std::begin(entry.address), std::end(entry.address), address.bytes.begin());
+    mesh.peers.push_back({peer, entry.spawn, address, std::string(entry.host, ::strnlen(entry.host, sizeof entry.host))});
+  }
+  mesh.listener = std::move(membership_.listener);
+  mesh.refused = [line = parts_->line.get()](const MeshRefusal& refusal) { line->ReportRefusal(refusal.what, refusal.from); };
+  const auto aborted = [this] { return parts_->control->abort_word.load() != v1::kNoAbort; };
+  auto connected = Mesh::Connect(std::move(mesh), join_deadline_, [&] { return aborted() || !IsMember(); });
+  if (connected.ok()) return connected;
+  if (!absl::IsAborted(connected.status())) {
+    const auto reason =
+        absl::IsDeadlineExceeded(connected.status()) ? v1::AbortReason::kDeadline : v1::AbortReason::kPeerLost;
+    const uint32_t blamed = RankBlamedFor(connected.status());
+    v1::RaiseAbort(parts_->control, v1::PackAbort(reason, blamed, 0));  // local ranks need not wait for this one
+    ReportBlame(blamed, reason, /*op_seq=*/0, std::string(connected.status().message()));
+    return absl::Status(connected.status().code(), connected.status().message());
+  }
+  MutexLock lock(mutex_);
+  if (!break_.ok()) return break_;
+  return aborted() ? StatusOfAbort(parts_->control->abort_word.load(), "while ranks on other nodes were being connected")
+                   : connected.status();
+}
+
+bool AgentSession::IsMember() {
+  MutexLock lock(mutex_);
+  return table_.state() == session::State::kMember;
 }
 
 void AgentSession::ReportStep(int64_t committed_step, int64_t checkpoint_step) {
@@ -182,15 +239,21 @@ absl::Status AgentSession::MapControl() {
   parts_->control_bytes = status.st_size;
   if (parts_->control->magic != v1::kControlMagic || parts_->control->version != v1::kControlVersion ||
       parts_->control->total_bytes != static_cast<uint64_t>(status.st_size) ||
-      parts_->control->local_size != membership_.local_world_size) {
+      parts_->control->local_size != membership_.local_world_size ||
+      parts_->control->world_size != membership_.world_size) {
     return absl::FailedPreconditionError(absl::StrCat("the agent's control memory has version ", parts_->control->version,
                                                       ", libmuster ", MUSTER_VERSION, " knows ", v1::kControlVersion,
                                                       "; build the program against the installed muster"));
+  }
+  const uint64_t peers_end = parts_->control->peers_offset + uint64_t{membership_.world_size} * sizeof(v1::PeerEntry);
+  if (membership_.nodes > 1 && (parts_->control->peers_offset == 0 || peers_end > parts_->control->total_bytes)) {
+    return absl::InternalError("the agent's control memory lacks the table of the other nodes' ranks");
   }
   return absl::OkStatus();
 }
 
 void AgentSession::Do(const session::BreakCommunicators& action) {
+  if (break_.ok()) break_ = action.status;
   inbox_.Fail(action.status);
   if (parts_->control == nullptr) return;
   const auto reason = absl::IsUnavailable(action.status) ? v1::AbortReason::kAgentLost : v1::AbortReason::kGenerationOver;
@@ -205,6 +268,7 @@ void AgentSession::Do(const session::SendStep& action) { parts_->line->ReportSte
 
 void AgentSession::Do(const session::SendLeave&) {
   // The members' word first: once the agent has the frame, this rank is no loss to it any more.
+  if (parts_->mesh != nullptr) parts_->mesh->Abort({.reason = v1::AbortReason::kPeerLeft, .rank = membership_.rank, .text = ""});
   if (parts_->control != nullptr) v1::MarkLeft(parts_->control, membership_.local_rank);
   parts_->line->SayLeave();
   raised_.push_back(session::LeaveSent{});

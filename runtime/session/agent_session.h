@@ -21,6 +21,7 @@
 #include "runtime/rendezvous/life_line.h"
 #include "runtime/session/table/session_table.h"
 #include "runtime/session/window_inbox.h"
+#include "runtime/transport/mesh.h"
 
 namespace muster {
 
@@ -50,12 +51,15 @@ class AgentSession : public Session, private NodeLink {
     int64_t control_bytes = 0;
     std::unique_ptr<AgentLine> line;
     std::unique_ptr<Communicator> world;
+    Mesh* mesh = nullptr;  // the world's, while it lives
   };
 
   explicit AgentSession(const SessionOptions& options);
   absl::Status Join();
   absl::Status AwaitMembership();
   absl::Status MakeWorld();
+  absl::StatusOr<std::unique_ptr<Mesh>> ConnectMesh(const std::vector<int>& node_of_rank);
+  bool IsMember();
   AgentLine::Events LineEvents();
 
   void Step(const session::Event& event);
@@ -84,6 +88,7 @@ class AgentSession : public Session, private NodeLink {
 
   const pid_t owner_;
   const SessionOptions options_;
+  const absl::Time join_deadline_;
   WindowInbox inbox_;
   bool has_seat_ = false;
 
@@ -91,6 +96,7 @@ class AgentSession : public Session, private NodeLink {
   CondVar changed_;
   SessionTable table_ ABSL_GUARDED_BY(mutex_);
   absl::Status join_failure_ ABSL_GUARDED_BY(mutex_);
+  absl::Status break_ ABSL_GUARDED_BY(mutex_);  // why this session's communicators are broken
   // Only looked at while Create waits: no other state of the table needs time.
   std::array<absl::Time, 2> timers_ ABSL_GUARDED_BY(mutex_) = {absl::InfiniteFuture(), absl::InfiniteFuture()};
   std::vector<session::Event> raised_ ABSL_GUARDED_BY(mutex_);  // by actions, for the table

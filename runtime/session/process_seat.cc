@@ -1,10 +1,12 @@
 #include "runtime/session/process_seat.h"
 
 #include <pthread.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/mutex.h"
@@ -12,12 +14,19 @@
 namespace muster {
 namespace {
 
+// What a descriptor stands for, however its number is used later.
+struct Opened {
+  int descriptor = -1;
+  dev_t device = 0;
+  ino_t inode = 0;
+};
+
 struct Seat {
   Mutex mutex;
   bool handlers_registered ABSL_GUARDED_BY(mutex) = false;
   pid_t owner ABSL_GUARDED_BY(mutex) = 0;  // 0: free
   std::function<void()> leave_at_exit ABSL_GUARDED_BY(mutex);
-  std::array<int, 2> descriptors ABSL_GUARDED_BY(mutex) = {-1, -1};
+  std::vector<Opened> descriptors ABSL_GUARDED_BY(mutex);
 };
 
 Seat& TheSeat() {
@@ -36,10 +45,13 @@ void BeforeFork() ABSL_NO_THREAD_SAFETY_ANALYSIS { TheSeat().mutex.Lock(); }
 void AfterForkInParent() ABSL_NO_THREAD_SAFETY_ANALYSIS { TheSeat().mutex.Unlock(); }
 void AfterForkInChild() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   Seat& seat = TheSeat();
-  for (int& descriptor : seat.descriptors) {
-    if (descriptor >= 0) ::close(descriptor);
-    descriptor = -1;
+  for (const Opened& opened : seat.descriptors) {
+    struct stat now;
+    const bool same =
+        ::fstat(opened.descriptor, &now) == 0 && now.st_dev == opened.device && now.st_ino == opened.inode;
+    if (same) ::close(opened.descriptor);
   }
+  seat.descriptors.clear();
   seat.owner = 0;
   seat.mutex.Unlock();
 }
@@ -61,9 +73,13 @@ absl::Status ProcessSeat::Take(std::function<void()> leave_at_exit) {
   return absl::OkStatus();
 }
 
-void ProcessSeat::CloseInChildren(std::array<int, 2> descriptors) {
+void ProcessSeat::CloseInChildren(std::span<const int> descriptors) {
   MutexLock lock(TheSeat().mutex);
-  TheSeat().descriptors = descriptors;
+  for (const int descriptor : descriptors) {
+    struct stat opened;
+    if (::fstat(descriptor, &opened) != 0) continue;
+    TheSeat().descriptors.push_back({descriptor, opened.st_dev, opened.st_ino});
+  }
 }
 
 void ProcessSeat::GiveBack() {
@@ -71,7 +87,7 @@ void ProcessSeat::GiveBack() {
   MutexLock lock(seat.mutex);
   seat.owner = 0;
   seat.leave_at_exit = nullptr;
-  seat.descriptors = {-1, -1};
+  seat.descriptors.clear();
 }
 
 }  // namespace muster

@@ -4,8 +4,8 @@
 
 #include <sys/types.h>
 
-#include <array>
 #include <functional>
+#include <span>
 
 #include "absl/status/status.h"
 
@@ -17,8 +17,9 @@ class ProcessSeat {
   // `leave_at_exit` is called if the process that took the seat exits (exit(3), return from main) before it is given back.
   // Errors: AlreadyExists (a session is open).
   static absl::Status Take(std::function<void()> leave_at_exit);
-  // Descriptors to be closed in every child that is forked from now on.
-  static void CloseInChildren(std::array<int, 2> descriptors);
+  // Adds descriptors to be closed in every child that is forked from now on, until the seat is given back. One that is closed
+  // before and used anew by somebody else is left alone.
+  static void CloseInChildren(std::span<const int> descriptors);
   static void GiveBack();
 };
 

@@ -12,22 +12,21 @@ namespace {
 // Making a window takes longer than this, and only an abort is found this late.
 constexpr absl::Duration kAbortLook = absl::Milliseconds(10);
 
-absl::Status StatusOfAbort(uint64_t word, uint32_t window) {
-  const std::string during = absl::StrCat(" while window ", window, " was exchanged");
+}  // namespace
+
+absl::Status StatusOfAbort(uint64_t word, const std::string& doing) {
   const std::string rank = v1::AbortRankOf(word) == v1::kNoRank ? "a rank" : absl::StrCat("rank ", v1::AbortRankOf(word));
   switch (v1::AbortReasonOf(word)) {
     case v1::AbortReason::kPeerLost:
-      return absl::UnavailableError(absl::StrCat(rank, " was lost", during));
+      return absl::UnavailableError(absl::StrCat(rank, " was lost ", doing));
     case v1::AbortReason::kPeerLeft:
-      return absl::UnavailableError(absl::StrCat(rank, " left", during));
+      return absl::UnavailableError(absl::StrCat(rank, " left ", doing));
     case v1::AbortReason::kAgentLost:
-      return absl::UnavailableError(absl::StrCat("the agent of this node went away", during));
+      return absl::UnavailableError(absl::StrCat("the agent of this node went away ", doing));
     default:
-      return absl::AbortedError(absl::StrCat("the generation ended", during));
+      return absl::AbortedError(absl::StrCat("the generation ended ", doing));
   }
 }
-
-}  // namespace
 
 void WindowInbox::Put(uint32_t window, uint32_t local_rank, UniqueFd memory) {
   MutexLock lock(mutex_);
@@ -58,7 +57,7 @@ absl::StatusOr<std::vector<UniqueFd>> WindowInbox::Collect(uint32_t window, uint
     if (missing == control.local_size) break;
     if (!failure_.ok()) return failure_;
     const uint64_t abort_word = control.abort_word.load();
-    if (abort_word != v1::kNoAbort) return StatusOfAbort(abort_word, window);
+    if (abort_word != v1::kNoAbort) return StatusOfAbort(abort_word, absl::StrCat("while window ", window, " was exchanged"));
     const absl::Duration left = deadline - absl::Now();
     if (left <= absl::ZeroDuration()) {
       return absl::DeadlineExceededError(absl::StrCat("window ", window, " of local rank ", missing, " had not come in time"));

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -14,6 +15,9 @@
 #include "runtime/base/mutex.h"
 
 namespace muster {
+
+// What an abort word says to whoever was `doing` something ("while window 3 was exchanged") when it was raised.
+absl::Status StatusOfAbort(uint64_t word, const std::string& doing);
 
 // Any thread.
 class WindowInbox {

@@ -11,6 +11,8 @@
 #include <map>
 #include <utility>
 
+#include "absl/strings/cord.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "runtime/base/clock.h"
@@ -37,6 +39,12 @@ constexpr int kRoundsBetweenLooks = 4;
 // So many streams are asked directly while spinning; more are left to epoll.
 constexpr size_t kProbedMax = 2;
 constexpr int kEvents = 64;
+
+constexpr char kBlamedRankPayload[] = "muster/blamed_rank";
+absl::Status Blaming(int rank, absl::Status error) {
+  error.SetPayload(kBlamedRankPayload, absl::Cord(absl::StrCat(rank)));
+  return error;
+}
 
 absl::Status CheckOptions(const MeshOptions& options) {
   const auto wrong = [](const auto&... what) { return absl::InvalidArgumentError(absl::StrCat("mesh: ", what...)); };
@@ -92,13 +100,16 @@ class Connecting {
     }
     for (size_t i = 0; i < fds_.size(); ++i) {
       if (polled_[dials_.size() + 1 + i].revents == 0) continue;
-      return absl::UnavailableError(absl::StrCat(Describe(options_.peers[i / static_cast<size_t>(per_peer_)]),
-                                                 ": closed a connection while others were still being made"));
+      const MeshPeer& peer = options_.peers[i / static_cast<size_t>(per_peer_)];
+      return Blaming(peer.rank, absl::UnavailableError(absl::StrCat(
+                                    Describe(peer), ": closed a connection while others were still being made")));
     }
     for (size_t i = 0; i < dials_.size(); ++i) {
       Dial& dial = dials_[i];
       if (dial.open()) continue;
-      MUSTER_RETURN_IF_ERROR(dial.Advance(polled_[i].revents != 0, now));
+      if (absl::Status status = dial.Advance(polled_[i].revents != 0, now); !status.ok()) {
+        return Blaming(dial.peer().rank, std::move(status));
+      }
       if (dial.open()) Keep(dial.peer().rank, dial.stream(), dial.Take());
     }
     if (polled_[dials_.size()].revents != 0) {
@@ -117,16 +128,20 @@ class Connecting {
   absl::Status TooLate() const {
     for (const Dial& dial : dials_) {
       if (!dial.open() && !dial.trouble().empty()) {
-        return absl::UnavailableError(absl::StrCat(Describe(dial.peer()), " cannot be reached: ", dial.trouble()));
+        return Blaming(dial.peer().rank, absl::UnavailableError(absl::StrCat(Describe(dial.peer()), " cannot be reached: ",
+                                                                             dial.trouble())));
       }
     }
     std::vector<std::string> late;
+    uint32_t first_late = v1::kNoRank;
     for (size_t i = 0; i < options_.peers.size(); ++i) {
       const auto first = fds_.begin() + static_cast<std::ptrdiff_t>(i) * per_peer_;
       if (std::all_of(first, first + per_peer_, [](const UniqueFd& fd) { return fd.valid(); })) continue;
+      if (late.empty()) first_late = static_cast<uint32_t>(options_.peers[i].rank);
       late.push_back(absl::StrCat("rank ", options_.peers[i].rank, " (", options_.peers[i].host, ")"));
     }
-    return absl::DeadlineExceededError(absl::StrCat("not connected in time: ", absl::StrJoin(late, ", ")));
+    return Blaming(static_cast<int>(first_late),
+                   absl::DeadlineExceededError(absl::StrCat("not connected in time: ", absl::StrJoin(late, ", "))));
   }
 
   const MeshOptions& options_;
@@ -406,6 +421,12 @@ class TcpMesh : public Mesh {
 };
 
 }  // namespace
+
+uint32_t RankBlamedFor(const absl::Status& connect_error) {
+  const auto payload = connect_error.GetPayload(kBlamedRankPayload);
+  uint32_t rank = v1::kNoRank;
+  return payload && absl::SimpleAtoi(std::string(*payload), &rank) ? rank : v1::kNoRank;
+}
 
 absl::StatusOr<std::unique_ptr<Mesh>> Mesh::Connect(MeshOptions options, absl::Time deadline,
                                                     absl::FunctionRef<bool()> interrupted) {

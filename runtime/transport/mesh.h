@@ -81,7 +81,7 @@ class Mesh {
  public:
   // Dials and takes connections until each peer has all its streams. `interrupted` is asked at least every 5 ms.
   // Errors: Unavailable (a peer cannot be reached, refused us or went; names rank, host and address), DeadlineExceeded (names
-  // the ranks that are missing), Aborted (interrupted), InvalidArgument.
+  // the ranks that are missing), Aborted (interrupted), InvalidArgument. RankBlamedFor says which rank the first two are about.
   static absl::StatusOr<std::unique_ptr<Mesh>> Connect(MeshOptions options, absl::Time deadline,
                                                        absl::FunctionRef<bool()> interrupted);
   virtual ~Mesh() = default;
@@ -122,6 +122,9 @@ class Mesh {
  protected:
   Mesh() = default;
 };
+
+// The (first) rank that an error of Mesh::Connect is about, kNoRank where it is about none.
+uint32_t RankBlamedFor(const absl::Status& connect_error);
 
 }  // namespace muster
 
