@@ -44,6 +44,38 @@ class PosixAppendFile : public AppendFile {
   std::string path_;
 };
 
+class PosixReadFile : public ReadFile {
+ public:
+  PosixReadFile(UniqueFd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
+
+  absl::StatusOr<uint64_t> Size() override {
+    struct stat about;
+    if (::fstat(fd_.get(), &about) != 0) return ErrnoToStatus(errno, absl::StrCat("fstat ", path_));
+    return static_cast<uint64_t>(about.st_size);
+  }
+  absl::StatusOr<size_t> ReadAt(uint64_t offset, std::span<std::byte> bytes) override {
+    size_t filled = 0;
+    while (filled < bytes.size()) {
+      const ssize_t got = ::pread(fd_.get(), bytes.data() + filled, bytes.size() - filled, static_cast<off_t>(offset + filled));
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) return ErrnoToStatus(errno, absl::StrCat("read ", path_));
+      if (got == 0) break;
+      filled += static_cast<size_t>(got);
+    }
+    return filled;
+  }
+
+ private:
+  UniqueFd fd_;
+  std::string path_;
+};
+
+bool SameFile(const std::string& a, const std::string& b) {
+  struct stat of_a, of_b;
+  return ::lstat(a.c_str(), &of_a) == 0 && ::lstat(b.c_str(), &of_b) == 0 && of_a.st_dev == of_b.st_dev &&
+         of_a.st_ino == of_b.st_ino;
+}
+
 class Posix : public FileSystem {
  public:
   bool Exists(const std::string& path) override { return ::access(path.c_str(), F_OK) == 0; }
@@ -72,8 +104,26 @@ class Posix : public FileSystem {
     return std::make_unique<PosixAppendFile>(std::move(fd), path);
   }
 
+  absl::StatusOr<std::unique_ptr<AppendFile>> CreateExclusive(const std::string& path) override {
+    UniqueFd fd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    if (!fd) return ErrnoToStatus(errno, absl::StrCat("create ", path));
+    return std::make_unique<PosixAppendFile>(std::move(fd), path);
+  }
+
+  absl::StatusOr<std::unique_ptr<AppendFile>> OpenExisting(const std::string& path) override {
+    UniqueFd fd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+    if (!fd) return ErrnoToStatus(errno, absl::StrCat("open ", path));
+    return std::make_unique<PosixAppendFile>(std::move(fd), path);
+  }
+
+  absl::StatusOr<std::unique_ptr<ReadFile>> OpenForRead(const std::string& path) override {
+    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd) return ErrnoToStatus(errno, absl::StrCat("open ", path));
+    return std::make_unique<PosixReadFile>(std::move(fd), path);
+  }
+
   absl::Status MakeFolder(const std::string& path) override {
-    if (::mkdir(path.c_str(), 0700) != 0) return ErrnoToStatus(errno, absl::StrCat("mkdir ", path));
+    if (::mkdir(path.c_str(), 0777) != 0) return ErrnoToStatus(errno, absl::StrCat("mkdir ", path));
     return absl::OkStatus();
   }
 
@@ -88,6 +138,27 @@ class Posix : public FileSystem {
   absl::Status Rename(const std::string& from, const std::string& to) override {
     if (::rename(from.c_str(), to.c_str()) != 0) return ErrnoToStatus(errno, absl::StrCat("rename ", from, " to ", to));
     return absl::OkStatus();
+  }
+
+  // renameat2(2). NFS and others that lack RENAME_NOREPLACE have link(2), which never replaces either; where its answer was lost
+  // and it was sent again, it says EEXIST although it was done (open(2), on O_EXCL), so the two names are compared.
+  absl::Status RenameNew(const std::string& from, const std::string& to) override {
+    const std::string what = absl::StrCat("rename ", from, " to ", to);
+    if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return absl::OkStatus();
+    if (errno != EINVAL && errno != ENOSYS) return ErrnoToStatus(errno, what);
+    if (::link(from.c_str(), to.c_str()) != 0) {
+      const int error = errno;
+      if (error != EEXIST || !SameFile(from, to)) return ErrnoToStatus(error, what);
+    }
+    if (::unlink(from.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, absl::StrCat("unlink ", from));
+    return absl::OkStatus();
+  }
+
+  absl::Status RemoveFolder(const std::string& path) override {
+    if (::rmdir(path.c_str()) == 0) return absl::OkStatus();
+    const int error = errno;
+    absl::Status status = ErrnoToStatus(error, absl::StrCat("rmdir ", path));
+    return error == ENOTEMPTY || error == EEXIST ? absl::FailedPreconditionError(status.message()) : status;
   }
 
   absl::Status Unlink(const std::string& path) override {

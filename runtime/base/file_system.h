@@ -1,9 +1,12 @@
-// Files as the coordinator's record needs them: a seam, so that tests can log every write and take the power away.
+// Files as the coordinator's record and checkpoints need them: a seam, so that tests can log every write, stop before any
+// operation, and take the power away.
 #ifndef MUSTER_RUNTIME_BASE_FILE_SYSTEM_H_
 #define MUSTER_RUNTIME_BASE_FILE_SYSTEM_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,6 +28,15 @@ class AppendFile {
   virtual absl::Status Sync() = 0;
 };
 
+// A file that is read in place. Closed when destroyed. Not thread-safe.
+class ReadFile {
+ public:
+  virtual ~ReadFile() = default;
+  virtual absl::StatusOr<uint64_t> Size() = 0;
+  // Fills `bytes` from `offset` on; returns how many there were, fewer only at the file's end.
+  virtual absl::StatusOr<size_t> ReadAt(uint64_t offset, std::span<std::byte> bytes) = 0;
+};
+
 // Errors name the path. Names of files, folders and renames survive a power loss after SyncFolder of the folder that holds
 // them.
 class FileSystem {
@@ -35,12 +47,21 @@ class FileSystem {
   virtual absl::StatusOr<std::string> Read(const std::string& path) = 0;
   // Makes the file if there is none. Errors: FailedPrecondition when another process has it open by this method.
   virtual absl::StatusOr<std::unique_ptr<AppendFile>> OpenForAppend(const std::string& path) = 0;
-  // One folder; its parent must be there.
+  // Makes the file; mode by umask. Errors: AlreadyExists.
+  virtual absl::StatusOr<std::unique_ptr<AppendFile>> CreateExclusive(const std::string& path) = 0;
+  // Never makes one. Errors: NotFound.
+  virtual absl::StatusOr<std::unique_ptr<AppendFile>> OpenExisting(const std::string& path) = 0;
+  virtual absl::StatusOr<std::unique_ptr<ReadFile>> OpenForRead(const std::string& path) = 0;
+  // One folder; its parent must be there. Mode by umask.
   virtual absl::Status MakeFolder(const std::string& path) = 0;
   virtual absl::Status SyncFolder(const std::string& path) = 0;
   virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;
+  // Never replaces, in one step: of several that rename to one name, one succeeds. Errors: AlreadyExists, NotFound.
+  virtual absl::Status RenameNew(const std::string& from, const std::string& to) = 0;
+  // Errors: FailedPrecondition when it is not empty.
+  virtual absl::Status RemoveFolder(const std::string& path) = 0;
   virtual absl::Status Unlink(const std::string& path) = 0;
-  virtual absl::StatusOr<std::vector<std::string>> List(const std::string& folder) = 0;  // names, sorted
+  virtual absl::StatusOr<std::vector<std::string>> List(const std::string& folder) = 0;  // names of files and folders, sorted
 };
 
 // The machine's own, by POSIX calls. Lives as long as the program.

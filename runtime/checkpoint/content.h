@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "muster/tensor.h"
 
 namespace muster {
@@ -17,16 +18,26 @@ struct CheckpointTensor {
   DataType type = DataType::kFloat32;
   std::vector<int64_t> shape;  // row-major
   int64_t bytes() const;
+
+  bool operator==(const CheckpointTensor&) const = default;
 };
 
 // Everything but the tensors' bytes. `attributes` are the program's own: cursor, digests, options that a resumed run must share.
+// Text is UTF-8.
 struct CheckpointContent {
   int64_t step = 0;
   uint64_t generation = 0;  // of the writers; in the files' names, not in their bytes
-  std::string job_id;       // lower-case hexadecimal; for people
+  // Random: who calls StartSave draws it anew for every save and tells the other writers. In the files' names, so that no two
+  // saves ever share one: generations begin at 1 again in the next job, and a save that failed may be tried again.
+  uint32_t save_id = 0;
+  std::string job_id;  // lower-case hexadecimal; for people
   std::map<std::string, std::string> attributes;
   std::vector<CheckpointTensor> tensors;
 };
+
+// Errors: InvalidArgument: what cannot be written down (a name twice, empty or reserved, text that is not UTF-8, a negative
+// step or extent, a tensor beyond 2^62 bytes).
+absl::Status CheckContent(const CheckpointContent& content);
 
 // A file of the checkpoint: whole tensors, in order.
 struct CheckpointFilePlan {

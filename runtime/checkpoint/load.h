@@ -20,14 +20,14 @@ namespace muster {
 
 struct CheckpointEntry {
   int64_t step = 0;
-  std::string path;          // folder/step-N
-  bool committed = false;    // has a manifest; else a save that was never finished
+  std::string path;        // folder/step-N
+  bool committed = false;  // has a manifest; else a save that was never finished
   // Of a committed one, as far as its manifest can be read:
   std::optional<CheckpointContent> content;
-  int64_t bytes = 0;         // of its data files
+  int64_t bytes = 0;  // of its data files
   int64_t files = 0;
   int64_t committed_unix_ms = 0;
-  absl::Status damage;       // not OK: the manifest cannot be read or does not hold together
+  absl::Status damage;  // not OK: the manifest cannot be read or does not hold together
 };
 
 // All of `folder`, oldest first; a folder that is not there has none. Errors: only where the folder itself cannot be read.

@@ -1,6 +1,7 @@
 #include "tests/support/recording_file_system.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include <algorithm>
 #include <random>
@@ -12,32 +13,67 @@ namespace muster {
 
 using Kind = DiskOperation::Kind;
 
+// Writes go to the file that was opened, whatever its name is by now; those to a file without a name change nothing.
 class RecordingFileSystem::File : public AppendFile {
  public:
-  File(RecordingFileSystem* files, std::string path) : files_(files), path_(std::move(path)) {}
+  File(RecordingFileSystem* files, int inode) : files_(files), inode_(inode) {}
 
   absl::Status Write(absl::string_view bytes) override {
-    if (absl::Status full = files_->Full(path_); !full.ok()) return full;
-    std::string& file = files_->disk_.files[path_];
-    files_->Log({Kind::kWrite, path_, "", std::string(bytes), file.size()});
+    const std::string* const path = Called("write");
+    if (absl::Status full = files_->Full(path == nullptr ? "" : *path); !full.ok()) return full;
+    if (path == nullptr) return absl::OkStatus();
+    std::string& file = files_->disk_.files[*path];
+    files_->Log({Kind::kWrite, *path, "", std::string(bytes), file.size()});
     file.append(bytes.data(), bytes.size());
     return absl::OkStatus();
   }
   absl::Status Truncate(uint64_t bytes) override {
-    if (absl::Status full = files_->Full(path_); !full.ok()) return full;
-    files_->Log({Kind::kTruncate, path_, "", "", bytes});
-    files_->disk_.files[path_].resize(bytes);
+    const std::string* const path = Called("truncate");
+    if (absl::Status full = files_->Full(path == nullptr ? "" : *path); !full.ok()) return full;
+    if (path == nullptr) return absl::OkStatus();
+    files_->Log({Kind::kTruncate, *path, "", "", bytes});
+    files_->disk_.files[*path].resize(bytes);
     return absl::OkStatus();
   }
   absl::Status Sync() override {
-    if (absl::Status full = files_->Full(path_); !full.ok()) return full;
-    files_->Log({Kind::kSync, path_, "", "", 0});
+    const std::string* const path = Called("fsync");
+    if (absl::Status full = files_->Full(path == nullptr ? "" : *path); !full.ok()) return full;
+    if (path != nullptr) files_->Log({Kind::kSync, *path, "", "", 0});
     return absl::OkStatus();
+  }
+
+ private:
+  const std::string* Called(const char* operation) {
+    const std::string* const before = files_->PathOf(inode_);
+    files_->Call(operation, before == nullptr ? "(removed)" : *before);
+    return files_->PathOf(inode_);
+  }
+
+  RecordingFileSystem* const files_;
+  const int inode_;
+};
+
+class RecordingFileSystem::Reader : public ReadFile {
+ public:
+  Reader(RecordingFileSystem* files, std::string path, std::string bytes)
+      : files_(files), path_(std::move(path)), bytes_(std::move(bytes)) {}
+
+  absl::StatusOr<uint64_t> Size() override {
+    files_->Call("size", path_);
+    return bytes_.size();
+  }
+  absl::StatusOr<size_t> ReadAt(uint64_t offset, std::span<std::byte> bytes) override {
+    files_->Call("read", path_);
+    if (offset >= bytes_.size()) return size_t{0};
+    const size_t count = std::min<size_t>(bytes.size(), bytes_.size() - offset);
+    memcpy(bytes.data(), bytes_.data() + offset, count);
+    return count;
   }
 
  private:
   RecordingFileSystem* const files_;
   const std::string path_;
+  const std::string bytes_;  // as it was on opening: nothing here changes a file that others read
 };
 
 namespace {
@@ -49,30 +85,73 @@ std::string ParentOf(const std::string& path) {
 
 }  // namespace
 
-absl::Status RecordingFileSystem::Full(const std::string& path) {
-  if (fail_from_ >= 0 && operations_++ >= fail_from_) return ErrnoToStatus(ENOSPC, absl::StrCat("write ", path));
-  return absl::OkStatus();
+void RecordingFileSystem::Call(const char* operation, const std::string& path) {
+  if (!hook_ || in_hook_) return;
+  in_hook_ = true;
+  hook_(absl::StrCat(operation, " ", path));
+  in_hook_ = false;
 }
 
-bool RecordingFileSystem::Exists(const std::string& path) { return disk_.files.contains(path) || disk_.folders.contains(path); }
+absl::Status RecordingFileSystem::Full(const std::string& path) {
+  if (in_hook_ || fail_from_ < 0) return absl::OkStatus();
+  const int operation = operations_++;
+  const bool fails = operation >= fail_from_ && (fail_times_ < 0 || operation < fail_from_ + fail_times_);
+  return fails ? ErrnoToStatus(ENOSPC, absl::StrCat("write ", path)) : absl::OkStatus();
+}
+
+std::string* RecordingFileSystem::PathOf(int inode) {
+  const auto found = paths_.find(inode);
+  return found == paths_.end() ? nullptr : &found->second;
+}
+
+bool RecordingFileSystem::Exists(const std::string& path) {
+  Call("exists", path);
+  return disk_.files.contains(path) || disk_.folders.contains(path);
+}
 
 absl::StatusOr<std::string> RecordingFileSystem::Read(const std::string& path) {
+  Call("read", path);
   if (!disk_.files.contains(path)) return ErrnoToStatus(ENOENT, absl::StrCat("open ", path));
   return disk_.files[path];
 }
 
-absl::StatusOr<std::unique_ptr<AppendFile>> RecordingFileSystem::OpenForAppend(const std::string& path) {
+absl::StatusOr<std::unique_ptr<AppendFile>> RecordingFileSystem::Create(const std::string& path) {
   if (!disk_.folders.contains(ParentOf(path))) return ErrnoToStatus(ENOENT, absl::StrCat("open ", path));
   if (!disk_.files.contains(path)) {
     if (absl::Status full = Full(path); !full.ok()) return full;
     Log({Kind::kCreate, path, "", "", 0});
     disk_.files[path] = "";
   }
-  return std::make_unique<File>(this, path);
+  paths_[++inodes_] = path;
+  return std::make_unique<File>(this, inodes_);
+}
+
+absl::StatusOr<std::unique_ptr<AppendFile>> RecordingFileSystem::OpenForAppend(const std::string& path) {
+  Call("open", path);
+  return Create(path);
+}
+
+absl::StatusOr<std::unique_ptr<AppendFile>> RecordingFileSystem::CreateExclusive(const std::string& path) {
+  Call("create", path);
+  if (disk_.files.contains(path) || disk_.folders.contains(path)) return ErrnoToStatus(EEXIST, absl::StrCat("create ", path));
+  return Create(path);
+}
+
+absl::StatusOr<std::unique_ptr<AppendFile>> RecordingFileSystem::OpenExisting(const std::string& path) {
+  Call("open", path);
+  if (!disk_.files.contains(path)) return ErrnoToStatus(ENOENT, absl::StrCat("open ", path));
+  return Create(path);
+}
+
+absl::StatusOr<std::unique_ptr<ReadFile>> RecordingFileSystem::OpenForRead(const std::string& path) {
+  Call("open", path);
+  if (!disk_.files.contains(path)) return ErrnoToStatus(ENOENT, absl::StrCat("open ", path));
+  return std::make_unique<Reader>(this, path, disk_.files[path]);
 }
 
 absl::Status RecordingFileSystem::MakeFolder(const std::string& path) {
-  if (Exists(path)) return ErrnoToStatus(EEXIST, absl::StrCat("mkdir ", path));
+  Call("mkdir", path);
+  if (disk_.files.contains(path) || disk_.folders.contains(path)) return ErrnoToStatus(EEXIST, absl::StrCat("mkdir ", path));
   if (!disk_.folders.contains(ParentOf(path))) return ErrnoToStatus(ENOENT, absl::StrCat("mkdir ", path));
   if (absl::Status full = Full(path); !full.ok()) return full;
   Log({Kind::kMakeFolder, path, "", "", 0});
@@ -80,32 +159,80 @@ absl::Status RecordingFileSystem::MakeFolder(const std::string& path) {
   return absl::OkStatus();
 }
 
+absl::Status RecordingFileSystem::RemoveFolder(const std::string& path) {
+  Call("rmdir", path);
+  if (!disk_.folders.contains(path)) return ErrnoToStatus(ENOENT, absl::StrCat("rmdir ", path));
+  for (const auto& [file, bytes] : disk_.files) {
+    if (ParentOf(file) == path) return absl::FailedPreconditionError(absl::StrCat("rmdir ", path, ": not empty"));
+  }
+  for (const std::string& folder : disk_.folders) {
+    if (folder != "/" && ParentOf(folder) == path) {
+      return absl::FailedPreconditionError(absl::StrCat("rmdir ", path, ": not empty"));
+    }
+  }
+  Log({Kind::kRemoveFolder, path, "", "", 0});
+  disk_.folders.erase(path);
+  return absl::OkStatus();
+}
+
 absl::Status RecordingFileSystem::SyncFolder(const std::string& path) {
+  Call("fsync", path);
   if (!disk_.folders.contains(path)) return ErrnoToStatus(ENOENT, absl::StrCat("open ", path));
   if (absl::Status full = Full(path); !full.ok()) return full;
   Log({Kind::kSyncFolder, path, "", "", 0});
   return absl::OkStatus();
 }
 
-absl::Status RecordingFileSystem::Rename(const std::string& from, const std::string& to) {
-  if (!disk_.files.contains(from)) return ErrnoToStatus(ENOENT, absl::StrCat("rename ", from));
+void RecordingFileSystem::Move(const std::string& from, const std::string& to) {
   Log({Kind::kRename, from, to, "", 0});
   disk_.files[to] = disk_.files[from];
   disk_.files.erase(from);
+  for (auto& [inode, path] : paths_) {
+    if (path == to) path.clear();  // replaced
+    if (path == from) path = to;
+  }
+  std::erase_if(paths_, [](const auto& named) { return named.second.empty(); });
+}
+
+absl::Status RecordingFileSystem::Rename(const std::string& from, const std::string& to) {
+  Call("rename", from);
+  if (!disk_.files.contains(from)) return ErrnoToStatus(ENOENT, absl::StrCat("rename ", from));
+  Move(from, to);
   return absl::OkStatus();
 }
 
+absl::Status RecordingFileSystem::RenameNew(const std::string& from, const std::string& to) {
+  Call("rename", from);
+  if (!disk_.files.contains(from)) return ErrnoToStatus(ENOENT, absl::StrCat("rename ", from));
+  if (disk_.files.contains(to)) return ErrnoToStatus(EEXIST, absl::StrCat("rename ", from, " to ", to));
+  if (!rename_by_link_) {
+    Move(from, to);
+    return absl::OkStatus();
+  }
+  Log({Kind::kLink, from, to, "", 0});
+  disk_.files[to] = disk_.files[from];
+  const absl::Status unlinked = Unlink(from);
+  return absl::IsNotFound(unlinked) ? absl::OkStatus() : unlinked;
+}
+
 absl::Status RecordingFileSystem::Unlink(const std::string& path) {
+  Call("unlink", path);
   if (disk_.files.erase(path) == 0) return ErrnoToStatus(ENOENT, absl::StrCat("unlink ", path));
   Log({Kind::kUnlink, path, "", "", 0});
+  std::erase_if(paths_, [&path](const auto& named) { return named.second == path; });
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<std::string>> RecordingFileSystem::List(const std::string& folder) {
+  Call("list", folder);
+  if (!disk_.folders.contains(folder)) return ErrnoToStatus(ENOENT, absl::StrCat("opendir ", folder));
   std::vector<std::string> names;
-  for (const auto& [path, bytes] : disk_.files) {
-    if (ParentOf(path) == folder) names.push_back(path.substr(path.find_last_of('/') + 1));
-  }
+  const auto add = [&](const std::string& path) {
+    if (path != "/" && ParentOf(path) == folder) names.push_back(path.substr(path.find_last_of('/') + 1));
+  };
+  for (const auto& [path, bytes] : disk_.files) add(path);
+  for (const std::string& path : disk_.folders) add(path);
+  std::sort(names.begin(), names.end());
   return names;
 }
 
@@ -115,7 +242,8 @@ namespace {
 enum class Fate { kKept, kDropped, kTorn };
 
 bool TouchesNames(Kind kind) {
-  return kind == Kind::kMakeFolder || kind == Kind::kCreate || kind == Kind::kRename || kind == Kind::kUnlink;
+  return kind == Kind::kMakeFolder || kind == Kind::kRemoveFolder || kind == Kind::kCreate || kind == Kind::kRename ||
+         kind == Kind::kLink || kind == Kind::kUnlink;
 }
 
 // True if an fsync between `index` and `count` covers operation `index`.
@@ -156,9 +284,19 @@ struct Survivor {
       case Kind::kTruncate:
         disk.files[operation.path].resize(operation.offset);
         break;
+      case Kind::kRemoveFolder:
+        disk.folders.erase(operation.path);
+        // What a later folder of that name holds is its own.
+        std::erase_if(named, [&operation](const std::string& path) { return ParentOf(path) == operation.path; });
+        break;
       case Kind::kRename:
         disk.files[operation.to] = disk.files[operation.path];
         disk.files.erase(operation.path);
+        named.erase(operation.path);
+        named.insert(operation.to);
+        break;
+      case Kind::kLink:
+        disk.files[operation.to] = disk.files[operation.path];
         named.insert(operation.to);
         break;
       case Kind::kUnlink:

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -26,10 +27,22 @@ struct Disk {
 
 // One line of the log.
 struct DiskOperation {
-  enum class Kind { kMakeFolder, kCreate, kWrite, kTruncate, kSync, kSyncFolder, kRename, kUnlink, kAnnounce };
+  enum class Kind {
+    kMakeFolder,
+    kRemoveFolder,
+    kCreate,
+    kWrite,
+    kTruncate,
+    kSync,
+    kSyncFolder,
+    kRename,
+    kLink,
+    kUnlink,
+    kAnnounce
+  };
   Kind kind = Kind::kWrite;
   std::string path;     // kAnnounce: what was announced
-  std::string to;       // kRename
+  std::string to;       // kRename, kLink
   std::string bytes;    // kWrite
   uint64_t offset = 0;  // kWrite: where; kTruncate: the new length
 };
@@ -40,8 +53,18 @@ class RecordingFileSystem : public FileSystem {
 
   // Marks the log: from here on the program has told others of `what`.
   void Announce(const std::string& what) { Log({DiskOperation::Kind::kAnnounce, what, "", "", 0}); }
-  // Every operation from the `count`th on fails with ENOSPC; -1: none.
-  void FailFrom(int count) { fail_from_ = count; }
+  // Every operation that may need space, from the `count`th on, fails with ENOSPC; -1: none. `times` of them, then there is
+  // space again; -1: never.
+  void FailFrom(int count, int times = -1) {
+    fail_from_ = count;
+    fail_times_ = times;
+    operations_ = 0;
+  }
+  // Called at the beginning of every operation, reads included, with its name and path; what it does to these files happens
+  // before the operation. It is not called for operations of its own.
+  void OnEach(std::function<void(const std::string& operation)> hook) { hook_ = std::move(hook); }
+  // RenameNew links and unlinks, as on file systems without RENAME_NOREPLACE.
+  void RenameByLink() { rename_by_link_ = true; }
 
   const std::vector<DiskOperation>& log() const { return log_; }
   const Disk& before() const { return before_; }
@@ -50,21 +73,38 @@ class RecordingFileSystem : public FileSystem {
   bool Exists(const std::string& path) override;
   absl::StatusOr<std::string> Read(const std::string& path) override;
   absl::StatusOr<std::unique_ptr<AppendFile>> OpenForAppend(const std::string& path) override;
+  absl::StatusOr<std::unique_ptr<AppendFile>> CreateExclusive(const std::string& path) override;
+  absl::StatusOr<std::unique_ptr<AppendFile>> OpenExisting(const std::string& path) override;
+  absl::StatusOr<std::unique_ptr<ReadFile>> OpenForRead(const std::string& path) override;
   absl::Status MakeFolder(const std::string& path) override;
+  absl::Status RemoveFolder(const std::string& path) override;
   absl::Status SyncFolder(const std::string& path) override;
   absl::Status Rename(const std::string& from, const std::string& to) override;
+  absl::Status RenameNew(const std::string& from, const std::string& to) override;
   absl::Status Unlink(const std::string& path) override;
   absl::StatusOr<std::vector<std::string>> List(const std::string& folder) override;
 
  private:
   class File;
+  class Reader;
   void Log(DiskOperation operation) { log_.push_back(std::move(operation)); }
+  void Call(const char* operation, const std::string& path);
   absl::Status Full(const std::string& path);
+  absl::StatusOr<std::unique_ptr<AppendFile>> Create(const std::string& path);
+  // The one name of the file that was opened as `inode`; null: it has none any more.
+  std::string* PathOf(int inode);
+  void Move(const std::string& from, const std::string& to);
 
   Disk disk_;
+  std::map<int, std::string> paths_;  // by inode, of what was opened here
+  int inodes_ = 0;
+  std::function<void(const std::string&)> hook_;
+  bool in_hook_ = false;
+  bool rename_by_link_ = false;
   Disk before_;
   std::vector<DiskOperation> log_;
   int fail_from_ = -1;
+  int fail_times_ = -1;
   int operations_ = 0;
 };
 
