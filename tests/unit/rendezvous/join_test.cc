@@ -15,77 +15,16 @@
 #include "muster/v1/worker.pb.h"
 #include "runtime/base/frame.h"
 #include "runtime/base/sealed_memory.h"
-#include "runtime/rendezvous/agent_line.h"
-#include "runtime/rendezvous/life_line.h"
+#include "tests/support/joined_line.h"
 #include "tests/support/local_agent.h"
 
 namespace muster {
 namespace {
 
+using testing::JoinAs;
 using testing::kTestPatience;
+using testing::Joined;
 using testing::LocalAgent;
-
-// What became of one Hello.
-class Joined {
- public:
-  void Run(const LocalAgent& agent, uint32_t slot, absl::Duration patience) {
-    life = LifeLine::Create(slot).value();
-    line = AgentLine::Connect(agent.socket(), agent.job_id(), absl::Now() + patience).value();
-    AgentLine::Events events;
-    events.begun = [this](Membership news) {
-      membership = std::move(news);
-      Finish(absl::OkStatus());
-    };
-    events.refused = [this](absl::Status reason) { Finish(reason); };
-    events.window_shared = [](uint32_t, uint32_t, uint64_t, UniqueFd) {};
-    events.over = [this](uint64_t, const std::string& message) {
-      MutexLock lock(mutex_);
-      over_ = message;
-      changed_.SignalAll();
-    };
-    events.closed = [this](const absl::Status& reason) { Finish(reason); };
-    ASSERT_TRUE(line->Listen(std::move(events)).ok());
-    line->SayHello(slot, life->page_fd(), "0.0-test").IgnoreError();
-    const absl::Time deadline = absl::Now() + patience;
-    MutexLock lock(mutex_);
-    while (!finished_ && absl::Now() < deadline) changed_.WaitFor(mutex_, deadline - absl::Now());
-    status = finished_ ? finish_ : absl::DeadlineExceededError("no answer");
-  }
-
-  std::string AwaitOver() {
-    MutexLock lock(mutex_);
-    while (over_.empty()) changed_.Wait(mutex_);
-    return over_;
-  }
-
-  absl::Status status;
-  Membership membership;
-  std::unique_ptr<LifeLine> life;
-
- private:
-  void Finish(absl::Status how) {
-    MutexLock lock(mutex_);
-    if (finished_) return;  // after a refusal the agent closes
-    finished_ = true;
-    finish_ = std::move(how);
-    changed_.SignalAll();
-  }
-
-  Mutex mutex_;
-  CondVar changed_;
-  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
-  absl::Status finish_ ABSL_GUARDED_BY(mutex_);
-  std::string over_ ABSL_GUARDED_BY(mutex_);
-
- public:
-  std::unique_ptr<AgentLine> line;  // its thread uses all of the above
-};
-
-std::unique_ptr<Joined> JoinAs(const LocalAgent& agent, uint32_t slot, absl::Duration patience = kTestPatience) {
-  auto joined = std::make_unique<Joined>();
-  joined->Run(agent, slot, patience);
-  return joined;
-}
 
 int Connect(const LocalAgent& agent) {
   sockaddr_un address = {};
