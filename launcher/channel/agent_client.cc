@@ -7,6 +7,7 @@
 #include <chrono>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -78,8 +79,8 @@ bool IsStranger(const grpc::Status& status) {
 // A call of Connect.
 class ClientStream : public Pipe<grpc::ClientBidiReactor<AgentFrame, CoordinatorFrame>, CoordinatorFrame, AgentFrame> {
  public:
-  ClientStream(std::shared_ptr<LoopGate> gate, std::shared_ptr<grpc::Channel> channel)
-      : Pipe(std::move(gate)), channel_(std::move(channel)), stub_(v1::AgentService::NewStub(channel_)) {}
+  ClientStream(std::shared_ptr<LoopGate> gate, const std::shared_ptr<grpc::Channel>& channel)
+      : Pipe(std::move(gate)), stub_(v1::AgentService::NewStub(channel)) {}
 
   void Begin() {
     HoldSelf();
@@ -113,7 +114,6 @@ class ClientStream : public Pipe<grpc::ClientBidiReactor<AgentFrame, Coordinator
     LetGoOfSelf();
   }
 
-  const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::AgentService::Stub> stub_;
   grpc::ClientContext context_;
   grpc::Status status_ ABSL_GUARDED_BY(mutex_);
@@ -121,7 +121,6 @@ class ClientStream : public Pipe<grpc::ClientBidiReactor<AgentFrame, Coordinator
 
 // A call of Enroll.
 struct EnrollAttempt {
-  std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<v1::AgentService::Stub> stub;
   grpc::ClientContext context;
   v1::EnrollRequest request;
@@ -181,7 +180,7 @@ class AgentClientImpl : public AgentClient {
  private:
   // --- Attempts ---
 
-  std::shared_ptr<grpc::Channel> MakeChannel() const {
+  std::shared_ptr<grpc::Channel> MakeChannel() {
     grpc::SslCredentialsOptions tls;
     tls.pem_root_certs = options_.ticket.authority_pem;
     if (!certificate_pem_.empty()) {
@@ -199,7 +198,17 @@ class AgentClientImpl : public AgentClient {
     // Nothing but the address given decides where it goes.
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
     arguments.SetInt(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
-    return grpc::CreateCustomChannel(target_, grpc::SslCredentials(tls), arguments);
+    channels_.push_back(grpc::CreateCustomChannel(target_, grpc::SslCredentials(tls), arguments));
+    return channels_.back();
+  }
+
+  // A channel whose last owner were a callback would end gRPC's callback threads from one of them, which it does not survive
+  // (src/cpp/common/completion_queue_cc.cc, CallbackAlternativeCQ::Unref). So they end here; but for the newest, with which those
+  // threads live on.
+  void ForgetOldChannels() {
+    std::erase_if(channels_, [this](const std::shared_ptr<grpc::Channel>& channel) {
+      return channel != channels_.back() && channel.use_count() == 1;
+    });
   }
 
   void Try() {
@@ -223,8 +232,7 @@ class AgentClientImpl : public AgentClient {
   void Enroll() {
     auto attempt = std::make_shared<EnrollAttempt>();
     enrolling_ = attempt;
-    attempt->channel = MakeChannel();
-    attempt->stub = v1::AgentService::NewStub(attempt->channel);
+    attempt->stub = v1::AgentService::NewStub(MakeChannel());
     attempt->context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoNanoseconds(options_.connect_within));
     attempt->request.set_token(options_.ticket.token);
     attempt->request.set_public_key_der(key_->public_key_der());
@@ -239,6 +247,7 @@ class AgentClientImpl : public AgentClient {
                                      attempt.reset();
                                      gate->Leave();
                                    });
+    ForgetOldChannels();
   }
 
   void OnEnrolled(const std::shared_ptr<EnrollAttempt>& attempt, const grpc::Status& status) {
@@ -253,6 +262,7 @@ class AgentClientImpl : public AgentClient {
     stream_ = std::make_shared<ClientStream>(gate_, MakeChannel());
     stream_->on_ready = [this, key = stream_.get()] { OnReady(key); };
     stream_->Begin();
+    ForgetOldChannels();
     timer_ = loop_->After(options_.connect_within, [this] {
       timer_.reset();
       too_late_ = true;
@@ -471,9 +481,10 @@ class AgentClientImpl : public AgentClient {
   const std::shared_ptr<LoopGate> gate_;
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 
-  std::string certificate_pem_;  // empty: not enrolled yet
-  std::string session_;          // empty: none
-  Sequence<AgentFrame> frames_;  // of the session
+  std::string certificate_pem_;                           // empty: not enrolled yet
+  std::string session_;                                   // empty: none
+  Sequence<AgentFrame> frames_;                           // of the session
+  std::vector<std::shared_ptr<grpc::Channel>> channels_;  // the newest last; all that calls may still hold
   std::shared_ptr<EnrollAttempt> enrolling_;
   std::shared_ptr<ClientStream> stream_;
   bool ready_ = false;                       // stream_ has been welcomed
