@@ -208,6 +208,7 @@ class Forwarder final : public OutputForwarder {
 
   void Write(const Stream& stream, absl::string_view text) {
     if (options_.deliver) return options_.deliver(stream.rank, stream.which, text);
+    if (options_.copy) options_.copy(stream.rank, stream.which, text);
     if (Sink(stream.which).Write(text)) return;
     const uint64_t lines = static_cast<uint64_t>(std::count(text.begin(), text.end(), '\n'));
     lines_dropped_ += lines;

@@ -29,6 +29,8 @@ struct OutputOptions {
   // `must_wait` says so the workers' pipes are not read, unless their writer has died.
   std::function<void(uint32_t rank, OutputStream which, absl::string_view text)> deliver;
   std::function<bool()> must_wait;  // with `deliver`
+  // Where set, what is written to the descriptors below goes here as well, also what they have no room for.
+  std::function<void(uint32_t rank, OutputStream which, absl::string_view text)> copy;
 
   int stdout_fd = 1;  // borrowed
   int stderr_fd = 2;  // borrowed; where both lead to one place, whole lines of the two alternate

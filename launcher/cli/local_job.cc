@@ -2,8 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/epoll.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <climits>
@@ -13,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "launcher/cli/console.h"
+#include "launcher/job/job_folder.h"
 #include "launcher/process/exit_codes.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -22,7 +21,6 @@ namespace muster {
 namespace {
 
 constexpr uint32_t kNode = 0;  // the only agent's number
-constexpr absl::Duration kSlowStart = absl::Seconds(1);
 constexpr absl::Duration kSlowStop = absl::Milliseconds(500);
 constexpr absl::Duration kReaderCheck = absl::Milliseconds(10);
 constexpr absl::Duration kAgentGoes = absl::Seconds(2);
@@ -38,68 +36,50 @@ std::string RandomBytes(size_t bytes) {
   return text;
 }
 
-// The terminal has echoed "^C" at the place where our next words would stand.
-void LeaveLineOfCtrlC() {
-  if (::isatty(STDIN_FILENO) != 1 || ::isatty(STDERR_FILENO) != 1) return;
-  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, "\n", 1);
-}
-
-bool IsIgnored(int signal) {
-  struct sigaction action;
-  return ::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LocalJob>> LocalJob::Create(LocalJobOptions options) {
   std::unique_ptr<LocalJob> job(new LocalJob(std::move(options)));
   job->host_ = HostName();
   MUSTER_ASSIGN_OR_RETURN(job->loop_, EventLoop::Create());
-  MUSTER_RETURN_IF_ERROR(job->TakeSignals());  // before anything that may start a thread
+  MUSTER_ASSIGN_OR_RETURN(job->signals_,
+                          JobSignals::Take(job->loop_.get(), [job = job.get()](int signal) { job->OnSignal(signal); }));
   MUSTER_RETURN_IF_ERROR(job->MakeCoordinator());
   MUSTER_RETURN_IF_ERROR(job->MakeAgent());
   return job;
 }
 
-LocalJob::~LocalJob() {
-  agent_.reset();
-  coordinator_.reset();
-  ::sigprocmask(SIG_SETMASK, &old_mask_, nullptr);
-}
-
-absl::Status LocalJob::TakeSignals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  // What our parent has told us to ignore (nohup, a background job of a shell without job control) stays ignored.
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGUSR1, SIGUSR2}) {
-    if (!IsIgnored(signal)) sigaddset(&signals, signal);
-  }
-  sigaddset(&signals, SIGCONT);
-  sigaddset(&signals, SIGWINCH);
-  ::sigprocmask(SIG_BLOCK, &signals, &old_mask_);
-  signals_.Reset(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!signals_) return ErrnoToStatus(errno, "signalfd");
-  return loop_->Add(signals_.get(), EPOLLIN, [this](uint32_t) {
-    signalfd_siginfo info;
-    while (::read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
-      OnSignal(static_cast<int>(info.ssi_signo));
-    }
-  });
-}
+LocalJob::~LocalJob() = default;
 
 absl::Status LocalJob::MakeCoordinator() {
   CoordinatorOptions options;
   options.membership.job_id = options_.job_id;
-  options.membership.command = options_.run.command[0];
+  options.membership.command = CommandText(options_.run.command);
   options.membership.workers = static_cast<uint32_t>(options_.run.workers);
+  options.membership.workers_min = static_cast<uint32_t>(options_.run.workers_min);
+  options.membership.max_restarts = static_cast<uint32_t>(options_.run.max_restarts);
+  if (options_.run.last_call_seconds > 0) options.membership.last_call = absl::Seconds(options_.run.last_call_seconds);
   options.membership.random_bytes = RandomBytes;
   options.membership.timeout_text = absl::StrFormat("--timeout %g", options_.run.timeout_seconds);
   options.record_folder = options_.job_folder;
   Coordinator::Callbacks callbacks;
   callbacks.send = [this](uint32_t, const v1::CoordinatorMessage& message) { agent_->OnMessage(message); };
   callbacks.finished = [this](const Judgement& judgement) { OnFinished(judgement); };
+  callbacks.restarting = [this](const Judgement& why, uint64_t, uint32_t) {
+    Say(RestartNote(why, coordinator_->membership(), options_.run.workers, options_.run.max_restarts));
+  };
+  callbacks.happened = [this](const v1::JobEvent& event) { reporter_->Happened(event); };
   callbacks.log = [](LogLevel level, const std::string& line) { Log(level, line); };
   MUSTER_ASSIGN_OR_RETURN(coordinator_, Coordinator::Create(loop_.get(), std::move(options), std::move(callbacks)));
+  JobStatus status;
+  status.job_id = absl::BytesToHexString(options_.job_id);
+  status.command = CommandText(options_.run.command);
+  status.launched_from = host_;
+  status.workers = options_.run.workers;
+  status.workers_min = options_.run.workers_min;
+  status.max_restarts = options_.run.max_restarts;
+  status.checkpoint_path = options_.run.checkpoint_path;
+  reporter_.emplace(loop_.get(), options_.job_folder, std::move(status), &coordinator_->membership());
   return absl::OkStatus();
 }
 
@@ -117,10 +97,17 @@ absl::Status LocalJob::MakeAgent() {
   options.inherited_environment = options_.environment;
   options.chosen_environment = run.environment;
   options.working_directory = run.working_directory;
+  options.checkpoint.set_path(run.checkpoint_path);
+  options.checkpoint.set_every_steps(run.checkpoint_every);
+  options.checkpoint.set_keep(static_cast<int32_t>(run.checkpoint_keep));
   options.output.tag = run.tag_output;
   options.output.timestamp = run.timestamp_output;
   options.output.pass_partial_lines = run.workers == 1 && !run.tag_output && !run.timestamp_output;
   options.output.spill_folder = options_.job_folder;
+  options.output.copy = [this](uint32_t rank, OutputStream which, absl::string_view text) {
+    logs_->Write(rank, which == OutputStream::kStderr, text);
+  };
+  logs_.emplace(options_.job_folder, run.workers);
   options.pty_stdout = run.pty || ::isatty(STDOUT_FILENO) == 1;
   options.stdin_fd = STDIN_FILENO;
   Agent::Callbacks callbacks;
@@ -137,7 +124,7 @@ JobResult LocalJob::Run() {
   result.started = absl::Now();
   const int64_t begin = MonotonicNanoseconds();
   WatchReader();
-  loop_->After(kSlowStart, [this] { ShowStarting(); });
+  progress_.emplace(loop_.get(), options_.run.workers);
   if (options_.run.timeout_seconds > 0) {
     loop_->After(absl::Seconds(options_.run.timeout_seconds), [this] { RequestStop(StopKind::kTimeout); });
   }
@@ -149,8 +136,7 @@ JobResult LocalJob::Run() {
   result.command = options_.run.command;
   result.host = host_;
   result.workers = options_.run.workers;
-  result.generation = coordinator_->membership().generation();
-  result.evidence = coordinator_->membership().evidence();
+  TakeMembership(coordinator_->membership(), &result);
   result.seconds = static_cast<double>(MonotonicNanoseconds() - begin) / 1e9;
   result.lines_dropped = agent_->output().lines_dropped();
   result.judgement = *judgement_;
@@ -202,6 +188,7 @@ void LocalJob::RequestStop(StopKind kind) {
     return;
   }
   coordinator_->RequestStop(kind);
+  progress_->End();
   if (!stopping_) loop_->After(kSlowStop, [this] { ShowStopping(); });
   stopping_ = true;
 }
@@ -212,28 +199,9 @@ void LocalJob::PauseWithWorkers() {
   ::kill(::getpid(), SIGSTOP);
 }
 
-// --- Progress: only where something takes long ---
-
-void LocalJob::ShowStarting() {
-  if (started_ >= options_.run.workers || stopping_ || judgement_) return;
-  const std::string text = absl::StrCat("starting: ", started_, " of ", options_.run.workers, " workers");
-  if (::isatty(STDERR_FILENO) == 1) {
-    const std::string line = absl::StrCat("\r\033[Kmuster: ", text);
-    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
-    loop_->After(absl::Milliseconds(200), [this] { ShowStarting(); });
-  } else if (!progress_shown_) {
-    Say(text);
-  }
-  progress_shown_ = true;
-}
-
 void LocalJob::OnStarted(uint32_t started) {
-  started_ = started;
-  if (started_ < options_.run.workers) return;
-  if (progress_shown_ && ::isatty(STDERR_FILENO) == 1) {
-    constexpr absl::string_view kClear = "\r\033[K";
-    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kClear.data(), kClear.size());
-  }
+  progress_->Started(started);
+  if (started < options_.run.workers) return;
   Log(LogLevel::kInfo, absl::StrCat("job ", absl::BytesToHexString(options_.job_id), ": ", started, " workers of ",
                                     options_.program, " started"));
 }
@@ -272,6 +240,8 @@ void LocalJob::CheckReader() {
 void LocalJob::OnFinished(const Judgement& judgement) {
   if (judgement_) return;
   judgement_ = judgement;
+  reporter_->Finished();
+  progress_->End();
   // The agent goes with its last message; a defect there must not keep the verdict from the user.
   if (agent_gone_) {
     EndWhenAllIsWritten();

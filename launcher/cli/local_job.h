@@ -2,16 +2,18 @@
 #ifndef MUSTER_LAUNCHER_CLI_LOCAL_JOB_H_
 #define MUSTER_LAUNCHER_CLI_LOCAL_JOB_H_
 
-#include <signal.h>
-
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "launcher/agent/agent.h"
+#include "launcher/cli/job_signals.h"
 #include "launcher/cli/run_options.h"
+#include "launcher/cli/start_progress.h"
 #include "launcher/coordinator/coordinator.h"
+#include "launcher/job/log_keeper.h"
+#include "launcher/process/job_reporter.h"
 #include "launcher/process/report.h"
 #include "runtime/base/event_loop.h"
 #include "runtime/base/fd.h"
@@ -42,7 +44,6 @@ class LocalJob {
  private:
   explicit LocalJob(LocalJobOptions options) : options_(std::move(options)) {}
 
-  absl::Status TakeSignals();
   absl::Status MakeAgent();
   absl::Status MakeCoordinator();
   void WatchReader();
@@ -54,23 +55,22 @@ class LocalJob {
   void OnFinished(const Judgement& judgement);
   void OnAgentGone(const absl::Status& status);
   void EndWhenAllIsWritten();
-  void ShowStarting();
   void ShowStopping();
 
   const LocalJobOptions options_;
   std::string host_;
-  sigset_t old_mask_;
   std::unique_ptr<EventLoop> loop_;
-  UniqueFd signals_;
+  std::unique_ptr<JobSignals> signals_;
   UniqueFd stdout_watch_;
-  std::unique_ptr<Agent> agent_;
   std::unique_ptr<Coordinator> coordinator_;
+  std::optional<JobReporter> reporter_;
+  std::optional<LogKeeper> logs_;
+  std::unique_ptr<Agent> agent_;
+  std::optional<StartProgress> progress_;
   std::optional<Judgement> judgement_;
   bool agent_gone_ = false;
   bool reader_gone_ = false;
   bool stopping_ = false;
-  bool progress_shown_ = false;
-  uint32_t started_ = 0;
 };
 
 }  // namespace muster

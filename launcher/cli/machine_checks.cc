@@ -22,10 +22,10 @@
 #include "absl/strings/str_format.h"
 #include "launcher/agent/machine.h"
 #include "launcher/agent/reserved_port.h"
-#include "launcher/job/job_folder.h"
 #include "launcher/cli/own_environment.h"
 #include "launcher/cli/program.h"
 #include "launcher/guard/cover.h"
+#include "launcher/job/job_folder.h"
 #include "runtime/base/fd.h"
 
 namespace muster {

@@ -86,11 +86,16 @@ absl::StatusOr<std::string> FindProgram(const std::string& program, const std::s
                                           "); check the spelling, or give its full path"));
 }
 
-absl::StatusOr<std::string> OwnFolder() {
+absl::StatusOr<std::string> OwnProgram() {
   std::error_code error;
   const fs::path own = fs::read_symlink("/proc/self/exe", error);
   if (error) return ErrnoToStatus(error.value(), "read /proc/self/exe");
-  return own.parent_path().string();
+  return own.string();
+}
+
+absl::StatusOr<std::string> OwnFolder() {
+  MUSTER_ASSIGN_OR_RETURN(const std::string own, OwnProgram());
+  return fs::path(own).parent_path().string();
 }
 
 absl::StatusOr<std::string> FindGuard(const std::string& own_folder) {

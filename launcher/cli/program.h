@@ -14,6 +14,9 @@ namespace muster {
 absl::StatusOr<std::string> FindProgram(const std::string& program, const std::string& working_directory,
                                         const std::string& path, const std::string& own_folder);
 
+// The path of this executable.
+absl::StatusOr<std::string> OwnProgram();
+
 // The folder that holds this executable.
 absl::StatusOr<std::string> OwnFolder();
 

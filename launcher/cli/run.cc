@@ -1,6 +1,7 @@
 // muster run: start a program on several ranks and watch over it.
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <utility>
@@ -14,6 +15,7 @@
 #include "launcher/cli/local_job.h"
 #include "launcher/cli/own_environment.h"
 #include "launcher/cli/program.h"
+#include "launcher/cli/remote_job.h"
 #include "launcher/cli/run_options.h"
 #include "launcher/cli/subcommand.h"
 #include "launcher/job/job_folder.h"
@@ -75,9 +77,7 @@ int Fail(int exit_code, const absl::Status& status) {
 }
 
 // Writes the report; the job's own exit code goes before a failure to write it.
-int WriteReports(const JobResult& result, const std::string& job_folder, const std::string& report_file) {
-  const std::string json = ReportJson(result);
-  const int exit_code = result.judgement.verdict.exit_code();
+int WriteReports(int exit_code, const std::string& json, const std::string& job_folder, const std::string& report_file) {
   const absl::Status kept = WriteFile(job_folder + "/verdict.json", json);
   // Where the job's record could not be written the verdict cannot either, and that has been said.
   if (!kept.ok() && exit_code != kExitCannotWrite) Say(absl::StrCat("cannot keep the verdict: ", kept.message()));
@@ -89,6 +89,10 @@ int WriteReports(const JobResult& result, const std::string& job_folder, const s
   return exit_code;
 }
 
+void SayVerdict(const v1::Verdict& verdict) {
+  if (!verdict.sentence().empty() && verdict.exit_code() != kExitBrokenPipe) Say(verdict.sentence());
+}
+
 absl::Status Check(const RunOptions& options) {
   MUSTER_RETURN_IF_ERROR(CheckEnvironment(options));
   return CheckFolder(options.working_directory);
@@ -96,24 +100,32 @@ absl::Status Check(const RunOptions& options) {
 
 // What the workers should know before they start, said once.
 void SayDefaults(const RunOptions& options, const std::vector<std::string>& environment) {
-  if (!WouldSetOmpThreads(environment, options.environment, static_cast<uint32_t>(options.workers))) return;
+  if (!WouldSetOmpThreads(environment, options.environment,
+                          static_cast<uint32_t>((options.workers + options.nodes - 1) / options.nodes)))
+    return;
   Say("each worker gets OMP_NUM_THREADS=1, for it was not set; choose with -x OMP_NUM_THREADS=N");
 }
 
-int RunJob(LocalJobOptions options, const std::string& temporary) {
-  const std::string job_id = absl::BytesToHexString(options.job_id);
-  bool fallback = false;
-  const std::string state_home = StateHome(Variable("XDG_STATE_HOME"), Variable("HOME"), temporary, &fallback);
-  auto job_folder = JobFolder::Create(state_home, job_id);
-  if (!job_folder.ok()) return Fail(kExitCannotWrite, job_folder.status());
-  if (fallback) Say(absl::StrCat("HOME is not set, so the job's record goes to ", (*job_folder)->path()));
-  auto session_folder = SessionFolder::Create(temporary, job_id);
-  if (!session_folder.ok()) return Fail(kExitCannotWrite, session_folder.status());
-  options.job_folder = (*job_folder)->path();
-  options.session_folder = (*session_folder)->path();
+struct Start {
+  RunOptions run;
+  std::string job_id;   // 16 bytes
+  std::string program;  // the path of command[0]
+  std::string guard_path;
+  std::string temporary;
+};
 
-  SayDefaults(options.run, options.environment);
-  const std::string report_file = options.run.report_file;
+// In this process, joined by memory.
+int RunHere(Start start, const JobFolder& folder) {
+  LocalJobOptions options;
+  auto session_folder = SessionFolder::Create(start.temporary, absl::BytesToHexString(start.job_id));
+  if (!session_folder.ok()) return Fail(kExitCannotWrite, session_folder.status());
+  options.job_id = start.job_id;
+  options.program = start.program;
+  options.guard_path = start.guard_path;
+  options.job_folder = folder.path();
+  options.session_folder = (*session_folder)->path();
+  options.environment = OwnEnvironment();
+  options.run = start.run;
   auto job = LocalJob::Create(std::move(options));
   if (!job.ok()) {
     // The record says so when the disk is full or may not be written.
@@ -122,10 +134,97 @@ int RunJob(LocalJobOptions options, const std::string& temporary) {
   }
   const JobResult result = (*job)->Run();
   job->reset();  // the guard has ended before we say how it went
-  if (!result.judgement.verdict.sentence().empty() && result.judgement.verdict.exit_code() != kExitBrokenPipe) {
-    Say(result.judgement.verdict.sentence());
+  SayVerdict(result.judgement.verdict);
+  return WriteReports(result.judgement.verdict.exit_code(), ReportJson(result), folder.path(), start.run.report_file);
+}
+
+absl::StatusOr<v1::Launch> MakeLaunch(const Start& start, const JobFolder& folder) {
+  const RunOptions& run = start.run;
+  v1::Launch launch;
+  launch.set_job_id(start.job_id);
+  launch.set_workers(static_cast<uint32_t>(run.workers));
+  launch.set_workers_min(static_cast<uint32_t>(run.workers_min));
+  launch.set_max_restarts(static_cast<uint32_t>(run.max_restarts));
+  launch.set_job_folder(folder.path());
+  launch.set_detached(run.detach);
+  launch.set_verbose(run.verbose);
+  launch.set_timeout_seconds(run.timeout_seconds);
+  launch.set_nodes(static_cast<uint32_t>(run.nodes));
+  launch.set_starter(v1::Launch::LOCAL);
+  launch.set_node_network(run.node_network == "namespaces" ? v1::Launch::NAMESPACES
+                          : run.node_network == "host"     ? v1::Launch::HOST
+                                                           : v1::Launch::AUTO);
+  launch.set_temporary_folder(start.temporary);
+  MUSTER_ASSIGN_OR_RETURN(*launch.mutable_agent_program(), OwnProgram());
+  // 0 stands for the default.
+  if (run.last_call_seconds > 0)
+    launch.set_last_call_ms(std::max<int64_t>(1, static_cast<int64_t>(run.last_call_seconds * 1e3)));
+  launch.set_text(CommandText(run.command));
+
+  v1::JobSpec& job = *launch.mutable_job();
+  for (const std::string& word : run.command) job.add_command(word);
+  for (const std::string& setting : run.environment) {
+    const bool name_alone = setting.find('=') == std::string::npos;
+    job.add_environment(name_alone ? absl::StrCat(setting, "=", Variable(setting.c_str()).value_or("")) : setting);
   }
-  return WriteReports(result, (*job_folder)->path(), report_file);
+  std::error_code error;
+  job.set_working_directory(
+      fs::absolute(run.working_directory.empty() ? "." : run.working_directory, error).lexically_normal());
+  job.set_master_port(static_cast<uint32_t>(run.master_port));
+  job.set_tag_output(run.tag_output);
+  job.set_timestamp_output(run.timestamp_output);
+  job.set_pass_partial_lines(run.workers == 1 && !run.tag_output && !run.timestamp_output);
+  job.set_pty(run.pty || (!run.detach && ::isatty(STDOUT_FILENO) == 1));
+  job.set_session_folder_parent(start.temporary);
+  job.mutable_checkpoint()->set_path(run.checkpoint_path);
+  job.mutable_checkpoint()->set_every_steps(run.checkpoint_every);
+  job.mutable_checkpoint()->set_keep(static_cast<int32_t>(run.checkpoint_keep));
+  return launch;
+}
+
+// The verdict of a coordinator that died, in the form of all reports.
+std::string ReportWithoutCoordinator(const Start& start, const v1::Verdict& verdict) {
+  JobResult result;
+  result.job_id = absl::BytesToHexString(start.job_id);
+  result.command = start.run.command;
+  result.workers = start.run.workers;
+  result.started = absl::Now();
+  result.judgement.verdict = verdict;
+  return ReportJson(result);
+}
+
+// With a coordinator in a process of its own.
+int RunRemotely(const Start& start, const JobFolder& folder) {
+  auto launch = MakeLaunch(start, folder);
+  if (!launch.ok()) return Fail(kExitInternal, launch.status());
+  RemoteJobOptions options;
+  options.launch = *std::move(launch);
+  options.coordinator_log = folder.path() + "/coordinator.log";
+  options.job_lock = folder.lock_fd();
+  auto job = RemoteJob::Create(std::move(options));
+  if (!job.ok()) return Fail(absl::IsInvalidArgument(job.status()) ? kExitUsage : kExitInternal, job.status());
+  const RemoteResult result = (*job)->Run();
+  if (result.runs_on) {
+    const std::string id = absl::BytesToHexString(start.job_id), brief = id.substr(0, 8);
+    Say(absl::StrCat("the job runs on; muster status ", brief, ", muster logs ", brief, " --follow, muster cancel ", brief));
+    return Print(id + "\n");
+  }
+  job->reset();
+  SayVerdict(result.verdict);
+  const std::string json = result.report_json.empty() ? ReportWithoutCoordinator(start, result.verdict) : result.report_json;
+  return WriteReports(result.verdict.exit_code(), json, folder.path(), start.run.report_file);
+}
+
+int RunJob(Start start) {
+  bool fallback = false;
+  const std::string state_home = StateHome(Variable("XDG_STATE_HOME"), Variable("HOME"), start.temporary, &fallback);
+  auto folder = JobFolder::Create(state_home, absl::BytesToHexString(start.job_id));
+  if (!folder.ok()) return Fail(kExitCannotWrite, folder.status());
+  if (fallback) Say(absl::StrCat("HOME is not set, so the job's record goes to ", (*folder)->path()));
+  const absl::Status kept = WriteFile((*folder)->path() + "/command", CommandText(start.run.command) + "\n");
+  if (!kept.ok()) Say(absl::StrCat("`muster ps` will not show the command: ", kept.message()));
+  SayDefaults(start.run, OwnEnvironment());
+  return start.run.nodes > 1 || start.run.detach ? RunRemotely(start, **folder) : RunHere(std::move(start), **folder);
 }
 
 }  // namespace
@@ -137,7 +236,10 @@ int RunCommand(const std::vector<std::string>& arguments) {
   if (!options.ok()) return UsageError(options.status().message());
   if (const absl::Status status = Check(*options); !status.ok()) return UsageError(status.message());
   if (const absl::Status status = CheckReport(options->report_file); !status.ok()) return Fail(kExitCannotWrite, status);
-  if (options->workers == 0) options->workers = FindUsableCores().count();
+  if (const absl::Status status = SettleRunOptions(FindUsableCores().count(), &*options); !status.ok()) {
+    return UsageError(status.message());
+  }
+  if (!options->checkpoint_path.empty()) options->checkpoint_path = fs::absolute(options->checkpoint_path).lexically_normal();
   if (options->verbose) {
     SetLogSink([](LogLevel, absl::string_view line) { Say(line); });
   }
@@ -150,14 +252,14 @@ int RunCommand(const std::vector<std::string>& arguments) {
   auto guard = FindGuard(*own_folder);
   if (!guard.ok()) return Fail(kExitInternal, guard.status());
 
-  LocalJobOptions job;
-  job.run = *std::move(options);
-  job.job_id.resize(16);
-  MUSTER_CHECK(::getentropy(job.job_id.data(), job.job_id.size()) == 0, "getentropy");
-  job.program = *std::move(program);
-  job.guard_path = *std::move(guard);
-  job.environment = OwnEnvironment();
-  return RunJob(std::move(job), TemporaryFolder());
+  Start start;
+  start.run = *std::move(options);
+  start.job_id.resize(16);
+  MUSTER_CHECK(::getentropy(start.job_id.data(), start.job_id.size()) == 0, "getentropy");
+  start.program = *std::move(program);
+  start.guard_path = *std::move(guard);
+  start.temporary = TemporaryFolder();
+  return RunJob(std::move(start));
 }
 
 }  // namespace muster

@@ -4,22 +4,47 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "launcher/cli/flags.h"
 #include "runtime/base/status.h"
 
 namespace muster {
 namespace {
 
-constexpr char kOneMachine[] = "It starts all workers on this machine; leave the option out.";
+constexpr char kOneMachine[] = "It starts all workers on this machine, as several nodes with --nodes K; leave the option out.";
 constexpr char kUnbound[] = "Workers may run on every core that muster itself may use; leave the option out.";
-constexpr char kNoRecovery[] = "When a worker is lost the job ends; leave the option out.";
+constexpr char kFixedSize[] = "A job that was restarted smaller stays so; --min-np says how small it may get.";
 
 FlagSet Declare(RunOptions* options) {
   FlagSet flags("muster run");
-  flags.Count("-np -n --nproc-per-node", "N", &options->workers, 1, kWorkersMax,
-              "number of workers; without it one for each core that may be used\n"
-              "(CPU affinity and cgroup quota counted). N may exceed the cores.");
+  flags.Count("-np -n", "N", &options->workers, 1, kNodesMax * kWorkersMax,
+              "number of workers on all nodes together; without it one for each\n"
+              "core that may be used (CPU affinity and cgroup quota counted). N may\n"
+              "exceed the cores.");
+  flags.Count("--nproc-per-node", "N", &options->workers_per_node, 1, kWorkersMax, "the same for each node, as with torchrun");
+  flags.Count("--nodes", "K", &options->nodes, 1, kNodesMax,
+              "run as K nodes on this machine: K agents with the workers shared out\n"
+              "among them, each in a network of its own, TCP between them");
+  flags.Text("--nnodes", "N", &options->nodes_range,
+             "torchrun's --nodes: N, or MIN:MAX to start with MAX and accept MIN\n"
+             "after a loss");
+  flags.Text("--node-network", "KIND", &options->node_network,
+             "how nodes reach each other: namespaces (a network namespace for each,\n"
+             "where that is allowed), host (loopback addresses) or auto");
+  flags.Count("--max-restarts", "N", &options->max_restarts, 0, 1'000'000,
+              "when a worker or a node is lost, start all workers again, up to N\n"
+              "times without a new checkpoint between them; 0 (default): the job ends");
+  flags.Count("--min-np", "M", &options->workers_min, 1, kNodesMax * kWorkersMax,
+              "go on with M workers or more when lost nodes do not come back in\n"
+              "time; without it all workers are needed");
+  flags.Seconds("--last-call", "SECONDS", &options->last_call_seconds, "how long lost nodes are waited for");
+  flags.Switch("--detach", &options->detach, "return as soon as the workers run; see muster status, logs, cancel");
+  flags.Text("--checkpoint-path --checkpoint-dir", "FOLDER", &options->checkpoint_path,
+             "where a program that asks its Session keeps its checkpoints");
+  flags.Count("--checkpoint-every", "N", &options->checkpoint_every, 1, int64_t{1} << 40, "a checkpoint every N steps");
+  flags.Count("--checkpoint-keep", "K", &options->checkpoint_keep, 1, 1'000'000, "keep the newest K checkpoints");
   flags.Texts("-x --env", "NAME[=VALUE]", &options->environment,
               "set NAME for the workers; may be given many times. They also get\n"
               "muster's own environment.");
@@ -34,13 +59,12 @@ FlagSet Declare(RunOptions* options) {
   flags.Switch("-v --verbose", &options->verbose, "say on stderr what muster does");
   flags.Ignored("--oversubscribe --allow-run-as-root --standalone");
   flags.NotYet("--host -H --hosts --hostfile --machinefile", kOneMachine);
-  flags.NotYet("--nodes --nnodes --starter --node-rank --rdzv-endpoint --rdzv-backend --npernode", kOneMachine);
+  flags.NotYet("--starter --node-rank --rdzv-endpoint --rdzv-backend --npernode", kOneMachine);
   flags.NotYet("--map-by --rank-by --bind-to --report-bindings --display-map --do-not-launch --cpus-per-proc", kUnbound);
-  flags.NotYet("--min-np --max-np --spares --max-restarts", kNoRecovery);
+  flags.NotYet("--max-np --spares", kFixedSize);
   flags.NotYet("--output-filename --redirects --log-dir", "Redirect muster's own output instead: muster run ... > FILE");
   flags.NotYet("--stdin", "Rank 0 gets muster's stdin, the other ranks /dev/null.");
-  flags.NotYet("--backend", "Collectives run in shared memory; leave the option out.");
-  flags.NotYet("--detach", "Use the shell's own means instead: nohup muster run ... &");
+  flags.NotYet("--backend", "Collectives run in shared memory and over TCP; leave the option out.");
   flags.NotYet("-f --file", "Give the job on the command line: muster run -np 4 PROGRAM");
   flags.NotYet("--mca -mca --prefix", "It is a setting of Open MPI's own launcher; leave it out.");
   return flags;
@@ -55,7 +79,89 @@ absl::Status CheckEnvironment(const std::vector<std::string>& environment) {
   return absl::OkStatus();
 }
 
+// "2" or "1:2".
+absl::Status TakeNodesRange(RunOptions* options, int64_t* nodes_min) {
+  *nodes_min = 0;
+  if (options->nodes_range.empty()) return absl::OkStatus();
+  const std::pair<std::string, std::string> parts = absl::StrSplit(options->nodes_range, absl::MaxSplits(':', 1));
+  const bool range = options->nodes_range.find(':') != std::string::npos;
+  int64_t least = 0, most = 0;
+  if (!absl::SimpleAtoi(parts.first, &least) || !absl::SimpleAtoi(range ? parts.second : parts.first, &most) || least < 1 ||
+      least > most || most > kNodesMax) {
+    return absl::InvalidArgumentError(absl::StrCat("--nnodes ", options->nodes_range,
+                                                   ": write N or MIN:MAX, whole numbers from 1 to ", kNodesMax,
+                                                   ", such as --nnodes 1:2"));
+  }
+  if (options->nodes > 0) return absl::InvalidArgumentError("--nodes and --nnodes say the same; leave one out");
+  options->nodes = most;
+  if (range) *nodes_min = least;
+  return absl::OkStatus();
+}
+
+absl::Status CheckCheckpoint(const RunOptions& options) {
+  if (!options.checkpoint_path.empty()) return absl::OkStatus();
+  const char* flag = options.checkpoint_every > 0  ? "--checkpoint-every"
+                     : options.checkpoint_keep > 0 ? "--checkpoint-keep"
+                                                   : nullptr;
+  if (flag == nullptr) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(flag, " needs --checkpoint-path FOLDER"));
+}
+
+absl::Status CheckNetwork(const RunOptions& options) {
+  if (options.node_network != "auto" && options.node_network != "namespaces" && options.node_network != "host") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--node-network ", options.node_network, ": choose auto, namespaces or host"));
+  }
+  if (options.node_network != "auto" && options.nodes < 2) {
+    return absl::InvalidArgumentError(absl::StrCat("--node-network ", options.node_network,
+                                                   " is about several nodes; add --nodes 2 or more, or leave it out"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+absl::Status SettleRunOptions(int64_t usable_cores, RunOptions* options) {
+  int64_t nodes_min = 0;
+  MUSTER_RETURN_IF_ERROR(TakeNodesRange(options, &nodes_min));
+  if (options->nodes == 0) options->nodes = 1;
+  const int64_t nodes = options->nodes;
+  if (options->workers_per_node > 0) {
+    if (options->workers > 0) return absl::InvalidArgumentError("-np and --nproc-per-node say the same; leave one out");
+    options->workers = nodes * options->workers_per_node;
+  }
+  if (options->workers == 0) options->workers = std::max(usable_cores, nodes);
+  const int64_t workers = options->workers;
+  if (nodes > workers) {
+    return absl::InvalidArgumentError(absl::StrCat("--nodes ", nodes, " with -np ", workers,
+                                                   " leaves a node without a worker; use --nodes ", workers,
+                                                   " or less, or -np ", nodes, " or more"));
+  }
+  if (workers > nodes * kWorkersMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("-np ", workers, " is more than ", nodes == 1 ? "one node holds" : "the nodes hold", ", ", kWorkersMax,
+                     " each; use -np ", nodes * kWorkersMax, " or less",
+                     (workers + kWorkersMax - 1) / kWorkersMax <= kNodesMax
+                         ? absl::StrCat(", or --nodes ", (workers + kWorkersMax - 1) / kWorkersMax)
+                         : ""));
+  }
+  if (options->workers_min > workers) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--min-np ", options->workers_min, " is more than -np ", workers, "; use --min-np ", workers, " or less"));
+  }
+  if (options->workers_min > 0 && options->workers_min < workers && options->max_restarts == 0) {
+    return absl::InvalidArgumentError(absl::StrCat("--min-np ", options->workers_min,
+                                                   " is about going on after a loss; add --max-restarts N, or leave it out"));
+  }
+  if (options->last_call_seconds > 0 && options->max_restarts == 0) {
+    return absl::InvalidArgumentError("--last-call is about going on after a loss; add --max-restarts N, or leave it out");
+  }
+  if (options->workers_min == 0) {
+    options->workers_min = nodes_min > 0 ? std::max<int64_t>(1, nodes_min * workers / nodes) : workers;
+  }
+  MUSTER_RETURN_IF_ERROR(CheckCheckpoint(*options));
+  return CheckNetwork(*options);
+}
 
 absl::StatusOr<RunOptions> ParseRunOptions(const std::vector<std::string>& arguments, bool* help_wanted) {
   RunOptions options;
@@ -86,13 +192,20 @@ std::string RunHelp() {
 
 Starts PROGRAM N times on this machine, shows its output, and ends when all workers have
 ended. If one fails, muster ends the others and says in one sentence which rank failed and
-how. Nothing that a worker started is left behind.
+how; with --max-restarts it then starts all of them again. Nothing that a worker started is
+left behind.
 
 examples
   muster run -np 4 ./train                       four workers
   muster run -np 4 --tag-output python3 train.py the rank before each line
   muster run -np 2 -x SEED=7 -wdir /data ./train a variable and a folder for the workers
   muster run --timeout 600 --report run.json ./train
+  muster run -np 4 --nodes 2 ./train             two nodes on this machine, two workers on each
+  muster run -np 4 --max-restarts 3 --checkpoint-path /data/words --checkpoint-every 100 ./train
+                                                 start again after a failure, up to three times
+  muster run -np 8 --nodes 4 --max-restarts 3 --min-np 4 ./train
+                                                 and go on with half of it if nodes stay away
+  muster run -np 4 --detach ./train              in the background: muster status, logs, cancel
   muster run -np 2 -- ./train -np 9              options end at the program; -np 9 is the program's
 
 options

@@ -11,10 +11,22 @@
 
 namespace muster {
 
-inline constexpr int64_t kWorkersMax = v1::kLocalRanksMax;  // on one machine
+inline constexpr int64_t kWorkersMax = v1::kLocalRanksMax;  // on one node
+inline constexpr int64_t kNodesMax = 128;                   // simulated on one machine
 
 struct RunOptions {
-  int64_t workers = 0;                   // 0: one for each usable core
+  int64_t workers = 0;           // on all nodes together; 0: one for each usable core
+  int64_t workers_per_node = 0;  // instead of `workers`; 0: not said
+  int64_t nodes = 0;             // 0: not said
+  std::string nodes_range;       // torchrun's --nnodes: N or MIN:MAX; empty: not said
+  int64_t workers_min = 0;       // accepted after a loss; 0: not said
+  int64_t max_restarts = 0;
+  double last_call_seconds = 0;  // 0: not said
+  std::string node_network = "auto";
+  bool detach = false;
+  std::string checkpoint_path;           // empty: none
+  int64_t checkpoint_every = 0;          // steps; 0: not said
+  int64_t checkpoint_keep = 0;           // 0: not said
   std::vector<std::string> environment;  // -x: NAME or NAME=VALUE
   std::string working_directory;         // empty: ours
   double timeout_seconds = 0;            // 0: none
@@ -30,6 +42,10 @@ struct RunOptions {
 // Reads the words after `muster run`. `help_wanted` is set when they hold -h or --help before the program.
 // Errors: InvalidArgument with the flag and the remedy.
 absl::StatusOr<RunOptions> ParseRunOptions(const std::vector<std::string>& arguments, bool* help_wanted);
+
+// Fills in what depends on the machine or on other options, and checks that all fit together: afterwards `workers`, `nodes` and
+// `workers_min` are said. Errors: InvalidArgument with the flag and the remedy.
+absl::Status SettleRunOptions(int64_t usable_cores, RunOptions* options);
 
 // The text of `muster run --help`.
 std::string RunHelp();

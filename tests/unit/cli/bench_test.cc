@@ -1,7 +1,7 @@
-#include "launcher/cli/bench_arguments.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "launcher/cli/bench_arguments.h"
 
 namespace muster {
 namespace {

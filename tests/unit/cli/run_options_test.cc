@@ -35,9 +35,64 @@ TEST(RunOptions, RefusesWhatIsMissingOrNotThereYet) {
   EXPECT_THAT(ErrorOf({}), HasSubstr("no program given"));
   EXPECT_THAT(ErrorOf({"-np", "4"}), HasSubstr("no program given"));
   EXPECT_THAT(ErrorOf({"-np", "4", "--"}), HasSubstr("no program given"));
-  EXPECT_THAT(ErrorOf({"--nodes", "2", "train"}), HasSubstr("--nodes is not in this version of muster."));
+  EXPECT_THAT(ErrorOf({"--spares", "2", "train"}), HasSubstr("--spares is not in this version of muster."));
   EXPECT_THAT(ErrorOf({"--map-by", "core", "train"}), HasSubstr("--map-by is not in this version"));
   EXPECT_THAT(ErrorOf({"-x", "=1", "train"}), HasSubstr("-x =1"));
+}
+
+RunOptions Settled(std::vector<std::string> arguments, int64_t cores = 4) {
+  arguments.push_back("train");
+  RunOptions options = *Parse(arguments);
+  const absl::Status status = SettleRunOptions(cores, &options);
+  EXPECT_TRUE(status.ok()) << status;
+  return options;
+}
+
+TEST(RunOptions, WorkersAndNodesFollowFromWhatIsSaid) {
+  EXPECT_EQ(Settled({}).workers, 4);
+  EXPECT_EQ(Settled({}).nodes, 1);
+  EXPECT_EQ(Settled({}).workers_min, 4);
+  EXPECT_EQ(Settled({"--nodes", "6"}).workers, 6);  // one a node at least
+  EXPECT_EQ(Settled({"--nodes", "3", "--nproc-per-node", "2"}).workers, 6);
+  EXPECT_EQ(Settled({"--nproc_per_node=2"}).workers, 2);
+  EXPECT_EQ(Settled({"-np", "8", "--nnodes", "4"}).nodes, 4);
+  const RunOptions range = Settled({"--nproc-per-node", "2", "--nnodes", "1:4", "--max-restarts", "3"});
+  EXPECT_EQ(range.workers, 8);
+  EXPECT_EQ(range.workers_min, 2);
+  EXPECT_EQ(range.max_restarts, 3);
+  EXPECT_EQ(Settled({"-np", "4", "--min-np", "2", "--max-restarts", "1", "--last-call", "0.5"}).workers_min, 2);
+  EXPECT_TRUE(Settled({"--detach"}).detach);
+  const RunOptions checkpoint = Settled({"--checkpoint-path", "/c", "--checkpoint-every", "10", "--checkpoint-keep", "2"});
+  EXPECT_EQ(checkpoint.checkpoint_path, "/c");
+  EXPECT_EQ(checkpoint.checkpoint_every, 10);
+  EXPECT_EQ(checkpoint.checkpoint_keep, 2);
+  EXPECT_EQ(Settled({"-np", "300", "--nodes", "2"}).workers, 300);
+}
+
+TEST(RunOptions, WhatDoesNotFitTogetherIsNamedWithTheRemedy) {
+  const auto error = [](std::vector<std::string> arguments) {
+    arguments.push_back("train");
+    auto options = Parse(arguments);
+    if (!options.ok()) return std::string(options.status().message());
+    return std::string(SettleRunOptions(4, &*options).message());
+  };
+  EXPECT_EQ(error({"-np", "2", "--nodes", "3"}),
+            "--nodes 3 with -np 2 leaves a node without a worker; use --nodes 2 or less, or -np 3 or more");
+  EXPECT_EQ(error({"-np", "2", "--min-np", "3", "--max-restarts", "1"}),
+            "--min-np 3 is more than -np 2; use --min-np 2 or less");
+  EXPECT_THAT(error({"-np", "2", "--min-np", "1"}), HasSubstr("--max-restarts"));
+  EXPECT_THAT(error({"--last-call", "3"}), HasSubstr("--max-restarts"));
+  EXPECT_THAT(error({"-np", "300"}), HasSubstr("use -np 256 or less, or --nodes 2"));
+  EXPECT_THAT(error({"-np", "2", "--nproc-per-node", "2"}), HasSubstr("leave one out"));
+  EXPECT_THAT(error({"--nodes", "2", "--nnodes", "2"}), HasSubstr("leave one out"));
+  for (const char* range : {"2:1", "0", "a", "1:", ":2", "1:2:3", "1000"}) {
+    EXPECT_THAT(error({"--nnodes", range}), HasSubstr("write N or MIN:MAX")) << range;
+  }
+  EXPECT_EQ(error({"--checkpoint-every", "3"}), "--checkpoint-every needs --checkpoint-path FOLDER");
+  EXPECT_EQ(error({"--checkpoint-keep", "3"}), "--checkpoint-keep needs --checkpoint-path FOLDER");
+  EXPECT_THAT(error({"--nodes", "2", "--node-network", "bridge"}), HasSubstr("auto, namespaces or host"));
+  EXPECT_THAT(error({"--node-network", "host"}), HasSubstr("--nodes 2"));
+  EXPECT_THAT(error({"--max-restarts", "-1"}), HasSubstr("--max-restarts"));
 }
 
 TEST(RunOptions, ColonSeparatesProgramsUnlessDashesPrecede) {

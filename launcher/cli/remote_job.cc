@@ -1,0 +1,300 @@
+#include "launcher/cli/remote_job.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "launcher/agent/stdin_forwarder.h"
+#include "launcher/cli/console.h"
+#include "launcher/coordinator/verdict.h"
+#include "launcher/process/exit_codes.h"
+#include "runtime/base/log.h"
+#include "runtime/base/status.h"
+
+extern char** environ;
+
+namespace muster {
+namespace {
+
+constexpr size_t kInputBytesMax = 16 << 10;  // launch.proto
+constexpr absl::Duration kSlowStop = absl::Milliseconds(500);
+constexpr absl::Duration kCoordinatorGoes = absl::Seconds(10);
+constexpr int kOrphanSeconds = 40;  // after which agents without any coordinator end their workers
+
+// dup2 onto 3 and 4 must not hit a source that is still needed.
+absl::StatusOr<UniqueFd> CopyAbove(int fd) {
+  UniqueFd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 10));
+  if (!copy) return ErrnoToStatus(errno, "a descriptor for the coordinator");
+  return copy;
+}
+
+// "was killed by SIGKILL", "exited with 3".
+std::string HowEnded(int wait_status) {
+  if (WIFSIGNALED(wait_status)) return absl::StrCat("was killed by ", SignalName(WTERMSIG(wait_status)));
+  return absl::StrCat("exited with ", WEXITSTATUS(wait_status));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<RemoteJob>> RemoteJob::Create(RemoteJobOptions options) {
+  std::unique_ptr<RemoteJob> job(new RemoteJob(options.launch));
+  MUSTER_ASSIGN_OR_RETURN(job->loop_, EventLoop::Create());
+  MUSTER_ASSIGN_OR_RETURN(job->signals_,
+                          JobSignals::Take(job->loop_.get(), [job = job.get()](int signal) { job->OnSignal(signal); }));
+  MUSTER_RETURN_IF_ERROR(job->StartCoordinator(options));
+  v1::CommandMessage first;
+  *first.mutable_launch() = job->launch_;
+  if (first.ByteSizeLong() > kLaunchFrameBytesMax) {
+    return absl::InvalidArgumentError(absl::StrCat("the command line has ", first.ByteSizeLong() >> 20, " MiB; at most ",
+                                                   kLaunchFrameBytesMax >> 20, " MiB can be passed on"));
+  }
+  job->link_->Send(first);
+  if (job->launch_.job().pty()) job->SendWindowSize();
+  if (!job->launch_.detached()) MUSTER_RETURN_IF_ERROR(job->ForwardStdin());
+  return job;
+}
+
+RemoteJob::~RemoteJob() { StopInput(); }
+
+absl::Status RemoteJob::StartCoordinator(const RemoteJobOptions& options) {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return ErrnoToStatus(errno, "socketpair");
+  UniqueFd ours(ends[0]), ends_other(ends[1]);
+  MUSTER_ASSIGN_OR_RETURN(const UniqueFd theirs, CopyAbove(ends_other.get()));
+  MUSTER_ASSIGN_OR_RETURN(const UniqueFd lock, CopyAbove(options.job_lock));
+
+  posix_spawn_file_actions_t files;
+  posix_spawnattr_t attributes;
+  ::posix_spawn_file_actions_init(&files);
+  ::posix_spawnattr_init(&attributes);
+  ::posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  if (launch_.detached()) {
+    ::posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+    ::posix_spawn_file_actions_addopen(&files, STDERR_FILENO, options.coordinator_log.c_str(), O_WRONLY | O_CREAT | O_APPEND,
+                                       0600);
+  }
+  ::posix_spawn_file_actions_adddup2(&files, theirs.get(), kLaunchFd);
+  ::posix_spawn_file_actions_adddup2(&files, lock.get(), kJobLockFd);
+  sigset_t none_ignored;
+  sigemptyset(&none_ignored);
+  sigaddset(&none_ignored, SIGPIPE);
+  ::posix_spawnattr_setsigmask(&attributes, &signals_->old_mask());
+  ::posix_spawnattr_setsigdefault(&attributes, &none_ignored);
+  // A group of its own: the terminal's Ctrl-C reaches us alone.
+  ::posix_spawnattr_setpgroup(&attributes, 0);
+  ::posix_spawnattr_setflags(&attributes,
+                             static_cast<short>(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                                (launch_.detached() ? POSIX_SPAWN_SETSID : POSIX_SPAWN_SETPGROUP)));
+  char name[] = "muster", subcommand[] = "coordinator";
+  char* arguments[] = {name, subcommand, nullptr};
+  const int error = ::posix_spawn(&coordinator_, "/proc/self/exe", &files, &attributes, arguments, environ);
+  ::posix_spawn_file_actions_destroy(&files);
+  ::posix_spawnattr_destroy(&attributes);
+  if (error != 0) return ErrnoToStatus(error, "cannot start the job's coordinator");
+
+  coordinator_pidfd_.Reset(static_cast<int>(::syscall(SYS_pidfd_open, coordinator_, 0)));
+  if (!coordinator_pidfd_) return ErrnoToStatus(errno, "pidfd_open");
+  LaunchLink::Callbacks callbacks;
+  callbacks.message = [this](std::string bytes) { OnReport(bytes); };
+  callbacks.closed = [this](absl::Status) { OnClosed(); };
+  MUSTER_ASSIGN_OR_RETURN(link_, LaunchLink::Create(loop_.get(), std::move(ours), std::move(callbacks)));
+  return absl::OkStatus();
+}
+
+RemoteResult RemoteJob::Run() {
+  progress_.emplace(loop_.get(), launch_.workers());
+  loop_->Run();
+  progress_.reset();
+  return *std::move(result_);
+}
+
+// --- What the coordinator says ---
+
+void RemoteJob::OnReport(const std::string& bytes) {
+  v1::CoordinatorReport report;
+  if (!report.ParseFromString(bytes)) return OnClosed();
+  switch (report.kind_case()) {
+    case v1::CoordinatorReport::kProgress:
+      progress_->Started(report.progress().started());
+      if (launch_.detached() && report.progress().started() >= launch_.workers() && stops_ == 0) {
+        RemoteResult result;
+        result.runs_on = true;
+        return Leave(std::move(result));
+      }
+      return;
+    case v1::CoordinatorReport::kInputTaken:
+      if (report.input_taken().closed()) return StopInput();
+      return ListenToInput();
+    case v1::CoordinatorReport::kNote:
+      return Say(report.note().text());
+    case v1::CoordinatorReport::kOutcome: {
+      RemoteResult result;
+      result.verdict = report.outcome().verdict();
+      result.report_json = report.outcome().report_json();
+      return Leave(std::move(result));
+    }
+    case v1::CoordinatorReport::KIND_NOT_SET:
+      return;
+  }
+}
+
+// The first that is known holds.
+void RemoteJob::Leave(RemoteResult result) {
+  if (result_) return;
+  result_ = std::move(result);
+  progress_->End();
+  if (result_->runs_on) {
+    link_.reset();
+    return loop_->Quit();
+  }
+  // What the coordinator has made (agents, networks of nodes) is gone when it is.
+  const absl::Status watched = loop_->Add(coordinator_pidfd_.get(), EPOLLIN, [this](uint32_t) {
+    loop_->Remove(coordinator_pidfd_.get());
+    ::waitpid(coordinator_, nullptr, 0);
+    loop_->Quit();
+  });
+  if (!watched.ok()) return loop_->Quit();
+  loop_->After(kCoordinatorGoes, [this] { LeaveWithoutCoordinator(); });
+}
+
+void RemoteJob::LeaveWithoutCoordinator() {
+  ::kill(coordinator_, SIGKILL);
+  loop_->Quit();
+}
+
+// Without an Outcome: it has died, or closes its link for a defect of ours, which comes to the same.
+void RemoteJob::OnClosed() {
+  if (result_) return;
+  pollfd ended = {coordinator_pidfd_.get(), POLLIN, 0};
+  int status = 0;
+  if (::poll(&ended, 1, static_cast<int>(absl::ToInt64Milliseconds(kCoordinatorGoes))) == 0) ::kill(coordinator_, SIGKILL);
+  ::waitpid(coordinator_, &status, 0);
+  result_ = CoordinatorLost(HowEnded(status));
+  progress_->End();
+  loop_->Quit();
+}
+
+RemoteResult RemoteJob::CoordinatorLost(const std::string& how) const {
+  RemoteResult result;
+  result.verdict.set_exit_code(kExitInternal);
+  result.verdict.set_origin("muster");
+  result.verdict.set_failure_class("coordinator lost");
+  result.verdict.set_rank(-1);
+  result.verdict.set_committed_step(-1);
+  result.verdict.set_sentence(absl::StrCat("the job's coordinator (process ", coordinator_, ") ", how,
+                                           " before the job was over; its agents end their workers within ", kOrphanSeconds,
+                                           " seconds"));
+  return result;
+}
+
+// --- Signals ---
+
+void RemoteJob::OnSignal(int signal) {
+  switch (signal) {
+    case SIGINT:
+      LeaveLineOfCtrlC();
+      return RequestStop(v1::StopRequest::INTERRUPT);
+    case SIGTERM:
+      return RequestStop(v1::StopRequest::TERMINATE);
+    case SIGHUP:
+      return RequestStop(v1::StopRequest::HANGUP);
+    case SIGTSTP:
+      return PauseWithWorkers();
+    case SIGCONT:
+    case SIGUSR1:
+    case SIGUSR2:
+      return SendSignal(signal);
+    case SIGWINCH:
+      return SendWindowSize();
+    default:
+      return;
+  }
+}
+
+void RemoteJob::RequestStop(v1::StopRequest::Kind kind) {
+  if (result_) return loop_->Quit();
+  progress_->End();
+  v1::CommandMessage message;
+  message.mutable_stop()->set_kind(kind);
+  link_->Send(message);
+  if (++stops_ > 1) return;  // the coordinator ends the workers at once
+  loop_->After(kSlowStop, [this] {
+    if (!result_ && stops_ == 1) Say("waiting up to 5 s for the workers to end; Ctrl-C once more ends them now");
+  });
+}
+
+void RemoteJob::SendSignal(int signal) {
+  v1::CommandMessage message;
+  message.mutable_signal()->set_signal(static_cast<uint32_t>(signal));
+  link_->Send(message);
+}
+
+void RemoteJob::SendWindowSize() {
+  winsize size = {};
+  if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return;
+  v1::CommandMessage message;
+  message.mutable_signal()->set_signal(SIGWINCH);
+  message.mutable_signal()->set_rows(size.ws_row);
+  message.mutable_signal()->set_columns(size.ws_col);
+  link_->Send(message);
+}
+
+// Workers and coordinator are in process groups of their own, which the terminal's Ctrl-Z does not reach.
+void RemoteJob::PauseWithWorkers() {
+  SendSignal(SIGSTOP);
+  link_->WhenSent([] { ::kill(::getpid(), SIGSTOP); });
+}
+
+// --- Standard input ---
+
+// All the care that a terminal or a shared pipe needs is StdinForwarder's; it fills a pipe, from which one Input is taken at a time.
+absl::Status RemoteJob::ForwardStdin() {
+  MUSTER_ASSIGN_OR_RETURN(StdinPipe pipe, OpenStdinPipe());
+  input_ = std::move(pipe.worker_end);
+  ::fcntl(input_.get(), F_SETPIPE_SZ, static_cast<int>(kInputBytesMax));
+  if (::fcntl(input_.get(), F_SETFL, O_RDONLY | O_NONBLOCK) != 0) return ErrnoToStatus(errno, "the pipe of standard input");
+  MUSTER_ASSIGN_OR_RETURN(stdin_, StdinForwarder::Start(loop_.get(), STDIN_FILENO, std::move(pipe.our_end)));
+  ListenToInput();
+  return absl::OkStatus();
+}
+
+// Between an Input and its InputTaken the pipe is not listened to at all: its end could not be masked.
+void RemoteJob::ListenToInput() {
+  if (!input_ || listening_) return;
+  const absl::Status added = loop_->Add(input_.get(), EPOLLIN, [this](uint32_t) { OnInput(); });
+  listening_ = added.ok();
+  if (!added.ok()) StopInput();
+}
+
+void RemoteJob::StopInput() {
+  if (listening_) loop_->Remove(input_.get());
+  listening_ = false;
+  input_.Reset();
+}
+
+void RemoteJob::OnInput() {
+  std::string bytes(kInputBytesMax, '\0');
+  const ssize_t count = ::read(input_.get(), bytes.data(), bytes.size());
+  if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  bytes.resize(count > 0 ? static_cast<size_t>(count) : 0);
+  v1::CommandMessage message;
+  message.mutable_input()->set_bytes(std::move(bytes));
+  message.mutable_input()->set_end(count <= 0);
+  link_->Send(message);
+  loop_->Remove(input_.get());
+  listening_ = false;
+  if (count <= 0) StopInput();
+}
+
+}  // namespace muster
