@@ -68,6 +68,7 @@ Acceptor::~Acceptor() {
     // Destroying a joinable std::thread would end the child; the descriptors' numbers may be others' by now.
     thread_.release();
     for (HalfOpen& half_open : half_open_) half_open.fd.Release();
+    for (Arrival& arrival : arrivals_) arrival.fd.Release();
     for (UniqueFd* const fd : {&arrived_event_, &stop_event_, &options_.listener}) fd->Release();
     return;
   }

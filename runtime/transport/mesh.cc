@@ -228,13 +228,16 @@ class TcpMesh : public Mesh {
       if (interrupted()) return MeshFailure{};
       const int64_t now = MonotonicNanoseconds();
       if (now >= deadline) return Fail(LateFailure());
-      if (MoveHot()) {
+      const bool moved = MoveHot();
+      if (!faulty_.empty()) JudgeFaults(now);
+      if (moved) {
         moved_at = now;
-        if (++rounds % kRoundsBetweenLooks == 0) Look(0);
-        if (rounds % kRoundsBetweenLooks == 0) FindProbed();
+        if (++rounds % kRoundsBetweenLooks == 0) {
+          Look(0);
+          FindProbed();
+        }
         continue;
       }
-      if (!faulty_.empty()) JudgeFaults(now);
       if (failure_) continue;
       if (now - moved_at >= spin_for) {
         Look(static_cast<int>(std::clamp<int64_t>((deadline - now + kMillisecond - 1) / kMillisecond, 1, kLookMilliseconds)));
