@@ -55,7 +55,7 @@ Agent::Agent(EventLoop* loop, AgentOptions options, Callbacks callbacks)
     : loop_(loop),
       options_(std::move(options)),
       callbacks_(std::move(callbacks)),
-      table_(agent::Options{.job_id = options_.job_id}) {}
+      table_(agent::Options{.job_id = options_.job_id, .orphan_after = options_.orphan_after}) {}
 
 Agent::~Agent() {
   *alive_ = false;
@@ -168,9 +168,7 @@ GuardClient::Events Agent::GuardEvents() {
   events.ended = [this](uint32_t slot, int wait_status) {
     PostCall([this, slot, wait_status] { OnEnded(slot, wait_status); });
   };
-  events.tree_ended = [this] {
-    PostCall([this] { OnTreeEnded(); });
-  };
+  events.tree_ended = [this] { PostCall([this] { OnTreeEnded(); }); };
   events.lost = [this] {
     guard_lost_ = true;
     PostCall([this] {
@@ -333,11 +331,11 @@ void Agent::Do(agent::Spawn& action) {
   } else {
     workers_.erase(action.place.slot());
     const bool short_of_descriptors = absl::IsResourceExhausted(request.status());
-    Post(agent::SpawnFailed{
-        .slot = action.place.slot(),
-        .error = short_of_descriptors ? EMFILE : EIO,
-        .stage = short_of_descriptors ? "its pipes, see ulimit -n" : std::string(request.status().message()),
-        .spawn = action.spawn});
+    Post(
+        agent::SpawnFailed{.slot = action.place.slot(),
+                           .error = short_of_descriptors ? EMFILE : EIO,
+                           .stage = short_of_descriptors ? "its pipes, see ulimit -n" : std::string(request.status().message()),
+                           .spawn = action.spawn});
   }
 }
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "launcher/agent/data_listener.h"
 #include "launcher/agent/machine.h"
 #include "launcher/agent/output.h"
@@ -32,6 +33,7 @@ struct AgentOptions {
   std::string host;                   // as gethostname says
   std::string address = "127.0.0.1";  // numeric, where other nodes reach this one
   uint32_t slots = 1;
+  absl::Duration orphan_after = absl::Seconds(40);  // from ChannelLost to the end of the workers
   uint16_t master_port = 0;    // what Join offers; 0: reserve one. A port that the job has chosen is the coordinator's to say.
   std::string guard_path;      // the executable muster-guard
   std::string session_folder;  // TMPDIR of the workers, made by the caller, removed by the guard; empty: none
@@ -151,11 +153,11 @@ class Agent {
   std::unique_ptr<FedStdin> fed_stdin_;  // of the newest rank 0
   std::optional<v1::Input> input_;       // not fed yet
   bool input_ended_ = false;
-  std::map<uint32_t, Worker> workers_;   // by slot
-  std::optional<winsize> window_size_;   // the last one that was said
+  std::map<uint32_t, Worker> workers_;  // by slot
+  std::optional<winsize> window_size_;  // the last one that was said
   std::optional<OutOfMemoryKills> kills_before_;
-  uint64_t spawning_ = 0;  // the newest generation that workers were started for
-  uint32_t started_ = 0;   // of it
+  uint64_t spawning_ = 0;     // the newest generation that workers were started for
+  uint32_t started_ = 0;      // of it
   uint64_t incarnation_ = 0;  // greatest that a coordinator has had
   RefusalTally refusals_;
   std::optional<EventLoop::TimerId> refusal_timer_;  // until the next ones may be told

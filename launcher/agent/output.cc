@@ -30,11 +30,6 @@ constexpr size_t kLeftBehindBytesMax = 1 << 20;
 
 absl::string_view StreamName(OutputStream which) { return which == OutputStream::kStdout ? "stdout" : "stderr"; }
 
-bool SamePlace(int a, int b) {
-  struct stat x, y;
-  return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 struct Stream {
   uint32_t rank;
   OutputStream which;
@@ -46,13 +41,11 @@ struct Stream {
 
 class Forwarder final : public OutputForwarder {
  public:
-  Forwarder(EventLoop* loop, OutputOptions options, std::unique_ptr<OutputSink> stdout_sink,
-            std::unique_ptr<OutputSink> stderr_sink)
+  Forwarder(EventLoop* loop, OutputOptions options, OutputSinks sinks)
       : loop_(loop),
         options_(std::move(options)),
         tagged_(options_.tag || options_.timestamp),
-        stdout_(std::move(stdout_sink)),
-        stderr_(std::move(stderr_sink)),
+        sinks_(std::move(sinks)),
         buffer_(kReadBytes, '\0') {}
 
   ~Forwarder() override {
@@ -90,28 +83,22 @@ class Forwarder final : public OutputForwarder {
 
   void Flush(std::function<void()> done) override {
     if (options_.deliver) return loop_->Post(std::move(done));
-    Sink(OutputStream::kStdout).WhenEmpty([this, alive = alive_, done = std::move(done)]() mutable {
+    sinks_.WhenEmpty([this, alive = alive_, done = std::move(done)] {
       if (!*alive) return;
-      Sink(OutputStream::kStderr).WhenEmpty([this, alive, done = std::move(done)] {
-        if (!*alive) return;
-        WarnOfDropped();
-        done();
-      });
+      WarnOfDropped();
+      done();
     });
   }
 
   bool HasStreams(uint32_t rank) const override {
     return std::any_of(streams_.begin(), streams_.end(), [rank](const Stream& stream) { return stream.rank == rank; });
   }
-  bool ReaderGone(OutputStream which) const override {
-    if (options_.deliver) return false;
-    return (which == OutputStream::kStderr && stderr_ ? *stderr_ : *stdout_).reader_gone();
-  }
-  bool WriteFailed() const override { return (stdout_ && stdout_->write_failed()) || (stderr_ && stderr_->write_failed()); }
+  bool ReaderGone(OutputStream which) const override { return !options_.deliver && Sink(which).reader_gone(); }
+  bool WriteFailed() const override { return !options_.deliver && sinks_.write_failed(); }
   uint64_t lines_dropped() const override { return lines_dropped_; }
 
  private:
-  OutputSink& Sink(OutputStream which) { return which == OutputStream::kStderr && stderr_ ? *stderr_ : *stdout_; }
+  OutputSink& Sink(OutputStream which) const { return sinks_.of(which == OutputStream::kStderr); }
 
   bool MustWait(OutputStream which) {
     if (options_.deliver) return options_.must_wait && options_.must_wait();
@@ -248,8 +235,7 @@ class Forwarder final : public OutputForwarder {
   EventLoop* const loop_;
   const OutputOptions options_;
   const bool tagged_;
-  const std::unique_ptr<OutputSink> stdout_;  // null: delivered
-  const std::unique_ptr<OutputSink> stderr_;  // null: where stdout goes
+  const OutputSinks sinks_;  // none: delivered
   std::list<Stream> streams_;
   std::optional<EventLoop::TimerId> look_again_;  // while a stream is held back
   std::string buffer_;
@@ -269,15 +255,13 @@ absl::StatusOr<std::unique_ptr<OutputForwarder>> OutputForwarder::Create(EventLo
   sigemptyset(&broken_pipe);
   sigaddset(&broken_pipe, SIGPIPE);
   pthread_sigmask(SIG_BLOCK, &broken_pipe, nullptr);
-  const SinkLimits limits = {options.memory_bytes_max, options.spill_bytes_max, options.spill_folder,
-                             options.reader_stall_time};
-  if (options.deliver) return std::make_unique<Forwarder>(loop, std::move(options), nullptr, nullptr);
-  MUSTER_ASSIGN_OR_RETURN(auto stdout_sink, OutputSink::Create(loop, options.stdout_fd, limits));
-  std::unique_ptr<OutputSink> stderr_sink;
-  if (!SamePlace(options.stdout_fd, options.stderr_fd)) {
-    MUSTER_ASSIGN_OR_RETURN(stderr_sink, OutputSink::Create(loop, options.stderr_fd, limits));
+  OutputSinks sinks;
+  if (!options.deliver) {
+    const SinkLimits limits = {options.memory_bytes_max, options.spill_bytes_max, options.spill_folder,
+                               options.reader_stall_time};
+    MUSTER_ASSIGN_OR_RETURN(sinks, OutputSinks::Create(loop, options.stdout_fd, options.stderr_fd, limits));
   }
-  return std::make_unique<Forwarder>(loop, std::move(options), std::move(stdout_sink), std::move(stderr_sink));
+  return std::make_unique<Forwarder>(loop, std::move(options), std::move(sinks));
 }
 
 }  // namespace muster

@@ -33,6 +33,11 @@ UniqueFd OpenSpill(const std::string& folder) {
   return spill;
 }
 
+bool SamePlace(int a, int b) {
+  struct stat x, y;
+  return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<OutputSink>> OutputSink::Create(EventLoop* loop, int fd, SinkLimits limits) {
@@ -217,6 +222,25 @@ void OutputSink::WaitIfNeeded() {
   if (waiting_) loop_->Remove(fd_.get());
   waiting_ = false;
   for (auto& done : std::exchange(when_empty_, {})) loop_->Post(std::move(done));
+}
+
+absl::StatusOr<OutputSinks> OutputSinks::Create(EventLoop* loop, int stdout_fd, int stderr_fd, const SinkLimits& limits) {
+  OutputSinks sinks;
+  MUSTER_ASSIGN_OR_RETURN(sinks.stdout_sink, OutputSink::Create(loop, stdout_fd, limits));
+  if (!SamePlace(stdout_fd, stderr_fd)) {
+    MUSTER_ASSIGN_OR_RETURN(sinks.stderr_sink, OutputSink::Create(loop, stderr_fd, limits));
+  }
+  return sinks;
+}
+
+void OutputSinks::WhenEmpty(std::function<void()> done) const {
+  if (!stderr_sink) return stdout_sink->WhenEmpty(std::move(done));
+  const auto left = std::make_shared<int>(2);
+  const auto one = [left, done = std::move(done)] {
+    if (--*left == 0) done();
+  };
+  stdout_sink->WhenEmpty(one);
+  stderr_sink->WhenEmpty(one);
 }
 
 }  // namespace muster

@@ -82,6 +82,19 @@ class OutputSink {
   std::vector<std::function<void()>> when_empty_;
 };
 
+// stdout and stderr of one process. Where both lead to one place they are one sink, so that whole lines of the two alternate.
+struct OutputSinks {
+  static absl::StatusOr<OutputSinks> Create(EventLoop* loop, int stdout_fd, int stderr_fd, const SinkLimits& limits);
+
+  OutputSink& of(bool is_stderr) const { return is_stderr && stderr_sink ? *stderr_sink : *stdout_sink; }
+  bool write_failed() const { return stdout_sink->write_failed() || (stderr_sink && stderr_sink->write_failed()); }
+  // Calls `done` on the loop once both are empty.
+  void WhenEmpty(std::function<void()> done) const;
+
+  std::unique_ptr<OutputSink> stdout_sink;
+  std::unique_ptr<OutputSink> stderr_sink;  // null: where stdout goes
+};
+
 }  // namespace muster
 
 #endif  // MUSTER_LAUNCHER_AGENT_OUTPUT_SINK_H_

@@ -29,6 +29,8 @@ const Entry kSubcommands[] = {
     {"run", "start a program on several ranks and watch over it", RunCommand},
     {"bench", "measure collectives here, beside the least that memory allows", BenchCommand},
     {"doctor", "check what this machine offers and what muster can promise on it", DoctorCommand},
+    {"coordinator", "coordinate a job on nodes where you start the agents", CoordinatorCommand},
+    {"agent", "run one node's part of such a job", AgentCommand},
     {"help", "show this page, or that of a command: muster help run", HelpCommand},
     {"version", "print the version", VersionCommand},
 };
@@ -53,7 +55,7 @@ commands
 )";
   for (const Entry& entry : kSubcommands) {
     std::string name = absl::StrCat("  ", entry.name);
-    name.resize(12, ' ');
+    name.resize(15, ' ');
     absl::StrAppend(&text, name, entry.summary, "\n");
   }
   absl::StrAppend(&text, "\n`muster COMMAND --help` shows a command's options and examples.\n");

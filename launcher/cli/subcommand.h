@@ -10,9 +10,11 @@ namespace muster {
 // Gets the words after the subcommand's name; returns the exit status.
 using Subcommand = int (*)(const std::vector<std::string>& arguments);
 
-int RunCommand(const std::vector<std::string>& arguments);     // run.cc
-int BenchCommand(const std::vector<std::string>& arguments);   // bench.cc
-int DoctorCommand(const std::vector<std::string>& arguments);  // doctor.cc
+int RunCommand(const std::vector<std::string>& arguments);          // run.cc
+int BenchCommand(const std::vector<std::string>& arguments);        // bench.cc
+int DoctorCommand(const std::vector<std::string>& arguments);       // doctor.cc
+int CoordinatorCommand(const std::vector<std::string>& arguments);  // coordinator_command.cc
+int AgentCommand(const std::vector<std::string>& arguments);        // agent_command.cc
 
 }  // namespace muster
 

@@ -10,8 +10,10 @@ enum ExitCode : int {
   kExitOk = 0,
   kExitCheckFailed = 1,      // `muster doctor` found something that must be mended
   kExitUsage = 64,           // wrong flag or value
+  kExitUnavailable = 69,     // too few nodes came; an agent found no coordinator
   kExitInternal = 70,        // our bug
   kExitCannotWrite = 73,     // state folder, report, temporary folder, workers' output
+  kExitRefused = 77,         // an agent that the coordinator turned away
   kExitTimeout = 124,        // --timeout
   kExitNotExecutable = 126,  // the program is there but cannot be started
   kExitNotFound = 127,       // there is no such program

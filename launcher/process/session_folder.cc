@@ -9,8 +9,10 @@
 #include <filesystem>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "runtime/base/log.h"
 #include "runtime/base/status.h"
 
 namespace muster {
@@ -20,6 +22,7 @@ namespace fs = std::filesystem;
 
 constexpr char kPrefix[] = "muster-";
 constexpr size_t kNameLength = sizeof kPrefix - 1 + 32;
+constexpr size_t kNodeSuffixLength = 1 + 12;  // "-" and hexadecimal digits
 
 UniqueFd TryLock(const std::string& folder) {
   UniqueFd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
@@ -32,11 +35,16 @@ bool IsOurs(const std::string& path) {
   return ::lstat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == ::getuid();
 }
 
+bool IsName(const std::string& name) {
+  if (!absl::StartsWith(name, kPrefix)) return false;
+  return name.size() == kNameLength || (name.size() == kNameLength + kNodeSuffixLength && name[kNameLength] == '-');
+}
+
 void RemoveDead(const std::string& temporary) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(temporary, fs::directory_options::skip_permission_denied, error)) {
     const std::string name = entry.path().filename().string(), path = entry.path().string();
-    if (name.size() != kNameLength || !absl::StartsWith(name, kPrefix) || !IsOurs(path)) continue;
+    if (!IsName(name) || !IsOurs(path)) continue;
     if (const UniqueFd lock = TryLock(path); lock) fs::remove_all(path, error);
   }
 }
@@ -44,8 +52,19 @@ void RemoveDead(const std::string& temporary) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SessionFolder>> SessionFolder::Create(const std::string& temporary, const std::string& job_id) {
+  return Make(temporary, absl::StrCat(temporary, "/", kPrefix, job_id));
+}
+
+absl::StatusOr<std::unique_ptr<SessionFolder>> SessionFolder::CreateForNode(const std::string& temporary,
+                                                                            const std::string& job_id) {
+  char random[6];
+  MUSTER_CHECK(::getentropy(random, sizeof random) == 0, "getentropy");
+  const std::string suffix = absl::BytesToHexString(absl::string_view(random, sizeof random));
+  return Make(temporary, absl::StrCat(temporary, "/", kPrefix, job_id, "-", suffix));
+}
+
+absl::StatusOr<std::unique_ptr<SessionFolder>> SessionFolder::Make(const std::string& temporary, const std::string& path) {
   RemoveDead(temporary);
-  const std::string path = absl::StrCat(temporary, "/", kPrefix, job_id);
   // It gets the name that RemoveDead looks for when it is locked already.
   const std::string unlocked = path + ".new";
   const auto failed = [&path] {

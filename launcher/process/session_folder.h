@@ -17,11 +17,14 @@ class SessionFolder {
   // Makes `temporary`/muster-`job_id` (mode 0700) and removes what dead jobs of this user left there.
   // Errors: the code of what failed; the message names the path and the remedy (TMPDIR).
   static absl::StatusOr<std::unique_ptr<SessionFolder>> Create(const std::string& temporary, const std::string& job_id);
+  // The same for one of several nodes that may share `temporary`: the name ends in something random.
+  static absl::StatusOr<std::unique_ptr<SessionFolder>> CreateForNode(const std::string& temporary, const std::string& job_id);
   ~SessionFolder();
 
   const std::string& path() const { return path_; }
 
  private:
+  static absl::StatusOr<std::unique_ptr<SessionFolder>> Make(const std::string& temporary, const std::string& path);
   SessionFolder(std::string path, UniqueFd lock) : path_(std::move(path)), lock_(std::move(lock)) {}
 
   std::string path_;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 
@@ -19,13 +20,21 @@ class Starter {
   };
   virtual ~Starter() = default;
 
-  // Starts (or, after `ended`, starts again) the agent of `node`, giving it `ticket` (a line of text) by a descriptor.
-  virtual absl::Status Start(uint32_t node, const std::string& ticket) = 0;
-  // Ends all agents that still run, at once, with everything they started.
+  // Starts (or, after `ended`, starts again) the agent of `node`, which finds the coordinator at `coordinator` ("HOST:PORT"),
+  // giving it `ticket` (a line of text) by a descriptor or a file of its own, never in arguments or environment.
+  virtual absl::Status Start(uint32_t node, const std::string& coordinator, const std::string& ticket) = 0;
+  // Ends all agents that still run, at once, with everything they started; there is no `ended` for them.
   virtual void EndAll() = 0;
-  // Where agents find the coordinator: a numeric address that all nodes can reach.
-  virtual const std::string& coordinator_address() const = 0;
+  // Agents that were started and have not ended, as far as this kind of starter sees it.
+  virtual uint32_t running() const = 0;
+  // Whether `ended` is called: else the end of its session is all that is ever known of an agent.
+  virtual bool sees_ends() const = 0;
+  // Where the coordinator shall listen, numeric: all nodes can reach it there.
+  virtual const std::string& listen_address() const = 0;
 };
+
+// How many workers each of `nodes` (at least 1) holds of `workers`: as even as can be, the first nodes one more.
+std::vector<uint32_t> SpreadSlots(uint32_t workers, uint32_t nodes);
 
 }  // namespace muster
 

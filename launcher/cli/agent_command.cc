@@ -1,0 +1,165 @@
+// muster agent: one node's part of a job whose coordinator is another process.
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "launcher/channel/authority.h"
+#include "launcher/cli/console.h"
+#include "launcher/cli/flags.h"
+#include "launcher/cli/own_environment.h"
+#include "launcher/cli/program.h"
+#include "launcher/cli/subcommand.h"
+#include "launcher/process/agent_process.h"
+#include "launcher/process/exit_codes.h"
+#include "proto/muster/v1/control_memory.h"
+#include "runtime/base/fd.h"
+#include "runtime/base/log.h"
+#include "runtime/base/status.h"
+
+namespace muster {
+namespace {
+
+constexpr size_t kTicketBytesMax = 64 << 10;
+
+struct AgentFlags {
+  std::string coordinator;
+  int64_t ticket_fd = -1;
+  std::string ticket_file;
+  std::string host;
+  std::string address;
+  int64_t slots = 0;
+  double orphan_after_seconds = 40;
+  std::string temporary_folder;
+  bool verbose = false;
+};
+
+FlagSet Declare(AgentFlags* agent) {
+  FlagSet flags("muster agent");
+  flags.Text("--coordinator", "HOST:PORT", &agent->coordinator, "where the job's coordinator listens");
+  flags.Text("--ticket-file", "FILE", &agent->ticket_file, "the ticket that the coordinator has made for this node; good once");
+  flags.Count("--ticket-fd", "N", &agent->ticket_fd, 0, 1 << 20, "read the ticket from this descriptor instead");
+  flags.Text("--host", "NAME", &agent->host, "this node's name in messages; without it the machine's own");
+  flags.Text("--address", "ADDRESS", &agent->address,
+             "numeric address at which other nodes reach this one; without it the one\n"
+             "from which the coordinator is reached");
+  flags.Count("--slots", "N", &agent->slots, 1, v1::kLocalRanksMax,
+              "workers that this node may hold; without it as many as the\ncoordinator wants here");
+  flags.Seconds("--orphan-after", "SECONDS", &agent->orphan_after_seconds,
+                "end the workers when there was no coordinator for so long (40)");
+  flags.Text("--temporary-folder", "FOLDER", &agent->temporary_folder, "where the workers' TMPDIR is made; without it TMPDIR");
+  flags.Switch("-v --verbose", &agent->verbose, "say on stderr what the agent does");
+  return flags;
+}
+
+std::string Help() {
+  AgentFlags unused;
+  return absl::StrCat(R"(usage: muster agent --coordinator HOST:PORT --ticket-file FILE [options]
+
+Runs one node's workers of a job whose coordinator runs elsewhere (muster coordinator, which says
+this line for each node; muster run --nodes starts its agents itself). It ends with the job.
+
+options
+)",
+                      Declare(&unused).Help(), R"(
+exit status
+  0    the job is over                 70   a defect in muster
+  64   wrong usage                     77   refused: a wrong ticket, or one used before
+  69   no coordinator could be reached 130  Ctrl-C; 143 SIGTERM: the workers here were ended
+)");
+}
+
+absl::StatusOr<std::string> ReadTicket(const AgentFlags& agent) {
+  const bool from_file = !agent.ticket_file.empty();
+  const std::string what =
+      from_file ? absl::StrCat("--ticket-file ", agent.ticket_file) : absl::StrCat("--ticket-fd ", agent.ticket_fd);
+  UniqueFd source(from_file ? ::open(agent.ticket_file.c_str(), O_RDONLY | O_CLOEXEC) : static_cast<int>(agent.ticket_fd));
+  if (!source) return ErrnoToStatus(errno, what);
+  std::string text(kTicketBytesMax, '\0');
+  size_t size = 0;
+  while (size < text.size()) {
+    const ssize_t bytes = ::read(source.get(), text.data() + size, text.size() - size);
+    if (bytes < 0 && errno == EINTR) continue;
+    if (bytes < 0) return ErrnoToStatus(errno, what);
+    if (bytes == 0) break;
+    size += static_cast<size_t>(bytes);
+  }
+  text.resize(size);
+  return std::string(absl::StripAsciiWhitespace(text));
+}
+
+absl::Status Check(const AgentFlags& agent) {
+  if (agent.coordinator.rfind(':') == std::string::npos) {
+    return absl::InvalidArgumentError(absl::StrCat("--coordinator ", agent.coordinator,
+                                                   agent.coordinator.empty() ? "is missing; write" : " has no port; write",
+                                                   " --coordinator HOST:PORT, as `muster coordinator` says it"));
+  }
+  if (agent.ticket_file.empty() == (agent.ticket_fd < 0)) {
+    return absl::InvalidArgumentError("one of --ticket-file FILE and --ticket-fd N is needed: the right to join");
+  }
+  return absl::OkStatus();
+}
+
+// Agents of several nodes may share one stderr, so each says who it is.
+void NameInLog(const std::string& host, bool verbose) {
+  const std::string prefix = absl::StrCat("muster: agent", host.empty() ? "" : " ", host, ": ");
+  SetLogSink([prefix, verbose](LogLevel level, absl::string_view line) {
+    if (level == LogLevel::kInfo && !verbose) return;
+    const std::string text = absl::StrCat(prefix, line, "\n");
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
+  });
+}
+
+int Fail(int exit_code, const absl::Status& status) {
+  Log(LogLevel::kError, status.message());
+  return exit_code;
+}
+
+}  // namespace
+
+int AgentCommand(const std::vector<std::string>& arguments) {
+  AgentFlags agent;
+  FlagSet flags = Declare(&agent);
+  const auto rest = flags.Parse(arguments);
+  if (flags.help_wanted()) return Print(Help());
+  if (!rest.ok()) return UsageError(rest.status().message());
+  if (!rest->empty())
+    return UsageError(absl::StrCat("muster agent takes no program (", rest->front(), "): the coordinator says it"));
+  if (const absl::Status status = Check(agent); !status.ok()) return UsageError(status.message());
+  NameInLog(agent.host, agent.verbose);
+
+  const auto text = ReadTicket(agent);
+  if (!text.ok()) return Fail(kExitUsage, text.status());
+  auto ticket = JoinTicketFromText(*text);
+  if (!ticket.ok()) return Fail(kExitUsage, ticket.status());
+  const auto own_folder = OwnFolder();
+  if (!own_folder.ok()) return Fail(kExitInternal, own_folder.status());
+  auto guard = FindGuard(*own_folder);
+  if (!guard.ok()) return Fail(kExitInternal, guard.status());
+
+  AgentProcessOptions options;
+  options.coordinator = agent.coordinator;
+  options.ticket = *std::move(ticket);
+  options.host = agent.host;
+  options.address = agent.address;
+  options.slots = static_cast<uint32_t>(agent.slots);
+  options.orphan_after = absl::Seconds(agent.orphan_after_seconds);
+  options.guard_path = *std::move(guard);
+  options.temporary_folder = agent.temporary_folder.empty() ? TemporaryFolder() : agent.temporary_folder;
+  options.environment = OwnEnvironment();
+  options.find_program = [own_folder = *own_folder](const std::string& program, const std::string& working_directory) {
+    return FindProgram(program, working_directory, Variable("PATH").value_or("/usr/local/bin:/usr/bin:/bin"), own_folder);
+  };
+  auto process = AgentProcess::Create(std::move(options));
+  if (!process.ok()) {
+    const bool network = absl::IsUnavailable(process.status()) || absl::IsNotFound(process.status());
+    return Fail(network ? kExitUnavailable : kExitInternal, process.status());
+  }
+  return (*process)->Run();
+}
+
+}  // namespace muster

@@ -1,0 +1,195 @@
+// muster coordinator: a job's coordinator as a process of its own, for `muster run` or typed by a person.
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "launcher/cli/console.h"
+#include "launcher/cli/flags.h"
+#include "launcher/cli/own_environment.h"
+#include "launcher/cli/subcommand.h"
+#include "launcher/job/job_folder.h"
+#include "launcher/process/coordinator_process.h"
+#include "launcher/process/exit_codes.h"
+#include "runtime/base/fd.h"
+#include "runtime/base/log.h"
+#include "runtime/base/status.h"
+
+namespace muster {
+namespace {
+
+struct CoordinatorFlags {
+  std::string listen = "0.0.0.0";
+  int64_t nodes = 1;
+  int64_t workers = 0;
+  int64_t workers_min = 0;
+  int64_t max_restarts = 0;
+  double timeout_seconds = 0;
+  std::string working_directory;
+  std::vector<std::string> environment;
+  bool tag_output = false;
+  bool timestamp_output = false;
+  int64_t master_port = 0;
+  bool verbose = false;
+};
+
+FlagSet Declare(CoordinatorFlags* job) {
+  FlagSet flags("muster coordinator");
+  flags.Text("--listen", "ADDRESS[:PORT]", &job->listen,
+             "numeric address of this machine at which agents reach it (all), and\nthe port (any that is free)");
+  flags.Count("--nodes", "K", &job->nodes, 1, 100'000, "number of nodes (1)");
+  flags.Count("-np -n", "N", &job->workers, 1, 1'000'000, "number of workers, spread over the nodes; without it one a node");
+  flags.Count("--min-np", "M", &job->workers_min, 1, 1'000'000,
+              "go on with M workers when nodes are lost and do not come back");
+  flags.Count("--max-restarts", "R", &job->max_restarts, 0, 1'000'000,
+              "start all workers again after a failure, R times without a new\ncheckpoint between them (0)");
+  flags.Texts("-x --env", "NAME=VALUE", &job->environment, "set NAME for the workers; may be given many times");
+  flags.Text("-wdir --wd --working-dir", "FOLDER", &job->working_directory, "start the workers in FOLDER of their node");
+  flags.Seconds("--timeout", "SECONDS", &job->timeout_seconds, "end the job after SECONDS, with exit status 124");
+  flags.Switch("--tag-output", &job->tag_output, "put the rank before each line of output");
+  flags.Switch("--timestamp-output", &job->timestamp_output, "put the time before each line of output");
+  flags.Count("--master-port", "N", &job->master_port, 1, 65535, "MASTER_PORT for the workers");
+  flags.Switch("-v --verbose", &job->verbose, "say on stderr what muster does");
+  return flags;
+}
+
+std::string Help() {
+  CoordinatorFlags unused;
+  return absl::StrCat(R"(usage: muster coordinator [options] PROGRAM [ARGUMENTS]
+
+Coordinates a job on nodes where you start the agents yourself. It writes one ticket a node into
+the job's folder and says what to run there; each ticket is good once, for that node. The job
+begins when all nodes have joined. Its output comes here.
+
+examples
+  muster coordinator --nodes 2 -np 8 ./train
+  muster coordinator --listen 10.0.0.5:4242 --nodes 4 -np 16 --min-np 12 --max-restarts 3 ./train
+
+options
+)",
+                      Declare(&unused).Help(), R"(
+Exit status and signals are those of muster run.
+)");
+}
+
+// "10.0.0.5", "10.0.0.5:4242", "[::1]:4242".
+absl::Status SplitListen(const std::string& text, v1::Launch* launch) {
+  std::string address = text, port;
+  if (!text.empty() && text[0] == '[') {
+    const size_t end = text.find(']');
+    address = text.substr(1, end == std::string::npos ? end : end - 1);
+    if (end != std::string::npos && end + 1 < text.size() && text[end + 1] == ':') port = text.substr(end + 2);
+  } else if (text.find(':') != std::string::npos && text.find(':') == text.rfind(':')) {
+    address = text.substr(0, text.find(':'));
+    port = text.substr(text.find(':') + 1);
+  }
+  uint32_t number = 0;
+  if (address.empty() || (!port.empty() && (!absl::SimpleAtoi(port, &number) || number > 65535))) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--listen ", text, " is not ADDRESS or ADDRESS:PORT, such as 10.0.0.5:4242"));
+  }
+  launch->set_listen(address);
+  launch->set_port(number);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::Launch> LaunchOf(const CoordinatorFlags& job, const std::vector<std::string>& command) {
+  v1::Launch launch;
+  if (command.empty()) {
+    return absl::InvalidArgumentError(
+        "no program given; it stands after the options: muster coordinator --nodes 2 -np 8 PROGRAM");
+  }
+  MUSTER_RETURN_IF_ERROR(SplitListen(job.listen, &launch));
+  std::string job_id(16, '\0');
+  MUSTER_CHECK(::getentropy(job_id.data(), job_id.size()) == 0, "getentropy");
+  launch.set_job_id(job_id);
+  launch.set_nodes(static_cast<uint32_t>(job.nodes));
+  launch.set_workers(static_cast<uint32_t>(job.workers > 0 ? job.workers : job.nodes));
+  launch.set_workers_min(static_cast<uint32_t>(job.workers_min));
+  launch.set_max_restarts(static_cast<uint32_t>(job.max_restarts));
+  launch.set_timeout_seconds(job.timeout_seconds);
+  launch.set_verbose(job.verbose);
+  launch.set_starter(v1::Launch::NONE);
+  launch.set_text(CommandText(command));
+  if (launch.nodes() > launch.workers()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--nodes ", job.nodes, " is more than -np ", launch.workers(), ": some nodes would have no worker"));
+  }
+  if (launch.workers_min() > launch.workers()) {
+    return absl::InvalidArgumentError(absl::StrCat("--min-np ", job.workers_min, " is more than -np ", launch.workers()));
+  }
+  v1::JobSpec* spec = launch.mutable_job();
+  for (const std::string& word : command) spec->add_command(word);
+  for (const std::string& setting : job.environment) {
+    if (setting.find('=') == std::string::npos || setting[0] == '=') {
+      return absl::InvalidArgumentError(
+          absl::StrCat("-x ", setting, ": write -x NAME=VALUE; agents do not know this environment"));
+    }
+    spec->add_environment(setting);
+  }
+  spec->set_working_directory(job.working_directory);
+  spec->set_master_port(static_cast<uint32_t>(job.master_port));
+  spec->set_tag_output(job.tag_output);
+  spec->set_timestamp_output(job.timestamp_output);
+  spec->set_pass_partial_lines(launch.workers() == 1 && !job.tag_output && !job.timestamp_output);
+  return launch;
+}
+
+bool IsSocket(int fd) {
+  struct stat status;
+  return ::fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
+}
+
+int Run(CoordinatorProcessOptions options) {
+  auto process = CoordinatorProcess::Create(std::move(options));
+  if (!process.ok()) {
+    Say(process.status().message());
+    return kExitInternal;
+  }
+  return (*process)->Run();
+}
+
+int RunForPerson(v1::Launch launch) {
+  bool fallback = false;
+  const std::string state_home = StateHome(Variable("XDG_STATE_HOME"), Variable("HOME"), TemporaryFolder(), &fallback);
+  auto folder = JobFolder::Create(state_home, absl::BytesToHexString(launch.job_id()));
+  if (!folder.ok()) {
+    Say(folder.status().message());
+    return kExitCannotWrite;
+  }
+  if (fallback) Say(absl::StrCat("HOME is not set, so the job's record goes to ", (*folder)->path()));
+  launch.set_job_folder((*folder)->path());
+  if (launch.verbose()) {
+    SetLogSink([](LogLevel, absl::string_view line) { Say(line); });
+  }
+  CoordinatorProcessOptions options;
+  options.launch = std::move(launch);
+  options.job_folder = *std::move(folder);
+  return Run(std::move(options));
+}
+
+}  // namespace
+
+int CoordinatorCommand(const std::vector<std::string>& arguments) {
+  // `muster run` gives no words: all is in the Launch that comes through its socket.
+  if (arguments.empty() && IsSocket(kLaunchFd)) {
+    CoordinatorProcessOptions options;
+    options.link = UniqueFd(kLaunchFd);
+    return Run(std::move(options));
+  }
+  CoordinatorFlags job;
+  FlagSet flags = Declare(&job);
+  const auto command = flags.Parse(arguments);
+  if (flags.help_wanted()) return Print(Help());
+  if (!command.ok()) return UsageError(command.status().message());
+  auto launch = LaunchOf(job, *command);
+  if (!launch.ok()) return UsageError(launch.status().message());
+  return RunForPerson(*std::move(launch));
+}
+
+}  // namespace muster

@@ -1,0 +1,240 @@
+#include "launcher/process/agent_process.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <netdb.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "launcher/process/exit_codes.h"
+#include "runtime/base/log.h"
+#include "runtime/base/status.h"
+
+namespace muster {
+namespace {
+
+// The coordinator's end of the stream holds as much again; more belongs into the workers' pipes.
+constexpr size_t kOutputBytesMax = 4 << 20;
+constexpr absl::Duration kLastWords = absl::Seconds(2);
+
+std::string HostName() {
+  char name[HOST_NAME_MAX + 1] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
+}
+
+// As the log sink writes it.
+void SayError(const std::string& sentence) { Log(LogLevel::kError, sentence); }
+
+}  // namespace
+
+absl::StatusOr<std::string> AddressTowards(const std::string& coordinator) {
+  const size_t colon = coordinator.rfind(':');
+  if (colon == std::string::npos) return absl::InvalidArgumentError(absl::StrCat(coordinator, " is not HOST:PORT"));
+  const std::string host(absl::StripSuffix(absl::StripPrefix(coordinator.substr(0, colon), "["), "]"));
+  addrinfo hints = {};
+  hints.ai_socktype = SOCK_DGRAM;
+  addrinfo* found = nullptr;
+  const int error = ::getaddrinfo(host.c_str(), coordinator.substr(colon + 1).c_str(), &hints, &found);
+  if (error != 0) return absl::NotFoundError(absl::StrCat("no address of ", host, ": ", ::gai_strerror(error)));
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(found, ::freeaddrinfo);
+  int why = 0;
+  for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
+    // Nothing is sent: connecting a datagram socket only asks for the route.
+    const UniqueFd socket(::socket(one->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    sockaddr_storage address = {};
+    socklen_t length = sizeof address;
+    char text[NI_MAXHOST];
+    if (socket && ::connect(socket.get(), one->ai_addr, one->ai_addrlen) == 0 &&
+        ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &length) == 0 &&
+        ::getnameinfo(reinterpret_cast<sockaddr*>(&address), length, text, sizeof text, nullptr, 0, NI_NUMERICHOST) == 0) {
+      return std::string(text);
+    }
+    why = errno;
+  }
+  return absl::UnavailableError(absl::StrCat("no way to ", host, ": ", ErrnoToStatus(why, "connect").message()));
+}
+
+absl::StatusOr<std::unique_ptr<AgentProcess>> AgentProcess::Create(AgentProcessOptions options) {
+  std::unique_ptr<AgentProcess> process(new AgentProcess(std::move(options)));
+  const AgentProcessOptions& chosen = process->options_;
+  process->host_ = chosen.host.empty() ? HostName() : chosen.host;
+  process->address_ = chosen.address;
+  if (process->address_.empty()) {
+    MUSTER_ASSIGN_OR_RETURN(process->address_, AddressTowards(chosen.coordinator));
+  }
+  MUSTER_ASSIGN_OR_RETURN(process->loop_, EventLoop::Create());
+  MUSTER_RETURN_IF_ERROR(process->TakeSignals());  // before anything that may start a thread
+  MUSTER_ASSIGN_OR_RETURN(process->session_folder_,
+                          SessionFolder::CreateForNode(chosen.temporary_folder, absl::BytesToHexString(chosen.ticket.job_id)));
+  MUSTER_RETURN_IF_ERROR(process->MakeAgent());
+  MUSTER_RETURN_IF_ERROR(process->MakeClient());
+  return process;
+}
+
+AgentProcess::~AgentProcess() {
+  agent_.reset();  // ends the workers
+  client_.reset();
+}
+
+absl::Status AgentProcess::TakeSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&signals, signal);
+  ::sigprocmask(SIG_BLOCK, &signals, nullptr);
+  signals_.Reset(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_) return ErrnoToStatus(errno, "signalfd");
+  return loop_->Add(signals_.get(), EPOLLIN, [this](uint32_t) {
+    signalfd_siginfo info;
+    while (::read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+      OnSignal(static_cast<int>(info.ssi_signo));
+    }
+  });
+}
+
+absl::Status AgentProcess::MakeAgent() {
+  AgentOptions agent;
+  agent.job_id = options_.ticket.job_id;
+  agent.host = host_;
+  agent.address = address_;
+  agent.slots = options_.slots;
+  agent.orphan_after = absl::ZeroDuration();  // waited for here, over all streams
+  agent.guard_path = options_.guard_path;
+  agent.session_folder = session_folder_->path();
+  agent.fed_stdin = true;
+  agent.take_job = [this](const v1::JobSpec& job, AgentOptions* taken) { return TakeJob(job, taken); };
+  Agent::Callbacks callbacks;
+  callbacks.send = [this](v1::AgentMessage message) { Send(std::move(message)); };
+  callbacks.gone = [this](absl::Status status) { OnGone(status); };
+  callbacks.log = [](LogLevel level, const std::string& line) { Log(level, line); };
+  MUSTER_ASSIGN_OR_RETURN(agent_, Agent::Create(loop_.get(), std::move(agent), std::move(callbacks)));
+  output_ = std::make_unique<OutputBatch>(loop_.get(), [this](v1::Output output) {
+    v1::AgentMessage message;
+    message.set_job_id(options_.ticket.job_id);
+    *message.mutable_output() = std::move(output);
+    client_->Send(std::move(message));
+  });
+  return absl::OkStatus();
+}
+
+absl::Status AgentProcess::TakeJob(const v1::JobSpec& job, AgentOptions* agent) const {
+  muster::TakeJob(job, agent);
+  if (job.command().empty()) return absl::InvalidArgumentError("the coordinator named no program");
+  MUSTER_ASSIGN_OR_RETURN(agent->program, options_.find_program(job.command(0), job.working_directory()));
+  agent->inherited_environment = options_.environment;
+  agent->output.deliver = [this](uint32_t rank, OutputStream which, absl::string_view text) {
+    output_->Add(rank, which == OutputStream::kStderr, text);
+  };
+  agent->output.must_wait = [this] { return MustWait(); };
+  return absl::OkStatus();
+}
+
+absl::Status AgentProcess::MakeClient() {
+  AgentClientOptions client;
+  client.coordinator = options_.coordinator;
+  client.ticket = options_.ticket;
+  AgentClient::Callbacks callbacks;
+  callbacks.up = [this] {
+    joined_ = true;
+    StopWaiting();
+    agent_->ChannelUp();
+  };
+  callbacks.down = [this] { WaitForCoordinator(); };
+  callbacks.resumed = [this] { StopWaiting(); };
+  callbacks.message = [this](v1::CoordinatorMessage message) { OnMessage(std::move(message)); };
+  callbacks.refused = [this](absl::Status why) { OnRefused(why); };
+  callbacks.log = [](LogLevel level, const std::string& line) { Log(level, line); };
+  MUSTER_ASSIGN_OR_RETURN(client_, AgentClient::Create(loop_.get(), std::move(client), std::move(callbacks)));
+  return absl::OkStatus();
+}
+
+int AgentProcess::Run() {
+  agent_->Start();
+  WaitForCoordinator();
+  loop_->Run();
+  agent_.reset();  // what is left of its tree ends before we do
+  return exit_code_;
+}
+
+// --- The stream ---
+
+void AgentProcess::OnMessage(v1::CoordinatorMessage message) {
+  if (message.has_hold_output()) {
+    hold_output_ = message.hold_output().hold();
+  } else if (agent_ != nullptr) {
+    agent_->OnMessage(std::move(message));
+  }
+}
+
+void AgentProcess::Send(v1::AgentMessage message) {
+  output_->Flush();  // the lines of a worker come before the news of its end
+  client_->Send(std::move(message));
+}
+
+bool AgentProcess::MustWait() const {
+  return hold_output_ || client_->unacknowledged_bytes() + output_->held_bytes() > kOutputBytesMax;
+}
+
+// Training goes on without the coordinator, but not for ever: it may never come back, and somebody else may want the node.
+void AgentProcess::WaitForCoordinator() {
+  if (orphan_ || leaving_) return;
+  orphan_ = loop_->After(options_.orphan_after, [this] {
+    orphan_.reset();
+    Fail(kExitUnavailable,
+         absl::StrCat(joined_ ? "lost the coordinator at " : "no coordinator answers at ", options_.coordinator, " for ",
+                      absl::FormatDuration(options_.orphan_after), joined_ ? ", so the workers on this node were ended" : ""));
+  });
+}
+
+void AgentProcess::StopWaiting() {
+  if (orphan_) loop_->Cancel(*orphan_);
+  orphan_.reset();
+}
+
+void AgentProcess::OnRefused(const absl::Status& why) {
+  Fail(kExitRefused, absl::StrCat("the coordinator at ", options_.coordinator, " refused this agent: ", why.message()));
+}
+
+// --- The end ---
+
+void AgentProcess::OnGone(const absl::Status& status) {
+  if (leaving_) return;
+  if (!status.ok()) {
+    exit_code_ = kExitInternal;
+    SayError(absl::StrCat("the agent on ", host_, " cannot work: ", status.message()));
+  }
+  Leave();
+}
+
+// This node's part ends now, workers and all; the coordinator sees it by the end of the session.
+void AgentProcess::OnSignal(int signal) {
+  if (leaving_) return loop_->Quit();  // asked twice
+  Fail(128 + signal, absl::StrCat("asked to end by ", ::sigabbrev_np(signal), "; the workers on ", host_, " are ended"));
+}
+
+void AgentProcess::Fail(int exit_code, const std::string& sentence) {
+  if (leaving_) return;
+  exit_code_ = exit_code;
+  SayError(sentence);
+  loop_->Post([this] {  // never from inside a call of the agent's
+    agent_.reset();
+    Leave();
+  });
+}
+
+void AgentProcess::Leave() {
+  if (leaving_) return;
+  leaving_ = true;
+  StopWaiting();
+  output_->Flush();
+  client_->Close(kLastWords, [this] { loop_->Quit(); });
+}
+
+}  // namespace muster

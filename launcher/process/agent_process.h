@@ -1,0 +1,88 @@
+// The process of one node's agent: Agent behind a stream to a coordinator that is another process.
+#ifndef MUSTER_LAUNCHER_PROCESS_AGENT_PROCESS_H_
+#define MUSTER_LAUNCHER_PROCESS_AGENT_PROCESS_H_
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "launcher/agent/agent.h"
+#include "launcher/channel/agent_client.h"
+#include "launcher/process/output_batch.h"
+#include "launcher/process/session_folder.h"
+#include "runtime/base/event_loop.h"
+#include "runtime/base/fd.h"
+
+namespace muster {
+
+struct AgentProcessOptions {
+  std::string coordinator;  // "HOST:PORT"
+  JoinTicket ticket;
+  std::string host;     // empty: as gethostname says
+  std::string address;  // numeric, where other nodes reach this one; empty: the one on the way to the coordinator
+  uint32_t slots = 0;   // workers that this node may hold; 0: as many as the coordinator wants here
+  // Without a stream for so long, at the start or later, the workers are ended and the process with them.
+  absl::Duration orphan_after = absl::Seconds(40);
+  std::string guard_path;
+  std::string temporary_folder;
+  std::vector<std::string> environment;  // "NAME=value", the process's own: workers inherit it
+  // The path of `program` as a worker in `working_directory` would start it.
+  std::function<absl::StatusOr<std::string>(const std::string& program, const std::string& working_directory)> find_program;
+};
+
+// One at a time in a process: it takes the process's signals.
+class AgentProcess {
+ public:
+  static absl::StatusOr<std::unique_ptr<AgentProcess>> Create(AgentProcessOptions options);
+  ~AgentProcess();
+
+  // Runs until the job is over, or no coordinator is to be had, or a signal ends this node's part. Returns the exit status of the
+  // process: 0, kExitUnavailable, kExitRefused, kExitInternal, or 128 + the signal; what is not 0 has been said on stderr.
+  int Run();
+
+ private:
+  explicit AgentProcess(AgentProcessOptions options) : options_(std::move(options)) {}
+
+  absl::Status TakeSignals();
+  absl::Status MakeClient();
+  absl::Status MakeAgent();
+  absl::Status TakeJob(const v1::JobSpec& job, AgentOptions* agent) const;
+  void OnMessage(v1::CoordinatorMessage message);
+  void Send(v1::AgentMessage message);
+  bool MustWait() const;
+  void WaitForCoordinator();
+  void StopWaiting();
+  void OnRefused(const absl::Status& why);
+  void OnGone(const absl::Status& status);
+  void OnSignal(int signal);
+  void Fail(int exit_code, const std::string& sentence);
+  void Leave();
+
+  const AgentProcessOptions options_;
+  std::string host_;
+  std::string address_;
+  std::unique_ptr<SessionFolder> session_folder_;
+  std::unique_ptr<EventLoop> loop_;
+  UniqueFd signals_;
+  std::unique_ptr<AgentClient> client_;
+  std::unique_ptr<Agent> agent_;
+  std::unique_ptr<OutputBatch> output_;
+  std::optional<EventLoop::TimerId> orphan_;
+  bool joined_ = false;  // there was a session
+  bool hold_output_ = false;
+  bool leaving_ = false;
+  int exit_code_ = 0;
+};
+
+// The numeric address of ours from which packets to `coordinator` ("HOST:PORT") would leave. Errors: NotFound (no such host),
+// Unavailable (no way there).
+absl::StatusOr<std::string> AddressTowards(const std::string& coordinator);
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_PROCESS_AGENT_PROCESS_H_

@@ -1,0 +1,603 @@
+#include "launcher/process/coordinator_process.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "launcher/job/write_file.h"
+#include "launcher/process/exit_codes.h"
+#include "launcher/starter/local_starter.h"
+#include "launcher/starter/ticket_files.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/base/status.h"
+
+namespace muster {
+namespace {
+
+using membership::State;
+
+constexpr absl::Duration kSilenceCheck = absl::Seconds(1);
+constexpr absl::Duration kSilenceToTell = absl::Seconds(3);
+constexpr absl::Duration kStartAgainFirst = absl::Milliseconds(100);  // doubled with each start in vain
+constexpr absl::Duration kStartAgainLast = absl::Seconds(5);
+constexpr absl::Duration kLookAgain = absl::Milliseconds(20);
+constexpr uint32_t kStartsInVainMax = 5;
+constexpr absl::Duration kAgentsGo = absl::Seconds(5);    // to end by themselves when the job is over
+constexpr absl::Duration kLastOutput = absl::Seconds(2);  // when the command has died
+constexpr absl::Duration kRefusalsTogether = absl::Seconds(2);
+constexpr absl::Duration kTicketForChild = absl::Minutes(2);
+constexpr absl::Duration kTicketForPerson = absl::Hours(24);
+// An agent of this machine whose coordinator is gone is of use to nobody: none will come back for it.
+constexpr int kLocalOrphanSeconds = 5;
+
+std::string HostName() {
+  char name[HOST_NAME_MAX + 1] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
+}
+
+std::string RandomBytes(size_t bytes) {
+  std::string text(bytes, '\0');
+  MUSTER_CHECK(::getentropy(text.data(), bytes) == 0, "getentropy");
+  return text;
+}
+
+StopKind KindOf(v1::StopRequest::Kind kind) {
+  switch (kind) {
+    case v1::StopRequest::INTERRUPT:
+      return StopKind::kInterrupt;
+    case v1::StopRequest::HANGUP:
+      return StopKind::kHangup;
+    case v1::StopRequest::TIMEOUT:
+      return StopKind::kTimeout;
+    default:
+      return StopKind::kTerminate;
+  }
+}
+
+LocalStarterOptions::Network NetworkOf(v1::Launch::NodeNetwork network) {
+  switch (network) {
+    case v1::Launch::NAMESPACES:
+      return LocalStarterOptions::Network::kNamespaces;
+    case v1::Launch::HOST:
+      return LocalStarterOptions::Network::kHost;
+    default:
+      return LocalStarterOptions::Network::kAuto;
+  }
+}
+
+absl::Status CheckLaunch(const v1::Launch& launch) {
+  if (launch.job_id().size() != 16 || launch.job().command().empty() || launch.workers() == 0 || launch.nodes() == 0 ||
+      launch.nodes() > launch.workers() || launch.workers_min() > launch.workers() || launch.job_folder().empty()) {
+    return absl::InvalidArgumentError("the command's Launch is not complete; install both from one build");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CoordinatorProcess>> CoordinatorProcess::Create(CoordinatorProcessOptions options) {
+  std::unique_ptr<CoordinatorProcess> process(new CoordinatorProcess);
+  process->launch_ = std::move(options.launch);
+  process->job_folder_ = std::move(options.job_folder);
+  process->host_ = HostName();
+  MUSTER_ASSIGN_OR_RETURN(process->loop_, EventLoop::Create());
+  MUSTER_RETURN_IF_ERROR(process->TakeSignals());  // before anything that may start a thread
+  if (!options.link) {
+    process->Launch();
+    return process;
+  }
+  LaunchLink::Callbacks callbacks;
+  callbacks.message = [process = process.get()](const std::string& bytes) { process->OnCommand(bytes); };
+  callbacks.closed = [process = process.get()](const absl::Status& why) { process->OnCommandGone(why); };
+  MUSTER_ASSIGN_OR_RETURN(process->link_,
+                          LaunchLink::Create(process->loop_.get(), std::move(options.link), std::move(callbacks)));
+  return process;
+}
+
+CoordinatorProcess::~CoordinatorProcess() {
+  for (NodeState& node : nodes_) {
+    if (node.timer) loop_->Cancel(*node.timer);
+  }
+  starter_.reset();
+  server_.reset();
+}
+
+int CoordinatorProcess::Run() {
+  loop_->Run();
+  return exit_code_;
+}
+
+absl::Status CoordinatorProcess::TakeSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&signals, signal);
+  ::sigprocmask(SIG_BLOCK, &signals, nullptr);
+  signals_.Reset(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_) return ErrnoToStatus(errno, "signalfd");
+  return loop_->Add(signals_.get(), EPOLLIN, [this](uint32_t) {
+    signalfd_siginfo info;
+    while (::read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+      OnSignal(static_cast<int>(info.ssi_signo));
+    }
+  });
+}
+
+// --- Beginning ---
+
+void CoordinatorProcess::Launch() {
+  launched_ = true;
+  started_ = absl::Now();
+  const absl::Status begun = Begin();
+  if (begun.ok()) return;
+  const bool disk = absl::IsResourceExhausted(begun) || absl::IsDataLoss(begun);
+  Fail(disk ? kExitCannotWrite : kExitInternal, "cannot start", std::string(begun.message()));
+  loop_->Post([this] { OnFinished(Judgement()); });
+}
+
+absl::Status CoordinatorProcess::Begin() {
+  MUSTER_RETURN_IF_ERROR(CheckLaunch(launch_));
+  if (job_folder_ == nullptr) {
+    MUSTER_ASSIGN_OR_RETURN(job_folder_, JobFolder::Adopt(launch_.job_folder(), UniqueFd(kJobLockFd)));
+  }
+  slots_ = SpreadSlots(launch_.workers(), launch_.nodes());
+  nodes_.resize(launch_.nodes());
+  MUSTER_RETURN_IF_ERROR(MakeStarter());  // first: it may move us into a network of our own
+  OutputWriterOptions output;
+  output.attached = !launch_.detached();
+  output.job_folder = job_folder_->path();
+  output.workers = launch_.workers();
+  MUSTER_ASSIGN_OR_RETURN(output_, OutputWriter::Create(loop_.get(), output, [this](bool hold) {
+                            v1::CoordinatorMessage message = Message();
+                            message.mutable_hold_output()->set_hold(hold);
+                            SendToAll(message);
+                          }));
+  MUSTER_RETURN_IF_ERROR(MakeCoordinator());
+  MUSTER_RETURN_IF_ERROR(MakeServer());
+  input_ = std::make_unique<InputRelay>(InputRelay::Callbacks{[this](const v1::Input& input) {
+                                                                v1::CoordinatorMessage message = Message();
+                                                                *message.mutable_input() = input;
+                                                                for (const v1::Place& place :
+                                                                     coordinator_->membership().members().places()) {
+                                                                  if (place.rank() == 0) server_->Send(place.node(), message);
+                                                                }
+                                                              },
+                                                              [this] {
+                                                                v1::CoordinatorReport report;
+                                                                report.mutable_input_taken();
+                                                                Report(std::move(report));
+                                                              }});
+  if (!is_attached() || launch_.detached()) {
+    v1::Input end;
+    end.set_end(true);
+    input_->Offer(std::move(end));
+  }
+  if (launch_.timeout_seconds() > 0) {
+    loop_->After(absl::Seconds(launch_.timeout_seconds()), [this] { RequestStop(StopKind::kTimeout); });
+  }
+  for (uint32_t node = 0; node < launch_.nodes(); ++node) StartAgent(node);
+  loop_->After(kSilenceCheck, [this] { LookForSilence(); });
+  return absl::OkStatus();
+}
+
+absl::Status CoordinatorProcess::MakeStarter() {
+  const auto say = [](const std::string& line) { Log(LogLevel::kWarning, line); };
+  if (launch_.starter() == v1::Launch::NONE) {
+    const std::string listen = launch_.listen().empty() ? "0.0.0.0" : launch_.listen();
+    starter_ = std::make_unique<TicketFiles>(job_folder_->path(), listen, say);
+    return absl::OkStatus();
+  }
+  LocalStarterOptions local;
+  local.nodes = launch_.nodes();
+  local.network = NetworkOf(launch_.node_network());
+  local.program = launch_.agent_program();
+  local.arguments = {"--orphan-after", absl::StrCat(kLocalOrphanSeconds)};
+  if (!launch_.temporary_folder().empty()) {
+    local.arguments.insert(local.arguments.end(), {"--temporary-folder", launch_.temporary_folder()});
+  }
+  if (launch_.verbose()) local.arguments.push_back("--verbose");
+  Starter::Callbacks callbacks;
+  callbacks.ended = [this](uint32_t node, const std::string& why) { OnAgentEnded(node, why); };
+  MUSTER_ASSIGN_OR_RETURN(starter_, LocalStarter::Create(loop_.get(), std::move(local), std::move(callbacks), say));
+  return absl::OkStatus();
+}
+
+absl::Status CoordinatorProcess::MakeCoordinator() {
+  CoordinatorOptions options;
+  membership::Options& rules = options.membership;
+  rules.job_id = launch_.job_id();
+  rules.command = launch_.job().command(0);
+  rules.job = launch_.job();
+  rules.workers = launch_.workers();
+  rules.workers_min = launch_.workers_min();
+  rules.max_restarts = launch_.max_restarts();
+  if (launch_.last_call_ms() > 0) rules.last_call = absl::Milliseconds(launch_.last_call_ms());
+  rules.random_bytes = RandomBytes;
+  rules.timeout_text = absl::StrFormat("--timeout %g", launch_.timeout_seconds());
+  options.record_folder = job_folder_->path();
+  Coordinator::Callbacks callbacks;
+  callbacks.send = [this](uint32_t node, const v1::CoordinatorMessage& message) { server_->Send(node, message); };
+  callbacks.finished = [this](const Judgement& judgement) { OnFinished(judgement); };
+  callbacks.restarting = [this](const Judgement& why, uint64_t, uint32_t) { OnRestarting(why); };
+  callbacks.happened = [this](const v1::JobEvent& event) { OnHappened(event); };
+  callbacks.log = [](LogLevel level, const std::string& line) { Log(level, line); };
+  MUSTER_ASSIGN_OR_RETURN(coordinator_, Coordinator::Create(loop_.get(), std::move(options), std::move(callbacks)));
+
+  JobStatus status;
+  status.job_id = absl::BytesToHexString(launch_.job_id());
+  status.command = launch_.text();
+  status.launched_from = host_;
+  status.workers = launch_.workers();
+  status.workers_min = launch_.workers_min() > 0 ? launch_.workers_min() : launch_.workers();
+  status.nodes_wanted = launch_.nodes();
+  status.detached = launch_.detached();
+  status.max_restarts = launch_.max_restarts();
+  status.checkpoint_path = launch_.job().checkpoint().path();
+  reporter_ = std::make_unique<JobReporter>(loop_.get(), job_folder_->path(), std::move(status), &coordinator_->membership());
+  return absl::OkStatus();
+}
+
+absl::Status CoordinatorProcess::MakeServer() {
+  MUSTER_ASSIGN_OR_RETURN(authority_, Authority::Create(launch_.job_id()));
+  AgentServerOptions options;
+  options.job_id = launch_.job_id();
+  options.listen = starter_->listen_address();
+  options.port = static_cast<uint16_t>(launch_.port());
+  options.authority = authority_.get();
+  AgentServer::Callbacks callbacks;
+  callbacks.message = [this](uint32_t node, v1::AgentMessage message) { OnAgent(node, std::move(message)); };
+  callbacks.lost = [this](uint32_t node, const std::string& why) { OnSessionLost(node, why); };
+  callbacks.refused = [this](const ServerRefusal& refusal) { OnRefused(refusal); };
+  callbacks.log = [](LogLevel level, const std::string& line) { Log(level, line); };
+  MUSTER_ASSIGN_OR_RETURN(server_, AgentServer::Create(loop_.get(), std::move(options), std::move(callbacks)));
+  return absl::OkStatus();
+}
+
+// Where agents find us. A wildcard is no address, so people get a name of this machine.
+std::string CoordinatorProcess::CoordinatorPlace() const {
+  std::string host = starter_->listen_address();
+  if (host == "0.0.0.0" || host == "::") host = host_;
+  if (absl::StrContains(host, ':')) host = absl::StrCat("[", host, "]");
+  return absl::StrCat(host, ":", server_->port());
+}
+
+// --- The command ---
+
+void CoordinatorProcess::OnCommand(const std::string& bytes) {
+  v1::CommandMessage message;
+  if (!message.ParseFromString(bytes)) return OnCommandGone(absl::InvalidArgumentError("it sent what is no message"));
+  if (!launched_) {
+    if (!message.has_launch()) return OnCommandGone(absl::InvalidArgumentError("its first message is no Launch"));
+    launch_ = std::move(*message.mutable_launch());
+    if (launch_.verbose()) {
+      SetLogSink([](LogLevel, absl::string_view line) {
+        const std::string text = absl::StrCat("muster: ", line, "\n");
+        [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
+      });
+    }
+    return Launch();
+  }
+  if (message.has_stop()) RequestStop(KindOf(message.stop().kind()));
+  if (message.has_signal()) SendSignal(message.signal());
+  if (message.has_input() && input_ != nullptr) input_->Offer(std::move(*message.mutable_input()));
+}
+
+void CoordinatorProcess::OnCommandGone(const absl::Status& why) {
+  link_.reset();
+  if (!launched_) {
+    Log(LogLevel::kError,
+        absl::StrCat("the command that started this coordinator has gone before it said what to run: ", why.message()));
+    exit_code_ = kExitUsage;
+    return loop_->Quit();
+  }
+  if (launch_.detached() || ending_) return;
+  // As with mpirun, an attached job does not outlive its command.
+  command_died_ = true;
+  if (judgement_) return End();
+  RequestStop(StopKind::kHangup);
+  RequestStop(StopKind::kHangup);
+}
+
+void CoordinatorProcess::OnSignal(int signal) {
+  if (!launched_) return loop_->Quit();
+  RequestStop(signal == SIGINT ? StopKind::kInterrupt : signal == SIGHUP ? StopKind::kHangup : StopKind::kTerminate);
+}
+
+void CoordinatorProcess::RequestStop(StopKind kind) {
+  if (judgement_) {
+    // Only output is left to write, and nobody wants to wait for it.
+    if (kind != StopKind::kTimeout) End();
+    return;
+  }
+  stopping_ = true;
+  coordinator_->RequestStop(kind);
+}
+
+void CoordinatorProcess::SendSignal(const v1::Signal& signal) {
+  if (server_ == nullptr) return;
+  v1::CoordinatorMessage message = Message();
+  *message.mutable_signal() = signal;
+  SendToAll(message);
+}
+
+void CoordinatorProcess::Report(v1::CoordinatorReport report) {
+  if (link_ != nullptr) link_->Send(report);
+}
+
+// --- Agents ---
+
+v1::CoordinatorMessage CoordinatorProcess::Message() const {
+  v1::CoordinatorMessage message;
+  message.set_job_id(launch_.job_id());
+  message.set_generation(coordinator_->membership().generation());
+  message.set_incarnation(coordinator_->membership().incarnation());
+  return message;
+}
+
+void CoordinatorProcess::SendToAll(const v1::CoordinatorMessage& message) {
+  for (uint32_t node = 0; node < nodes_.size(); ++node) {
+    if (nodes_[node].has_session) server_->Send(node, message);
+  }
+}
+
+void CoordinatorProcess::OnAgent(uint32_t node, v1::AgentMessage message) {
+  if (node >= nodes_.size()) return;
+  switch (message.kind_case()) {
+    case v1::AgentMessage::kOutput:
+      output_->Write(message.output());
+      if (output_->reader_gone() && !stopping_ && !judgement_) {
+        Fail(kExitBrokenPipe, "broken pipe", "the reader of muster's stdout has gone, so the job was ended");
+        RequestStop(StopKind::kTerminate);
+      }
+      return;
+    case v1::AgentMessage::kInputTaken:
+      return input_->Taken(message.input_taken());
+    case v1::AgentMessage::kJoin:
+      nodes_[node].has_session = true;
+      if (message.join().slots() == 0) message.mutable_join()->set_slots(slots_[node]);
+      if (output_->holding()) {
+        v1::CoordinatorMessage hold = Message();
+        hold.mutable_hold_output()->set_hold(true);
+        server_->Send(node, std::move(hold));
+      }
+      break;
+    case v1::AgentMessage::kReady:
+      nodes_[node].starts_in_vain = 0;
+      OnReady(message);
+      break;
+    default:
+      break;
+  }
+  coordinator_->OnMessage(node, std::move(message));
+}
+
+void CoordinatorProcess::OnReady(const v1::AgentMessage& message) {
+  if (message.generation() != ready_generation_) ready_.clear();
+  ready_generation_ = message.generation();
+  ready_[message.ready().places_size() > 0 ? message.ready().places(0).node() : 0] =
+      static_cast<uint32_t>(message.ready().places_size());
+  v1::CoordinatorReport report;
+  for (const auto& [node, workers] : ready_) {
+    report.mutable_progress()->set_started(report.progress().started() + workers);
+  }
+  report.mutable_progress()->set_workers(launch_.workers());
+  Report(std::move(report));
+}
+
+void CoordinatorProcess::OnSessionLost(uint32_t node, const std::string& why) {
+  if (node >= nodes_.size()) return;
+  nodes_[node].has_session = false;
+  coordinator_->AgentLost(node, why);
+  // Its process may have gone with it, which nobody sees; whoever starts another needs a ticket.
+  if (!starter_->sees_ends()) StartAgentLater(node);
+}
+
+void CoordinatorProcess::OnAgentEnded(uint32_t node, const std::string& why) {
+  nodes_[node].last_end = why;
+  if (std::exchange(nodes_[node].has_session, false)) {
+    server_->Drop(node);
+    coordinator_->AgentLost(node, absl::StrCat("its process ", absl::StartsWith(why, "killed") ? "was " : "", why));
+  }
+  StartAgentLater(node);
+}
+
+void CoordinatorProcess::StartAgent(uint32_t node) {
+  const absl::Duration good_for = starter_->sees_ends() ? kTicketForChild : kTicketForPerson;
+  const JoinTicket ticket = authority_->MakeTicket(node, good_for);
+  ++nodes_[node].starts_in_vain;
+  const absl::Status started = starter_->Start(node, CoordinatorPlace(), ToText(ticket));
+  if (started.ok()) return;
+  nodes_[node].last_end = std::string(started.message());
+  StartAgentLater(node);
+}
+
+// An agent whose job goes on is started again, unless it ends again and again before it could do anything.
+void CoordinatorProcess::StartAgentLater(uint32_t node) {
+  NodeState& state = nodes_[node];
+  if (judgement_ || stopping_ || state.given_up || state.timer) return;
+  if (starter_->sees_ends() && state.starts_in_vain >= kStartsInVainMax) return GiveUp(node);
+  const absl::Duration delay = kStartAgainFirst * (1 << std::min(state.starts_in_vain, 10u));
+  state.timer = loop_->After(std::min(delay, kStartAgainLast), [this, node] {
+    nodes_[node].timer.reset();
+    if (judgement_ || stopping_) return;
+    const State now = coordinator_->membership().state();
+    if (now == State::kSettling || now == State::kQuiescing || now == State::kConcluding) {
+      // Whether the job goes on is being found out.
+      nodes_[node].timer = loop_->After(kLookAgain, [this, node] {
+        nodes_[node].timer.reset();
+        StartAgentLater(node);
+      });
+    } else {
+      StartAgent(node);
+    }
+  });
+}
+
+void CoordinatorProcess::GiveUp(uint32_t node) {
+  NodeState& state = nodes_[node];
+  state.given_up = true;
+  const std::string what =
+      absl::StrCat("the agent of node ", node, " was started ", state.starts_in_vain, " times in vain; the last one ",
+                   absl::StartsWith(state.last_end, "killed") ? "was " : "", state.last_end);
+  Log(LogLevel::kWarning, what);
+  uint32_t slots = 0;
+  for (uint32_t other = 0; other < nodes_.size(); ++other) slots += nodes_[other].given_up ? 0 : slots_[other];
+  if (slots >= (launch_.workers_min() > 0 ? launch_.workers_min() : launch_.workers())) return;
+  Fail(kExitUnavailable, "not enough nodes", what);
+  RequestStop(StopKind::kTerminate);
+}
+
+void CoordinatorProcess::LookForSilence() {
+  for (uint32_t node = 0; node < nodes_.size(); ++node) {
+    const absl::Duration silence = server_->SilentFor(node);
+    if (silence >= kSilenceToTell && silence != absl::InfiniteDuration()) coordinator_->AgentSilent(node, silence);
+  }
+  loop_->After(kSilenceCheck, [this] { LookForSilence(); });
+}
+
+// Strangers may knock as often as they like: they are told of together.
+void CoordinatorProcess::OnRefused(const ServerRefusal& refusal) {
+  auto& [from, count] = refusals_[refusal.what];
+  from = refusal.from;
+  ++count;
+  if (!refusals_timer_) SayRefusals();
+}
+
+void CoordinatorProcess::SayRefusals() {
+  refusals_timer_.reset();
+  if (refusals_.empty()) return;
+  for (const auto& [what, who] : std::exchange(refusals_, {})) {
+    v1::JobEvent event;
+    event.set_unix_ms(absl::ToUnixMillis(absl::Now()));
+    event.set_kind("refused");
+    event.set_generation(coordinator_->membership().generation());
+    event.set_node(-1);
+    event.set_rank(-1);
+    event.set_text(absl::StrCat("the coordinator refused ", what, " from ", who.first,
+                                who.second > 1 ? absl::StrCat(" and others, ", who.second, " times") : ""));
+    OnHappened(event);
+  }
+  refusals_timer_ = loop_->After(kRefusalsTogether, [this] { SayRefusals(); });
+}
+
+// --- The job ---
+
+void CoordinatorProcess::OnRestarting(const Judgement& why) {
+  const std::string note = RestartNote(why, coordinator_->membership(), launch_.workers(), launch_.max_restarts());
+  if (is_attached()) {
+    v1::CoordinatorReport report;
+    report.mutable_note()->set_text(note);
+    Report(std::move(report));
+  } else {
+    Log(LogLevel::kWarning, note);
+  }
+}
+
+void CoordinatorProcess::OnHappened(const v1::JobEvent& event) {
+  reporter_->Happened(event);
+  const Membership& membership = coordinator_->membership();
+  if (membership.state() != State::kRunning) return input_->Pause();
+  input_->Running(membership.generation());
+  LetGoOfCommand();
+}
+
+void CoordinatorProcess::LetGoOfCommand() {
+  if (!launch_.detached() || link_ == nullptr) return;
+  v1::CoordinatorReport report;
+  report.mutable_progress()->set_started(launch_.workers());
+  report.mutable_progress()->set_workers(launch_.workers());
+  link_->Send(report);
+  link_->WhenSent([this] { link_.reset(); });
+}
+
+void CoordinatorProcess::Fail(int exit_code, std::string failure_class, std::string sentence) {
+  v1::Verdict& verdict = override_.emplace();
+  verdict.set_exit_code(exit_code);
+  verdict.set_origin("muster");
+  verdict.set_failure_class(std::move(failure_class));
+  verdict.set_sentence(std::move(sentence));
+  verdict.set_rank(-1);
+  verdict.set_host(host_);
+  verdict.set_committed_step(coordinator_ != nullptr ? coordinator_->membership().committed_step() : -1);
+}
+
+void CoordinatorProcess::OnFinished(const Judgement& judgement) {
+  if (judgement_) return;
+  judgement_ = judgement;
+  if (override_) judgement_->verdict = *override_;
+  if (reporter_ != nullptr) reporter_->Finished();
+  agents_deadline_ns_ = MonotonicNanoseconds() + absl::ToInt64Nanoseconds(kAgentsGo);
+  WaitForAgents();
+}
+
+// They end by themselves: each has said that nothing of it runs any more.
+void CoordinatorProcess::WaitForAgents() {
+  if (ending_) return;
+  const bool sessions = std::any_of(nodes_.begin(), nodes_.end(), [](const NodeState& node) { return node.has_session; });
+  if (server_ == nullptr || (starter_->running() == 0 && !sessions) || MonotonicNanoseconds() > agents_deadline_ns_) {
+    if (starter_ != nullptr) starter_->EndAll();
+    if (output_ == nullptr) return End();
+    if (command_died_) loop_->After(kLastOutput, [this] { End(); });
+    return output_->Flush([this] { End(); });
+  }
+  loop_->After(absl::Milliseconds(2), [this] { WaitForAgents(); });
+}
+
+JobResult CoordinatorProcess::Result() const {
+  JobResult result;
+  result.judgement = *judgement_;
+  result.job_id = absl::BytesToHexString(launch_.job_id());
+  result.command.assign(launch_.job().command().begin(), launch_.job().command().end());
+  result.host = host_;
+  result.workers = launch_.workers();
+  result.started = started_;
+  result.seconds = absl::ToDoubleSeconds(absl::Now() - started_);
+  if (output_ != nullptr) result.lines_dropped = output_->lines_dropped();
+  if (coordinator_ != nullptr) TakeMembership(coordinator_->membership(), &result);
+  v1::Verdict& verdict = result.judgement.verdict;
+  if (output_ != nullptr && output_->write_failed() && verdict.exit_code() == kExitOk) {
+    // The job is done, but whoever wants its output must not believe it whole.
+    verdict.set_exit_code(kExitCannotWrite);
+    verdict.set_origin("muster");
+    verdict.set_failure_class("cannot write output");
+    verdict.set_sentence("all workers ended with 0, but some of their output could not be written");
+  }
+  return result;
+}
+
+void CoordinatorProcess::End() {
+  if (std::exchange(ending_, true)) return;
+  if (starter_ != nullptr) starter_->EndAll();
+  const JobResult result = Result();
+  const v1::Verdict& verdict = result.judgement.verdict;
+  exit_code_ = verdict.exit_code();
+  const std::string json = ReportJson(result);
+  if (job_folder_ != nullptr) {
+    const absl::Status kept = WriteFile(job_folder_->path() + "/verdict.json", json);
+    if (!kept.ok() && exit_code_ != kExitCannotWrite) {
+      Log(LogLevel::kWarning, absl::StrCat("cannot keep the verdict: ", kept.message()));
+    }
+  }
+  if (link_ == nullptr) {
+    if (!verdict.sentence().empty() && exit_code_ != kExitBrokenPipe) Log(LogLevel::kError, verdict.sentence());
+    return loop_->Quit();
+  }
+  v1::CoordinatorReport report;
+  *report.mutable_outcome()->mutable_verdict() = verdict;
+  report.mutable_outcome()->set_report_json(json);
+  link_->Send(report);
+  link_->WhenSent([this] { loop_->Quit(); });
+}
+
+}  // namespace muster

@@ -1,0 +1,139 @@
+// The process of one job's coordinator: Coordinator behind the agents' streams, with a starter that brings agents onto nodes, and
+// the command that started it at the other end of a socket, if there is one.
+#ifndef MUSTER_LAUNCHER_PROCESS_COORDINATOR_PROCESS_H_
+#define MUSTER_LAUNCHER_PROCESS_COORDINATOR_PROCESS_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "launcher/channel/agent_server.h"
+#include "launcher/channel/authority.h"
+#include "launcher/coordinator/coordinator.h"
+#include "launcher/job/job_folder.h"
+#include "launcher/process/input_relay.h"
+#include "launcher/process/job_reporter.h"
+#include "launcher/process/launch_link.h"
+#include "launcher/process/output_writer.h"
+#include "launcher/process/report.h"
+#include "launcher/starter/starter.h"
+#include "muster/v1/launch.pb.h"
+#include "runtime/base/event_loop.h"
+#include "runtime/base/fd.h"
+
+namespace muster {
+
+struct CoordinatorProcessOptions {
+  // To the command, which sends Launch first; the job folder's lock is kJobLockFd then. Invalid: a person has started us, and
+  // `launch` and `job_folder` are given.
+  UniqueFd link;
+  v1::Launch launch;
+  std::unique_ptr<JobFolder> job_folder;
+};
+
+// One at a time in a process: it takes the process's signals.
+class CoordinatorProcess {
+ public:
+  // To be called while the process has one thread.
+  static absl::StatusOr<std::unique_ptr<CoordinatorProcess>> Create(CoordinatorProcessOptions options);
+  ~CoordinatorProcess();
+
+  // Runs the job to its end: all agents gone, all output written, the Outcome sent. Returns the exit status of the job.
+  int Run();
+
+ private:
+  // A node and its agent, as far as starting it goes.
+  struct NodeState {
+    uint32_t starts_in_vain = 0;  // since it last was ready for a generation
+    bool given_up = false;
+    std::string last_end;
+    std::optional<EventLoop::TimerId> timer;  // to its next start
+    bool has_session = false;
+  };
+
+  CoordinatorProcess() = default;
+
+  // Beginning.
+  absl::Status TakeSignals();
+  void Launch();
+  absl::Status Begin();
+  absl::Status MakeStarter();
+  absl::Status MakeCoordinator();
+  absl::Status MakeServer();
+  std::string CoordinatorPlace() const;
+  bool is_attached() const { return link_ != nullptr; }
+
+  // The command.
+  void OnCommand(const std::string& bytes);
+  void OnCommandGone(const absl::Status& why);
+  void OnSignal(int signal);
+  void RequestStop(StopKind kind);
+  void SendSignal(const v1::Signal& signal);
+  void Report(v1::CoordinatorReport report);
+
+  // Agents.
+  void OnAgent(uint32_t node, v1::AgentMessage message);
+  void OnSessionLost(uint32_t node, const std::string& why);
+  void OnAgentEnded(uint32_t node, const std::string& why);
+  void StartAgent(uint32_t node);
+  void StartAgentLater(uint32_t node);
+  void GiveUp(uint32_t node);
+  void LookForSilence();
+  void OnRefused(const ServerRefusal& refusal);
+  void SayRefusals();
+  v1::CoordinatorMessage Message() const;
+  void SendToAll(const v1::CoordinatorMessage& message);
+
+  // The job.
+  void OnReady(const v1::AgentMessage& message);
+  void OnRestarting(const Judgement& why);
+  void OnHappened(const v1::JobEvent& event);
+  void LetGoOfCommand();
+  void OnFinished(const Judgement& judgement);
+  void WaitForAgents();
+  void End();
+  JobResult Result() const;
+  // The verdict of an end that no table decides.
+  void Fail(int exit_code, std::string failure_class, std::string sentence);
+
+  std::unique_ptr<EventLoop> loop_;
+  UniqueFd signals_;
+  std::unique_ptr<LaunchLink> link_;  // null: nobody, or not any more
+  bool launched_ = false;
+  v1::Launch launch_;
+  std::unique_ptr<JobFolder> job_folder_;
+  std::string host_;
+  absl::Time started_;
+  std::vector<uint32_t> slots_;  // by node
+  std::unique_ptr<Starter> starter_;
+  std::unique_ptr<Authority> authority_;
+  std::unique_ptr<Coordinator> coordinator_;
+  std::unique_ptr<JobReporter> reporter_;
+  std::unique_ptr<OutputWriter> output_;
+  std::unique_ptr<InputRelay> input_;
+  std::unique_ptr<AgentServer> server_;
+  std::vector<NodeState> nodes_;
+  std::map<uint32_t, uint32_t> ready_;  // workers of this generation that have started, by node
+  uint64_t ready_generation_ = 0;
+  // Turned away since they were last told of; by what.
+  std::map<std::string, std::pair<std::string, uint64_t>> refusals_;
+  std::optional<EventLoop::TimerId> refusals_timer_;
+  std::optional<v1::Verdict> override_;  // an end that no table decided
+  std::optional<Judgement> judgement_;
+  bool stopping_ = false;
+  bool command_died_ = false;
+  bool ending_ = false;
+  int64_t agents_deadline_ns_ = 0;
+  int exit_code_ = 0;
+};
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_PROCESS_COORDINATOR_PROCESS_H_

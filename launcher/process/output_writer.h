@@ -1,0 +1,63 @@
+// The workers' output at its end: to our own stdout and stderr, where somebody is attached, and to the job's logs.
+#ifndef MUSTER_LAUNCHER_PROCESS_OUTPUT_WRITER_H_
+#define MUSTER_LAUNCHER_PROCESS_OUTPUT_WRITER_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "launcher/agent/output_sink.h"
+#include "launcher/job/log_keeper.h"
+#include "muster/v1/agent.pb.h"
+#include "runtime/base/event_loop.h"
+
+namespace muster {
+
+struct OutputWriterOptions {
+  bool attached = true;    // to descriptors 1 and 2; else to the logs alone
+  std::string job_folder;  // of logs, and of what a slow reader has not taken yet
+  int64_t workers = 1;
+};
+
+// Belongs to the loop's thread, in which SIGPIPE is blocked. Never blocks, never fails the job.
+class OutputWriter {
+ public:
+  // `hold` is called with true when a slow reader has left so much that workers had better wait, and with false when it is over.
+  static absl::StatusOr<std::unique_ptr<OutputWriter>> Create(EventLoop* loop, OutputWriterOptions options,
+                                                              std::function<void(bool hold)> hold);
+  ~OutputWriter();
+
+  void Write(const v1::Output& output);
+  // Calls `done` when everything is written or its reader has gone; warns once if lines were dropped.
+  void Flush(std::function<void()> done);
+
+  bool holding() const { return look_again_.has_value(); }
+  // Our stdout is closed: nobody reads the job's output any more.
+  bool reader_gone() const { return sinks_.stdout_sink != nullptr && sinks_.stdout_sink->reader_gone(); }
+  bool write_failed() const { return sinks_.stdout_sink != nullptr && sinks_.write_failed(); }
+  uint64_t lines_dropped() const { return lines_dropped_; }
+
+ private:
+  OutputWriter(EventLoop* loop, const OutputWriterOptions& options, std::function<void(bool hold)> hold)
+      : loop_(loop), logs_(options.job_folder, options.workers), hold_(std::move(hold)) {}
+  bool MustWait() const;
+  void LookAgain();
+
+  EventLoop* const loop_;
+  LogKeeper logs_;
+  const std::function<void(bool hold)> hold_;
+  OutputSinks sinks_;  // none: not attached
+  std::optional<EventLoop::TimerId> look_again_;
+  uint64_t lines_dropped_ = 0;
+  std::map<uint32_t, uint64_t> dropped_;  // lines by rank
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_PROCESS_OUTPUT_WRITER_H_
