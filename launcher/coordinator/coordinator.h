@@ -12,10 +12,10 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "runtime/base/file_system.h"
 #include "launcher/coordinator/membership.h"
 #include "launcher/coordinator/record.h"
 #include "runtime/base/event_loop.h"
+#include "runtime/base/file_system.h"
 
 namespace muster {
 

@@ -36,10 +36,11 @@ Kind KindOfMessage(const v1::AgentMessage& message) {
     case v1::AgentMessage::kMembersRequest:
       return Kind::kMembersRequest;
     case v1::AgentMessage::kCleared:
-    case v1::AgentMessage::kOutput:
+      return Kind::kCleared;
     case v1::AgentMessage::kRefusal:
-    case v1::AgentMessage::KIND_NOT_SET:
-      break;
+      return Kind::kRefusal;
+    default:
+      break;  // the shell's: output, input
   }
   return Kind::kStale;
 }
@@ -58,6 +59,8 @@ std::array<StateLimit, membership::kStates> membership::Options::DefaultLimits()
   set(State::kPreparing, absl::Seconds(10), absl::Minutes(2));
   set(State::kCommitting, absl::Seconds(5), absl::Minutes(1));
   set(State::kSettling, absl::InfiniteDuration(), absl::Milliseconds(100));
+  set(State::kRecalling, absl::Seconds(5), absl::Seconds(12));
+  set(State::kClosing, absl::Seconds(5), absl::Minutes(1));
   set(State::kQuiescing, absl::Seconds(7), absl::Seconds(10));
   set(State::kConcluding, absl::Seconds(5), absl::Seconds(30));
   return limits;
@@ -67,6 +70,7 @@ std::array<StateLimit, membership::kStates> membership::Options::DefaultLimits()
 
 membership::Actions Membership::Core::Step(absl::Time now, const Event& event) {
   now_ = now;
+  Observe(event);
   Dispatch(KindOf(event), event);
   while (Dispatch(Kind::kConsider, event)) {
   }
@@ -98,8 +102,9 @@ bool Membership::Core::IsStale(const membership::Received& received) const {
   if (message.job_id() != job_id_ || message.incarnation() > incarnation_) return true;
   if (message.has_join()) return false;
   const auto agent = agents_.find(received.node);
-  if (agent == agents_.end() || agent->second.lost || !agent->second.returned) return true;
-  const bool of_no_generation = message.has_stopped() || message.has_heartbeat();
+  if (agent == agents_.end()) return true;
+  const bool of_no_generation =
+      message.has_stopped() || message.has_heartbeat() || message.has_cleared() || message.has_refusal();
   return !of_no_generation && (!agent->second.member || message.generation() != generation_);
 }
 
@@ -119,7 +124,8 @@ void Membership::Core::Enter(State state) {
 
 absl::Duration Membership::Core::EndAfter(State state) const {
   const absl::Duration end = options_.limits[static_cast<size_t>(state)].end;
-  return state == State::kQuiescing ? end + Grace() : end;
+  if (state == State::kForming && restarts_ > 0) return options_.last_call;
+  return state == State::kQuiescing || state == State::kRecalling ? end + Grace() : end;
 }
 
 void Membership::Core::StartTimers(State state) {
@@ -162,18 +168,32 @@ void Membership::Core::Load(const Event& event) {
     incarnation_ = std::max(incarnation_, entry.incarnation());
     if (entry.has_generation_taken()) {
       generation_ = std::max(generation_, entry.generation_taken().generation());
-      formed_ = false;
+      ForgetGeneration();
     }
     if (entry.has_generation_formed() && entry.generation_formed().generation() == generation_)
       Adopt(entry.generation_formed());
-    if (entry.has_step()) evidence_.committed_step = std::max(evidence_.committed_step, entry.step().committed_step());
+    if (entry.has_step()) {
+      committed_step_ = std::max(committed_step_, entry.step().committed_step());
+      if (entry.step().generation() == generation_) evidence_.committed_step = entry.step().committed_step();
+    }
+    if (entry.has_checkpoint()) {
+      checkpoint_step_ = std::max(checkpoint_step_, entry.checkpoint().step());
+      restarts_used_ = 0;
+    }
+    if (entry.has_generation_ended()) {
+      failures_.push_back(entry.generation_ended());
+      restarts_ = entry.generation_ended().restarts();
+      restarts_used_ = entry.generation_ended().restarts_used();
+      ForgetGeneration();
+    }
   }
-  recorded_step_ = evidence_.committed_step;
+  recorded_step_ = committed_step_;
   ++incarnation_;
   v1::RecordEntry entry;
   entry.mutable_started()->set_unix_ms(absl::ToUnixMillis(now_));
   entry.mutable_started()->set_command(options_.command);
   Append(std::move(entry), true);
+  Happen("started", incarnation_ == 1 ? "the job starts" : "the coordinator starts again from its record");
 }
 
 void Membership::Core::LoadVerdict(const Event& event) {
@@ -182,22 +202,20 @@ void Membership::Core::LoadVerdict(const Event& event) {
     incarnation_ = std::max(incarnation_, entry.incarnation());
     if (entry.has_generation_taken()) generation_ = std::max(generation_, entry.generation_taken().generation());
     if (entry.has_verdict()) judgement_.verdict = entry.verdict().verdict();
+    if (entry.has_checkpoint()) checkpoint_step_ = std::max(checkpoint_step_, entry.checkpoint().step());
+    if (entry.has_generation_ended()) {
+      failures_.push_back(entry.generation_ended());
+      restarts_ = entry.generation_ended().restarts();
+    }
   }
-  evidence_.committed_step = judgement_.verdict.committed_step();
+  committed_step_ = evidence_.committed_step = judgement_.verdict.committed_step();
 }
 
 void Membership::Core::Adopt(const v1::GenerationFormed& formed) {
   formed_ = true;
   members_ = formed.members();
-  evidence_.committed_step = std::max(evidence_.committed_step, formed.committed_step());
-  agents_.clear();
-  evidence_.members.clear();
-  for (const v1::Node& node : members_.nodes()) {
-    Agent& agent = agents_[node.node()];
-    agent.member = true;
-    agent.join.set_host(node.host());
-    agent.join.set_address(node.address());
-  }
+  committed_step_ = std::max(committed_step_, formed.committed_step());
+  for (const v1::Node& node : members_.nodes()) seats_[node.node()] = Seat{.host = node.host(), .returned = false};
   for (const v1::Place& place : members_.places()) {
     evidence_.members.push_back({place.rank(), place.slot(), place.node(), HostOf(place.node())});
   }
@@ -224,25 +242,45 @@ void Membership::Core::RecordSilent(const Event&) {
 }
 
 void Membership::Core::SetFault(int exit_code, std::string failure_class, std::string sentence) {
-  if (evidence_.fault || evidence_.stop) return;
-  evidence_.fault = Evidence::Fault{exit_code, std::move(failure_class), std::move(sentence)};
+  if (evidence_.stop || (evidence_.fault && !evidence_.fault->curable)) return;
+  evidence_.fault =
+      Evidence::Fault{.exit_code = exit_code, .failure_class = std::move(failure_class), .sentence = std::move(sentence)};
 }
 
-// --- Joining ---
+// --- Joining, leaving ---
+
+// Whatever else comes of it: who was heard, and how long who was not.
+void Membership::Core::Observe(const Event& event) {
+  if (const auto* received = std::get_if<membership::Received>(&event)) {
+    const auto agent = agents_.find(received->node);
+    if (agent == agents_.end()) return;
+    if (agent->second.silence_said) {
+      Log(LogLevel::kInfo, absl::StrCat("node ", received->node, " (", HostOf(received->node), ") is heard again"));
+    }
+    agent->second.silent = agent->second.silence_said = false;
+    agent->second.steps_seen = steps_;
+    agent->second.silent_at_step = absl::ZeroDuration();
+  } else if (const auto* silent = std::get_if<membership::AgentSilent>(&event)) {
+    const auto agent = agents_.find(silent->node);
+    if (agent == agents_.end() || agent->second.steps_seen == steps_) return;
+    agent->second.steps_seen = steps_;
+    agent->second.silent_at_step = silent->silent_for;
+  }
+}
 
 void Membership::Core::NoteJoin(const Event& event) {
   const auto& received = As<membership::Received>(event);
-  Agent& agent = agents_[received.node];
-  const bool lost_its_workers = agent.member && received.message.generation() != generation_;
+  const uint64_t generation = received.message.generation();
+  const auto seat = seats_.find(received.node);
+  const bool has_seat = seat != seats_.end() && !seat->second.lost;
+  if (has_seat && generation != generation_) LoseSeat(received.node, "it was started anew and its workers are gone");
+  Agent& agent = agents_[received.node] = Agent();
   agent.join = received.message.join();
-  agent.generation = received.message.generation();
-  agent.returned = true;
-  agent.greeted = false;
-  if (!agent.member) agent.lost = false;
-  if (lost_its_workers && !agent.lost) {
-    LoseAgent(received.node, agent, "it was started anew and its workers are gone");
-    agent.lost = false;  // the new one is there and has to be stopped
-  }
+  agent.generation = generation;
+  agent.member = has_seat && generation == generation_;
+  agent.steps_seen = steps_;
+  if (agent.member) seat->second.returned = true;
+  losses_.erase(received.node);
 }
 
 void Membership::Core::Greet(const Event& event) {
@@ -257,7 +295,7 @@ void Membership::Core::GreetAndStop(const Event& event) {
 
 void Membership::Core::GreetPending() {
   for (auto& [node, agent] : agents_) {
-    if (agent.returned && !agent.greeted && !agent.lost) GreetAgent(node, agent);
+    if (!agent.greeted) GreetAgent(node, agent);
   }
 }
 
@@ -265,80 +303,118 @@ void Membership::Core::GreetAgent(uint32_t node, Agent& agent) {
   agent.greeted = true;
   v1::CoordinatorMessage joined;
   joined.mutable_joined()->set_node(node);
+  if (options_.job) *joined.mutable_joined()->mutable_job() = *options_.job;
   Tell(node, std::move(joined));
-  if (agent.generation != 0 && !agent.member) {
-    v1::CoordinatorMessage abandon;
-    abandon.set_generation(agent.generation);
-    abandon.mutable_abandon()->set_reason("the coordinator ended before this generation was formed");
-    Tell(node, std::move(abandon));
+  if (!agent.member && agent.generation != 0) {
+    SendAbandon(node, agent.generation, "this generation is over, or was never formed", options_.failure_grace);
   }
+  // What it was told before it lost its session may not have arrived.
+  if (agent.member && formed_ && (state_ == State::kRunning || state_ == State::kSettling)) SendGoTo(node);
+  if (agent.member && state_ == State::kRecalling) SendAbandon(node, generation_, "a worker failed", Grace());
   Log(LogLevel::kInfo, absl::StrCat("node ", node, " (", agent.join.host(), ") joined, slots=", agent.join.slots()));
+  Happen("joined", absl::StrCat("host ", agent.join.host(), " joined with ", agent.join.slots(), " slots"),
+         static_cast<int32_t>(node));
 }
 
-void Membership::Core::Forget(const Event& event) {
+void Membership::Core::NoteAbsence(const Event& event) {
   const auto& lost = As<membership::AgentLost>(event);
-  const auto agent = agents_.find(lost.node);
-  Log(LogLevel::kWarning,
-      absl::StrCat("node ", lost.node, " (", agent->second.join.host(), ") went before it had a place: ", lost.why));
-  if (agent->second.member) {
-    agent->second.returned = false;
-  } else {
-    agents_.erase(agent);
-  }
-}
-
-void Membership::Core::MarkAbsent(const Event& event) {
-  Agent& agent = agents_.at(As<membership::AgentLost>(event).node);
-  agent.returned = false;
-  if (!agent.member) agent.lost = true;
+  Log(LogLevel::kWarning, absl::StrCat("node ", lost.node, " (", HostOf(lost.node), ") went: ", lost.why));
+  Happen("lost", absl::StrCat("the agent on host ", HostOf(lost.node), " went: ", lost.why), static_cast<int32_t>(lost.node));
+  losses_[lost.node] = {HostOf(lost.node), lost.why};
+  agents_.erase(lost.node);
+  if (const auto seat = seats_.find(lost.node); seat != seats_.end()) seat->second.returned = false;
 }
 
 void Membership::Core::Mourn(const Event& event) {
   const auto& lost = As<membership::AgentLost>(event);
-  LoseAgent(lost.node, agents_.at(lost.node), lost.why);
+  if (agents_.at(lost.node).member) LoseSeat(lost.node, lost.why, lost.whole_node);
+  losses_[lost.node] = {HostOf(lost.node), lost.why};
+  agents_.erase(lost.node);
 }
 
-void Membership::Core::NoteSilence(const Event& event) {
-  const auto& silent = As<membership::AgentSilent>(event);
-  Log(LogLevel::kWarning, absl::StrCat("nothing was heard of node ", silent.node, " (", HostOf(silent.node), ") for ",
-                                       absl::FormatDuration(silent.silent_for)));
-}
-
-void Membership::Core::LoseAgent(uint32_t node, Agent& agent, const std::string& why) {
-  if (agent.lost) return;
-  agent.lost = true;
-  if (!agent.member || agent.stopped) return;
-  evidence_.lost_agents.push_back({node, HostOf(node), why, static_cast<uint64_t>(absl::ToUnixMillis(now_))});
-  Log(LogLevel::kWarning, absl::StrCat("the agent of node ", node, " (", HostOf(node), ") was lost: ", why));
-}
-
-void Membership::Core::NotEnough(const Event&) {
-  uint64_t slots = 0;
-  for (const auto& [node, agent] : agents_) slots += agent.join.slots();
-  SetFault(69, "not enough nodes",
-           absl::StrCat(options_.workers, " workers are wanted, but after ", absl::FormatDuration(EndAfter(state_)), " ",
-                        agents_.size(), " nodes with ", slots, " slots have joined: ask for fewer workers or add nodes"));
+void Membership::Core::LoseSeat(uint32_t node, const std::string& why, bool whole_node, bool always) {
+  Seat& seat = seats_.at(node);
+  if (seat.lost) return;
+  seat.lost = true;
+  if (const auto agent = agents_.find(node); agent != agents_.end()) agent->second.member = false;
+  // Workers that have ended before are not lost with it.
+  const bool takes_workers =
+      std::any_of(evidence_.members.begin(), evidence_.members.end(),
+                  [&](const Evidence::Member& member) { return member.node == node && !slots_over_.contains(member.slot); });
+  if (!takes_workers && !always) return;
+  evidence_.lost_agents.push_back({node, seat.host, why, static_cast<uint64_t>(absl::ToUnixMillis(now_)), whole_node});
+  Log(LogLevel::kWarning,
+      absl::StrCat(whole_node ? "node " : "the agent of node ", node, " (", seat.host, ") was lost: ", why));
+  Happen("lost", absl::StrCat(whole_node ? "host " : "the agent on host ", seat.host, " was lost: ", why),
+         static_cast<int32_t>(node));
 }
 
 void Membership::Core::NeverReturned(const Event&) {
-  for (auto& [node, agent] : agents_) {
-    if (agent.member && !agent.returned) LoseAgent(node, agent, "it did not come back to the new coordinator");
+  for (const auto& [node, seat] : seats_) {
+    if (!seat.returned) LoseSeat(node, "it did not come back to the new coordinator");
+  }
+}
+
+void Membership::Core::NoteRefusal(const Event& event) {
+  const auto& received = As<membership::Received>(event);
+  const v1::Refusal& refusal = received.message.refusal();
+  const uint64_t count = std::max<uint64_t>(1, refusal.count());
+  refusals_ += count;
+  std::string text = absl::StrCat("host ", HostOf(received.node), " turned away ", refusal.what(), " from ", refusal.from(),
+                                  count > 1 ? absl::StrCat(", ", count, " times") : "");
+  Log(LogLevel::kWarning, text);
+  Happen("refused", std::move(text), static_cast<int32_t>(received.node));
+}
+
+void Membership::Core::Happen(const char* kind, std::string text, int32_t node, int32_t rank) {
+  v1::JobEvent event;
+  event.set_unix_ms(absl::ToUnixMillis(now_));
+  event.set_kind(kind);
+  event.set_generation(generation_);
+  event.set_node(node);
+  event.set_rank(rank);
+  if (node >= 0) event.set_host(HostOf(static_cast<uint32_t>(node)));
+  event.set_text(std::move(text));
+  actions_.push_back(membership::Happened{std::move(event)});
+}
+
+const char* Membership::Core::StateOf(uint32_t node, const Agent& agent) const {
+  if (agent.stopped) return "stopped";
+  if (!agent.member) return "spare";
+  const Seat& seat = seats_.at(node);
+  switch (state_) {
+    case State::kPreparing:
+      return seat.ready ? "ready" : "starting";
+    case State::kCommitting:
+      return "ready";
+    case State::kRecalling:
+    case State::kClosing:
+    case State::kQuiescing:
+      return seat.cleared ? "spare" : "ending";
+    default:
+      return "running";
   }
 }
 
 std::vector<membership::AgentStatus> Membership::Core::Agents() const {
-  std::vector<membership::AgentStatus> all;
+  std::map<uint32_t, membership::AgentStatus> all;
+  for (const auto& [node, loss] : losses_) all[node] = {.node = node, .host = loss.host, .state = "away"};
+  for (const auto& [node, seat] : seats_) all[node] = {.node = node, .host = seat.host, .state = "away"};
   for (const auto& [node, agent] : agents_) {
-    membership::AgentStatus status;
+    membership::AgentStatus& status = all[node];
     status.node = node;
     status.host = agent.join.host();
     status.slots = agent.join.slots();
-    status.workers = static_cast<uint32_t>(std::count_if(members_.places().begin(), members_.places().end(),
-                                                         [node = node](const v1::Place& place) { return place.node() == node; }));
-    status.state = agent.lost || !agent.returned ? "away" : agent.stopped ? "stopped" : agent.member ? "running" : "spare";
-    all.push_back(std::move(status));
+    status.state = StateOf(node, agent);
+    status.silent = agent.silent || agent.silence_said;
   }
-  return all;
+  for (const Evidence::Member& member : evidence_.members) {
+    const auto seat = seats_.find(member.node);
+    if (seat != seats_.end() && !seat->second.lost && !slots_over_.contains(member.slot)) ++all[member.node].workers;
+  }
+  std::vector<membership::AgentStatus> list;
+  for (auto& [node, status] : all) list.push_back(std::move(status));
+  return list;
 }
 
 // --- Outside ---
@@ -353,7 +429,7 @@ State Membership::state() const { return core_->state_; }
 uint64_t Membership::generation() const { return core_->generation_; }
 uint64_t Membership::incarnation() const { return core_->incarnation_; }
 const std::string& Membership::job_id() const { return core_->job_id_; }
-int64_t Membership::committed_step() const { return core_->evidence_.committed_step; }
+int64_t Membership::committed_step() const { return core_->committed_step_; }
 const Evidence& Membership::evidence() const { return core_->evidence_; }
 int64_t Membership::checkpoint_step() const { return core_->checkpoint_step_; }
 uint32_t Membership::restarts() const { return core_->restarts_; }

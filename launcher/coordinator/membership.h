@@ -1,5 +1,7 @@
 // The rules of a job: who is a member, which generation runs, when and how the job ends. Pure: Step(now, event) -> actions.
 //
+//                       .------------------- CLOSING <-- RECALLING <---------.
+//                       v                                                    |
 //   BOOT -> RECOVER -> FORMING -> TAKING -> PREPARING -> COMMITTING -> RUNNING -> SETTLING -> QUIESCING -> CONCLUDING
 //                 `--> RESUMING (a generation was running) ----------------^                       DONE | FAILED <---'
 //
@@ -7,7 +9,12 @@
 // every event. So evidence may come in any order. TAKING waits until the generation's number is on disk, and only then does a
 // Prepare name it; COMMITTING waits until the formed generation is, and only then does a Go leave. So a number is never used
 // twice, also over restarts of the coordinator. SETTLING lets workers that noticed a failure end by themselves; QUIESCING ends
-// the rest; the verdict is made when every agent has stopped. The table is in membership_table.cc.
+// the rest; the verdict is made when every agent has stopped.
+//
+// A failure that a restart may cure, while restarts are left, does not end the job: RECALLING (from SETTLING) ends the generation on
+// all nodes and waits until each has told how its workers ended and that none is left, or is lost itself; CLOSING waits until the
+// generation's end and its cause are on disk. All evidence of it is then forgotten, and FORMING waits for lost nodes to come back,
+// up to `last_call`, after which `workers_min` suffice. The table is in membership_table.cc.
 #ifndef MUSTER_LAUNCHER_COORDINATOR_MEMBERSHIP_H_
 #define MUSTER_LAUNCHER_COORDINATOR_MEMBERSHIP_H_
 
@@ -41,12 +48,14 @@ enum class State {
   kCommitting,
   kRunning,
   kSettling,
+  kRecalling,
+  kClosing,
   kQuiescing,
   kConcluding,
   kDone,
   kFailed,
 };
-inline constexpr int kStates = 13;
+inline constexpr int kStates = 15;
 
 enum class Timer {
   kWarn,  // of the state; the machine sets both on entering it
@@ -102,6 +111,8 @@ enum class Kind {
   kStopped,
   kHeartbeat,
   kMembersRequest,
+  kCleared,
+  kRefusal,
   kStale,  // a message of another job or generation, or of a node that has not joined
   kAgentLost,
   kAgentSilent,
@@ -110,7 +121,7 @@ enum class Kind {
   kEnd,
   kStep,
 };
-inline constexpr int kKinds = 20;
+inline constexpr int kKinds = 22;
 
 const char* StateName(State state);
 const char* KindName(Kind kind);
@@ -151,25 +162,26 @@ using Action = std::variant<AppendRecord, Send, SetTimer, CancelTimer, LogLine, 
 using Actions = std::vector<Action>;
 
 struct Options {
-  std::string job_id;                                      // 16 random bytes; a record's own wins
-  std::string command;                                     // for the record
-  std::optional<v1::JobSpec> job;                          // for Joined; none where agents know what to run
-  uint32_t workers = 1;                                    // wanted
-  uint32_t workers_min = 0;                                // accepted when nodes do not come back; 0: as many as wanted
-  uint32_t max_restarts = 0;                               // without a new checkpoint between them
-  absl::Duration last_call = absl::Seconds(30);            // after a failure FORMING waits so long for all wanted workers
-  absl::Duration silence_max = absl::Seconds(10);          // a silent agent is given up then, unless steps go on being committed
-  std::function<std::string(size_t bytes)> random_bytes;   // generation keys
-  absl::Duration user_grace = absl::Seconds(5);            // SIGTERM to SIGKILL when asked to stop
+  std::string job_id;                                     // 16 random bytes; a record's own wins
+  std::string command;                                    // for the record
+  std::optional<v1::JobSpec> job;                         // for Joined; none where agents know what to run
+  uint32_t workers = 1;                                   // wanted
+  uint32_t workers_min = 0;                               // accepted when nodes do not come back; 0: as many as wanted
+  uint32_t max_restarts = 0;                              // without a new checkpoint between them
+  absl::Duration last_call = absl::Seconds(30);           // after a failure FORMING waits so long for all wanted workers
+  absl::Duration silence_max = absl::Seconds(10);         // a silent agent is given up then, unless steps go on being committed
+  std::function<std::string(size_t bytes)> random_bytes;  // generation keys
+  absl::Duration user_grace = absl::Seconds(5);           // SIGTERM to SIGKILL when asked to stop
   absl::Duration failure_grace = absl::Milliseconds(400);  // the same after a failure
   absl::Duration step_record_every = absl::Seconds(10);
   std::string timeout_text;  // for the sentence: "--timeout 10s"
-  // By state. `end` of SETTLING is the time workers have to end by themselves after a failure; of QUIESCING it is added to the
-  // grace.
+  // By state. `end` of SETTLING is the time workers have to end by themselves after a failure; of RECALLING and QUIESCING it is
+  // added to the grace. FORMING ends with the first generation's here, with `last_call` later.
   std::array<StateLimit, kStates> limits = DefaultLimits();
   static std::array<StateLimit, kStates> DefaultLimits();
-  // For tests that prove their checkers: announces before the record is durable.
-  bool planted_announce_early = false;
+  // For tests that prove their checkers.
+  bool planted_announce_early = false;  // before the record is durable
+  bool planted_reuse_number = false;    // a generation that follows a failure gets its number again
 };
 
 // For `muster status`.
@@ -177,7 +189,7 @@ struct AgentStatus {
   uint32_t node = 0;
   std::string host;
   uint32_t slots = 0;
-  uint32_t workers = 0;   // that it runs in this generation
+  uint32_t workers = 0;    // that it runs in this generation
   const char* state = "";  // "away", "spare", "starting", "ready", "running", "ending", "stopped"
   bool silent = false;
 };
@@ -201,12 +213,12 @@ class Membership {
   uint64_t generation() const;   // greatest ever taken; 0 before the first
   uint64_t incarnation() const;  // counts starts of the coordinator
   const std::string& job_id() const;
-  int64_t committed_step() const;   // greatest reported; -1: none
-  int64_t checkpoint_step() const;  // newest on disk; 0 or -1: none
-  uint32_t restarts() const;        // of the job
-  uint32_t restarts_used() const;   // since the last new checkpoint: what max_restarts bounds
-  const v1::Members& members() const;
-  const Evidence& evidence() const;                         // of this generation
+  int64_t committed_step() const;      // greatest reported by any generation; -1: none
+  int64_t checkpoint_step() const;     // newest on disk; 0 or -1: none
+  uint32_t restarts() const;           // of the job
+  uint32_t restarts_used() const;      // since the last new checkpoint: what max_restarts bounds
+  const v1::Members& members() const;  // of the generation that runs, or else of the last one that was prepared
+  const Evidence& evidence() const;    // of this generation
   const std::vector<v1::GenerationEnded>& failures() const;  // generations that failed before, and why
   std::vector<membership::AgentStatus> agents() const;
   uint64_t stale_messages() const;  // dropped: another job's or generation's

@@ -42,19 +42,36 @@ class Membership::Core {
   }
   static const v1::AgentMessage& MessageOf(const Event& event) { return As<membership::Received>(event).message; }
 
+  // One that has joined and was not lost since.
   struct Agent {
     v1::Join join;
     uint64_t generation = 0;  // that it named on joining
-    bool member = false;      // holds places of generation_
-    bool returned = false;    // has joined since this coordinator started
+    bool member = false;      // holds the node's places of generation_
     bool greeted = false;
+    bool stopped = false;  // nothing of it runs, and it takes nothing any more
+    bool silent = false;   // given up until it is heard again
+    bool silence_said = false;
+    uint64_t steps_seen = 0;        // steps_ when it was heard, or when its silence was reported
+    absl::Duration silent_at_step;  // how long it had been silent when the last step was committed
+  };
+
+  // A node's part in generation_.
+  struct Seat {
+    std::string host;
+    bool returned = true;  // its agent is there: false until it comes back to a coordinator that started anew
     bool ready = false;
-    bool stopped = false;  // nothing of it runs
+    bool cleared = false;  // nothing of the generation runs there, and all endings were told
     bool lost = false;
+  };
+
+  struct Loss {
+    std::string host;
+    std::string why;
   };
 
   Kind KindOf(const Event& event) const;
   bool IsStale(const membership::Received& received) const;
+  void Observe(const Event& event);
   bool Dispatch(Kind kind, const Event& event);
   void Enter(State state);
   void StartTimers(State state);
@@ -62,15 +79,22 @@ class Membership::Core {
 
   // Facts.
   bool Durable() const { return durable_ >= awaited_; }
+  bool IsUsable(const Agent& agent) const { return !agent.stopped && !agent.silent; }
+  uint64_t Slots() const;
+  uint32_t WorkersMin() const;
   bool Enough() const;
   bool AllReady() const;
   bool AllReturned() const;
   bool AllEnded() const;
+  bool AllCleared() const;
   bool AllStopped() const;
   bool SomethingFailed() const;
+  bool EndedUnasked() const;
+  bool MayRestart() const;
   absl::Duration Grace() const;
   std::string HostOf(uint32_t node) const;
   std::vector<membership::AgentStatus> Agents() const;
+  const char* StateOf(uint32_t node, const Agent& agent) const;
 
   // Conditions of rows.
   bool RecordedWell(const Event& event) const;
@@ -86,7 +110,16 @@ class Membership::Core {
   bool IfAllReturned(const Event&) const { return AllReturned(); }
   bool IfAllEnded(const Event&) const { return AllEnded(); }
   bool IfAllStopped(const Event&) const { return AllStopped(); }
-  bool IfEndedUnasked(const Event&) const;
+  bool IfEndedUnasked(const Event&) const { return EndedUnasked(); }
+  bool IfEndedUnaskedAndMayRestart(const Event&) const { return EndedUnasked() && MayRestart(); }
+  bool IfMayRestart(const Event&) const { return MayRestart(); }
+  bool IfNeverRestarts(const Event&) const { return options_.max_restarts == 0; }
+  bool IfAllEndedAndMayRestart(const Event&) const { return AllEnded() && MayRestart(); }
+  bool IfAllCleared(const Event&) const { return AllCleared(); }
+  bool IfAllClearedAndMayRestart(const Event&) const { return AllCleared() && MayRestart(); }
+  bool IfEnoughForMin(const Event&) const { return Slots() >= WorkersMin(); }
+  bool IfSilentTooLong(const Event& event) const;
+  bool IfFatal(const Event&) const { return evidence_.fault && !evidence_.fault->curable; }
   bool IfFaulted(const Event&) const { return evidence_.fault.has_value(); }
   bool IfFailed(const Event&) const { return SomethingFailed(); }
   bool IfStopWanted(const Event&) const { return stop_requests_ > 0; }
@@ -110,10 +143,16 @@ class Membership::Core {
   void NoteStoppedEarly(const Event& event);
   void AnswerMembers(const Event& event);
   void CountStale(const Event& event);
-  void Forget(const Event& event);
-  void MarkAbsent(const Event& event);
+  void NoteAbsence(const Event& event);
   void Mourn(const Event& event);
-  void NoteSilence(const Event& event);
+  void WarnOfSilence(const Event& event);
+  void LeaveOutSilent(const Event& event);
+  void GiveUpSilent(const Event& event);
+  void NoteCleared(const Event& event);
+  void NeverCleared(const Event& event);
+  void StartOver(const Event& event);
+  void NoteLastCall(const Event& event);
+  void NoteRefusal(const Event& event);
   void NoteStop(const Event& event);
   void StopNow(const Event& event);
   void Warn(const Event& event);
@@ -129,6 +168,8 @@ class Membership::Core {
   void SendPrepares();
   void RecordFormed();
   void SendGo();
+  void SendAbandons();
+  void RecordEnded();
   void SendStops();
   void Conclude();
   void Publish();
@@ -138,11 +179,19 @@ class Membership::Core {
   void Append(v1::RecordEntry entry, bool wait);
   void Tell(uint32_t node, v1::CoordinatorMessage message);
   void SendStop(uint32_t node, absl::Duration grace);
+  void SendAbandon(uint32_t node, uint64_t generation, const std::string& reason, absl::Duration grace);
+  void SendGoTo(uint32_t node);
+  void Happen(const char* kind, std::string text, int32_t node = -1, int32_t rank = -1);
   void GreetAgent(uint32_t node, Agent& agent);
+  std::map<uint32_t, uint32_t> Shares() const;
   void ChooseMembers();
   void Adopt(const v1::GenerationFormed& formed);
   v1::Prepare PrepareFor(uint32_t node, uint32_t group_rank, const std::string& key, const std::string& digest) const;
-  void LoseAgent(uint32_t node, Agent& agent, const std::string& why);
+  // `always`: also if its workers have ended.
+  void LoseSeat(uint32_t node, const std::string& why, bool whole_node = false, bool always = false);
+  void ForgetGeneration();
+  Judgement JudgeNow() const;
+  void AddRestarts();
   void SetFault(int exit_code, std::string failure_class, std::string sentence);
 
   membership::Options options_;
@@ -154,13 +203,18 @@ class Membership::Core {
   uint64_t next_sequence_ = 1;
   uint64_t awaited_ = 0;
   uint64_t durable_ = 0;
-  std::map<uint32_t, Agent> agents_;
-  v1::Members members_;                                   // of generation_
+  std::map<uint32_t, Agent> agents_;                      // by node
+  std::map<uint32_t, Seat> seats_;                        // by node
+  std::map<uint32_t, Loss> losses_;                       // by node: nodes that went and are not back
+  v1::Members members_;                                   // of generation_, or of the last one before it that had any
   std::set<std::pair<uint32_t, uint32_t>> endings_seen_;  // slot, spawn
   std::set<uint32_t> slots_over_;                         // ended, or never started
   std::map<uint32_t, int> blames_of_;                     // by rank that says it
   Evidence evidence_;
   int stop_requests_ = 0;
+  bool last_call_over_ = false;
+  int64_t committed_step_ = -1;  // of all generations; the evidence has this one's
+  uint64_t steps_ = 0;           // committed in this generation
   int64_t recorded_step_ = -1;
   bool step_timer_runs_ = false;
   Judgement judgement_;

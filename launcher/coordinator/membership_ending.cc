@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "launcher/coordinator/cause.h"
 #include "launcher/coordinator/membership_core.h"
 
 namespace muster {
@@ -19,7 +20,9 @@ constexpr int kBlamesPerRankMax = 16;  // a worker may not fill our memory
 
 std::string Membership::Core::HostOf(uint32_t node) const {
   const auto agent = agents_.find(node);
-  return agent == agents_.end() ? std::string() : agent->second.join.host();
+  if (agent != agents_.end()) return agent->second.join.host();
+  const auto seat = seats_.find(node);
+  return seat == seats_.end() ? std::string() : seat->second.host;
 }
 
 void Membership::Core::NoteSpawnFailure(const Event& event) {
@@ -27,6 +30,8 @@ void Membership::Core::NoteSpawnFailure(const Event& event) {
   const v1::PrepareFailed& failed = received.message.prepare_failed();
   if (!slots_over_.insert(failed.slot()).second) return;
   evidence_.spawn_failures.push_back({failed.slot(), received.node, failed.ending()});
+  Happen("ended", absl::StrCat("a worker could not be started: ", failed.ending().detail()),
+         static_cast<int32_t>(received.node));
 }
 
 void Membership::Core::NoteEnding(const Event& event) {
@@ -38,6 +43,13 @@ void Membership::Core::NoteEnding(const Event& event) {
     // Users read it in the verdict.
     Log(LogLevel::kInfo, absl::StrCat("rank ", ended.rank(), " ended: kind=", v1::Ending::Kind_Name(ended.ending().kind()),
                                       " code=", ended.ending().code(), " pid=", ended.pid()));
+    Cause cause;
+    cause.host = HostOf(As<membership::Received>(event).node);
+    cause.rank = static_cast<int32_t>(ended.rank());
+    DescribeEnding(ended.ending(), absl::StrCat("rank ", ended.rank(), " on host ", cause.host),
+                   AtStep(evidence_.committed_step), cause);
+    Happen("ended", cause.sentence, static_cast<int32_t>(As<membership::Received>(event).node),
+           static_cast<int32_t>(ended.rank()));
   }
 }
 
@@ -54,14 +66,25 @@ void Membership::Core::NoteBlame(const Event& event) {
 }
 
 void Membership::Core::NoteStep(const Event& event) {
-  evidence_.committed_step = std::max(evidence_.committed_step, MessageOf(event).step_committed().step());
+  const v1::StepCommitted& told = MessageOf(event).step_committed();
+  if (told.step() > evidence_.committed_step) ++steps_;
+  evidence_.committed_step = std::max(evidence_.committed_step, told.step());
+  committed_step_ = std::max(committed_step_, told.step());
   if (!step_timer_runs_) RecordStep(event);
+  if (told.checkpoint_step() <= std::max<int64_t>(checkpoint_step_, 0)) return;
+  checkpoint_step_ = told.checkpoint_step();
+  restarts_used_ = 0;
+  v1::RecordEntry entry;
+  entry.mutable_checkpoint()->set_generation(generation_);
+  entry.mutable_checkpoint()->set_step(checkpoint_step_);
+  Append(std::move(entry), false);
+  Happen("checkpoint", absl::StrCat("the checkpoint of step ", checkpoint_step_, " is on disk"));
 }
 
 void Membership::Core::RecordStep(const Event&) {
-  step_timer_runs_ = evidence_.committed_step > recorded_step_;
+  step_timer_runs_ = committed_step_ > recorded_step_;
   if (!step_timer_runs_) return;
-  recorded_step_ = evidence_.committed_step;
+  recorded_step_ = committed_step_;
   v1::RecordEntry entry;
   entry.mutable_step()->set_generation(generation_);
   entry.mutable_step()->set_committed_step(recorded_step_);
@@ -75,12 +98,17 @@ void Membership::Core::CountStale(const Event&) { ++stale_messages_; }
 void Membership::Core::NoteStopped(const Event& event) {
   const uint32_t node = As<membership::Received>(event).node;
   Agent& agent = agents_.at(node);
+  agent.stopped = true;
+  if (!agent.member) {
+    losses_[node] = {HostOf(node), "its agent stopped: look at its guard process"};
+    return;
+  }
+  seats_.at(node).cleared = true;
   // All endings came before this; a place without one was never filled.
   const bool left_places = std::any_of(evidence_.members.begin(), evidence_.members.end(), [&](const Evidence::Member& member) {
     return member.node == node && !slots_over_.contains(member.slot);
   });
-  if (agent.member && left_places) LoseAgent(node, agent, "it stopped before its workers were started");
-  agent.stopped = true;
+  if (left_places) LoseSeat(node, "it stopped before its workers were started");
 }
 
 void Membership::Core::NoteStoppedEarly(const Event& event) {
@@ -94,6 +122,7 @@ void Membership::Core::NoteStop(const Event& event) {
   ++stop_requests_;
   // Once the job ends for another reason, asking only makes it end sooner.
   if (SomethingFailed() || evidence_.stop || state_ == State::kQuiescing) return;
+  Happen("stopping", "the job was asked to stop");
   evidence_.stop = As<membership::StopRequested>(event).kind;
   evidence_.stop_detail = options_.timeout_text;
 }
@@ -115,7 +144,7 @@ void Membership::Core::SendStops() {
 
 void Membership::Core::SendStop(uint32_t node, absl::Duration grace) {
   const Agent& agent = agents_.at(node);
-  if (!agent.greeted || agent.lost || agent.stopped) return;
+  if (!agent.greeted || agent.stopped) return;
   v1::CoordinatorMessage message;
   message.mutable_stop()->set_grace_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(grace)));
   message.mutable_stop()->set_reason(evidence_.stop      ? "asked to stop"
@@ -125,11 +154,14 @@ void Membership::Core::SendStop(uint32_t node, absl::Duration grace) {
 }
 
 void Membership::Core::NeverStopped(const Event&) {
-  for (auto& [node, agent] : agents_) {
-    if (agent.stopped || agent.lost) continue;
+  for (const auto& [node, agent] : agents_) {
+    if (agent.stopped) continue;
     Log(LogLevel::kError,
         absl::StrCat("the agent of node ", node, " (", HostOf(node), ") did not stop: look for processes left there"));
-    LoseAgent(node, agent, "it did not stop when it was told to");
+    if (agent.member) LoseSeat(node, "it did not stop when it was told to", false, true);
+  }
+  for (const auto& [node, seat] : seats_) {
+    if (!seat.returned) LoseSeat(node, "it did not come back to the new coordinator");
   }
 }
 
@@ -139,12 +171,38 @@ void Membership::Core::Warn(const Event&) {
 }
 
 void Membership::Core::Conclude() {
-  judgement_ = Judge(evidence_);
+  judgement_ = JudgeNow();
+  AddRestarts();
   v1::RecordEntry entry;
   *entry.mutable_verdict()->mutable_verdict() = judgement_.verdict;
   Append(std::move(entry), true);
 }
 
-void Membership::Core::Publish() { actions_.push_back(membership::Finish{judgement_}); }
+// A failure that might have been tried again says why it was not.
+void Membership::Core::AddRestarts() {
+  if (options_.max_restarts == 0 || judgement_.causes.empty()) return;
+  v1::Verdict& verdict = judgement_.verdict;
+  if (restarts_ > 0) {
+    const uint32_t used = restarts_used_;
+    verdict.set_sentence(absl::StrCat(
+        verdict.sentence(), "; the job had been restarted ", restarts_, restarts_ == 1 ? " time" : " times",
+        used == restarts_ ? "" : absl::StrCat(", ", used, " since the last new checkpoint"),
+        used >= options_.max_restarts ? absl::StrCat(", and --max-restarts ", options_.max_restarts, " allows no more") : ""));
+  }
+  if (evidence_.fault && !evidence_.fault->curable) {
+    verdict.set_sentence(absl::StrCat(verdict.sentence(), "; it cannot be restarted: ", evidence_.fault->sentence));
+  }
+}
+
+Judgement Membership::Core::JudgeNow() const {
+  Judgement judgement = Judge(evidence_);
+  judgement.verdict.set_committed_step(committed_step_);
+  return judgement;
+}
+
+void Membership::Core::Publish() {
+  Happen("verdict", judgement_.verdict.exit_code() == 0 ? "all went well" : judgement_.verdict.sentence());
+  actions_.push_back(membership::Finish{judgement_});
+}
 
 }  // namespace muster

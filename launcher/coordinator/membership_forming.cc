@@ -1,6 +1,8 @@
 // How the coordinator forms a generation: its number, its members, Prepare and Go.
 #include <openssl/sha.h>
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "launcher/coordinator/membership_core.h"
@@ -17,26 +19,88 @@ std::string Sha256(const std::string& bytes) {
 }  // namespace
 
 void Membership::Core::TakeGeneration() {
-  ++generation_;
+  if (!options_.planted_reuse_number || restarts_ == 0) ++generation_;
   formed_ = false;
   v1::RecordEntry entry;
   entry.mutable_generation_taken()->set_generation(generation_);
   Append(std::move(entry), true);
 }
 
+uint64_t Membership::Core::Slots() const {
+  uint64_t slots = 0;
+  for (const auto& [node, agent] : agents_) {
+    if (IsUsable(agent)) slots += agent.join.slots();
+  }
+  return slots;
+}
+
+uint32_t Membership::Core::WorkersMin() const {
+  return options_.workers_min == 0 ? options_.workers : std::min(options_.workers_min, options_.workers);
+}
+
+bool Membership::Core::Enough() const { return Slots() >= (last_call_over_ ? WorkersMin() : options_.workers); }
+
+void Membership::Core::NoteLastCall(const Event&) {
+  last_call_over_ = true;
+  Log(LogLevel::kWarning, absl::StrCat("going on with ", Slots(), " of ", options_.workers,
+                                       " workers: nodes have not come back within ", absl::FormatDuration(EndAfter(state_))));
+}
+
+void Membership::Core::NotEnough(const Event&) {
+  if (restarts_ == 0) {
+    SetFault(69, "not enough nodes",
+             absl::StrCat(WorkersMin(), " workers are wanted, but after ", absl::FormatDuration(EndAfter(state_)), " ",
+                          agents_.size(), " nodes with ", Slots(), " slots have joined: ask for fewer workers or add nodes"));
+    return;
+  }
+  std::vector<std::string> missing;
+  for (const v1::Node& node : members_.nodes()) {
+    const auto agent = agents_.find(node.node());
+    if (agent != agents_.end() && IsUsable(agent->second)) continue;
+    const auto loss = losses_.find(node.node());
+    missing.push_back(absl::StrCat(node.host(), loss != losses_.end() ? absl::StrCat(" (", loss->second.why, ")")
+                                                : agent != agents_.end() && agent->second.silent ? " (silent)"
+                                                                                                 : ""));
+  }
+  SetFault(69, "not enough nodes",
+           absl::StrCat("the job cannot go on: ", WorkersMin(), " workers are needed, but ", Slots(), " have a place after ",
+                        absl::FormatDuration(EndAfter(state_)),
+                        missing.empty() ? "" : absl::StrCat(", and these hosts are missing: ", absl::StrJoin(missing, ", ")),
+                        "; generation ", failures_.back().generation(), " had ended because ",
+                        failures_.back().verdict().sentence()));
+}
+
+// How many workers each node gets: as even as their slots allow.
+std::map<uint32_t, uint32_t> Membership::Core::Shares() const {
+  std::map<uint32_t, uint32_t> shares;
+  uint64_t left = std::min<uint64_t>(Slots(), options_.workers);
+  while (left > 0) {
+    for (const auto& [node, agent] : agents_) {
+      if (left == 0 || !IsUsable(agent) || shares[node] == agent.join.slots()) continue;
+      ++shares[node];
+      --left;
+    }
+  }
+  return shares;
+}
+
+// Ranks of a node follow each other, and nodes are in the order of their numbers.
 void Membership::Core::ChooseMembers() {
   members_.Clear();
+  seats_.clear();
   evidence_.members.clear();
+  for (auto& [node, agent] : agents_) agent.member = false;
   uint32_t rank = 0;
-  for (auto& [node, agent] : agents_) {
-    agent.member = agent.ready = false;
-    if (!agent.returned || agent.lost || agent.stopped || rank == options_.workers || agent.join.slots() == 0) continue;
+  for (const auto& [node, share] : Shares()) {
+    if (share == 0) continue;
+    Agent& agent = agents_.at(node);
     agent.member = true;
+    seats_[node].host = agent.join.host();
     v1::Node* entry = members_.add_nodes();
     entry->set_node(node);
     entry->set_host(agent.join.host());
     entry->set_address(agent.join.address());
-    for (uint32_t local = 0; local < agent.join.slots() && rank < options_.workers; ++local, ++rank) {
+    for (uint32_t local = 0; local < share; ++local, ++rank) {
       v1::Place* place = members_.add_places();
       place->set_rank(rank);
       place->set_slot(rank);
@@ -57,8 +121,9 @@ void Membership::Core::SendPrepares() {
     *message.mutable_prepare() = PrepareFor(node.node(), group_rank++, key, digest);
     Tell(node.node(), std::move(message));
   }
-  Log(LogLevel::kInfo,
-      absl::StrCat("preparing generation ", generation_, ": workers=", options_.workers, " nodes=", members_.nodes_size()));
+  Log(LogLevel::kInfo, absl::StrCat("preparing generation ", generation_, ": workers=", members_.places_size(),
+                                    " nodes=", members_.nodes_size()));
+  Happen("preparing", absl::StrCat("starting ", members_.places_size(), " workers on ", members_.nodes_size(), " nodes"));
 }
 
 v1::Prepare Membership::Core::PrepareFor(uint32_t node, uint32_t group_rank, const std::string& key,
@@ -69,6 +134,7 @@ v1::Prepare Membership::Core::PrepareFor(uint32_t node, uint32_t group_rank, con
   prepare.set_members_sha256(digest);
   prepare.set_key(key);
   prepare.set_restarts(restarts_);
+  prepare.set_max_restarts(options_.max_restarts);
   prepare.set_group_rank(group_rank);
   const v1::Join& first = agents_.at(members_.places(0).node()).join;
   prepare.set_master_address(first.address());
@@ -84,35 +150,50 @@ v1::Prepare Membership::Core::PrepareFor(uint32_t node, uint32_t group_rank, con
   return prepare;
 }
 
-void Membership::Core::NoteReady(const Event& event) { agents_.at(As<membership::Received>(event).node).ready = true; }
+void Membership::Core::NoteReady(const Event& event) {
+  const auto& received = As<membership::Received>(event);
+  seats_.at(received.node).ready = true;
+  for (const v1::Place& told : received.message.ready().places()) {
+    for (v1::Place& place : *members_.mutable_places()) {
+      if (place.slot() != told.slot() || place.node() != received.node) continue;
+      place.set_spawn(told.spawn());
+      place.set_data_port(told.data_port());
+    }
+  }
+}
 
 void Membership::Core::NeverReady(const Event&) {
   std::vector<std::string> hosts;
-  for (const auto& [node, agent] : agents_) {
-    if (agent.member && !agent.ready) hosts.push_back(HostOf(node));
+  for (const auto& [node, seat] : seats_) {
+    if (!seat.ready) hosts.push_back(seat.host);
   }
   SetFault(69, "never arrived",
            absl::StrCat("host ", absl::StrJoin(hosts, ", "), " did not start its workers within ",
                         absl::FormatDuration(EndAfter(state_)), ": look at its agent's log"));
+  if (evidence_.fault) evidence_.fault->curable = true;
 }
 
 void Membership::Core::RecordFormed() {
   v1::RecordEntry entry;
   entry.mutable_generation_formed()->set_generation(generation_);
   *entry.mutable_generation_formed()->mutable_members() = members_;
-  entry.mutable_generation_formed()->set_committed_step(evidence_.committed_step);
+  entry.mutable_generation_formed()->set_committed_step(committed_step_);
   Append(std::move(entry), true);
 }
 
 void Membership::Core::SendGo() {
   formed_ = true;
   for (const auto& [node, agent] : agents_) {
-    if (!agent.member || agent.lost) continue;
-    v1::CoordinatorMessage message;
-    message.mutable_go();
-    Tell(node, std::move(message));
+    if (agent.member && !agent.stopped) SendGoTo(node);
   }
   Log(LogLevel::kInfo, absl::StrCat("generation ", generation_, " runs: workers=", members_.places_size()));
+  Happen("running", absl::StrCat(members_.places_size(), " workers run on ", members_.nodes_size(), " nodes"));
+}
+
+void Membership::Core::SendGoTo(uint32_t node) {
+  v1::CoordinatorMessage message;
+  message.mutable_go()->set_members_sha256(Sha256(members_.SerializeAsString()));
+  Tell(node, std::move(message));
 }
 
 void Membership::Core::AnswerMembers(const Event& event) {

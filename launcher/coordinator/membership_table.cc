@@ -1,4 +1,4 @@
-// The coordinator's table, and its conditions. Recovery of a lost worker adds rows from SETTLING and PREPARING to FORMING.
+// The coordinator's table, and its conditions.
 #include <algorithm>
 #include <array>
 
@@ -14,11 +14,11 @@ namespace {
 constexpr uint32_t kBoot = In(State::kBoot), kRecover = In(State::kRecover), kResuming = In(State::kResuming),
                    kForming = In(State::kForming), kTaking = In(State::kTaking), kPreparing = In(State::kPreparing),
                    kCommitting = In(State::kCommitting), kRunning = In(State::kRunning), kSettling = In(State::kSettling),
-                   kQuiescing = In(State::kQuiescing), kConcluding = In(State::kConcluding), kDone = In(State::kDone),
-                   kFailed = In(State::kFailed);
+                   kRecalling = In(State::kRecalling), kClosing = In(State::kClosing), kQuiescing = In(State::kQuiescing),
+                   kConcluding = In(State::kConcluding), kDone = In(State::kDone), kFailed = In(State::kFailed);
 constexpr uint32_t kOver = kDone | kFailed;
 constexpr uint32_t kBeforeMembers = kRecover | kForming | kTaking;  // no generation has members
-constexpr uint32_t kWithMembers = kResuming | kPreparing | kCommitting | kRunning | kSettling | kQuiescing;
+constexpr uint32_t kWithMembers = kResuming | kPreparing | kCommitting | kRunning | kSettling | kRecalling | kQuiescing;
 // Members told of what happened while no coordinator was there may be back before this start is on disk.
 constexpr uint32_t kTakesEvidence = kWithMembers | kRecover;
 constexpr uint32_t kAll = (1u << membership::kStates) - 1;
@@ -36,6 +36,8 @@ const Membership::Core::StateRow& Membership::Core::RowOf(State state) {
       {"COMMITTING", "the formed generation to be on disk", &Core::RecordFormed},
       {"RUNNING", "the workers to end", &Core::SendGo},
       {"SETTLING", "workers to end by themselves after a failure", nullptr},
+      {"RECALLING", "all agents to end the workers of this generation", &Core::SendAbandons},
+      {"CLOSING", "the generation's end to be on disk", &Core::RecordEnded},
       {"QUIESCING", "all agents to stop", &Core::SendStops},
       {"CONCLUDING", "the verdict to be on disk", &Core::Conclude},
       {"DONE", "nothing", &Core::Publish},
@@ -71,12 +73,22 @@ std::span<const Membership::Core::Row> Membership::Core::Rows() {
       {kCommitting, Kind::kConsider, &C::IfDurable, State::kRunning, nullptr, "the generation is formed"},
       {kRunning, Kind::kConsider, &C::IfStopWanted, State::kQuiescing, nullptr, "asked to stop"},
       {kRunning, Kind::kConsider, &C::IfFailed, State::kSettling, nullptr, "a worker or node failed"},
+      {kRunning, Kind::kConsider, &C::IfEndedUnaskedAndMayRestart, State::kRecalling, nullptr,
+       "an agent ended workers, and not because of us: once more"},
       {kRunning, Kind::kConsider, &C::IfAllEnded, State::kQuiescing, nullptr,
        "all workers ended well: end what they left behind"},
       {kRunning, Kind::kConsider, &C::IfEndedUnasked, State::kQuiescing, nullptr,
        "an agent ended workers, and not because of us"},
       {kSettling, Kind::kConsider, &C::IfStopWanted, State::kQuiescing, nullptr, "asked to stop: no more waiting"},
+      {kSettling, Kind::kConsider, &C::IfAllEndedAndMayRestart, State::kRecalling, nullptr,
+       "all workers ended by themselves: once more"},
       {kSettling, Kind::kConsider, &C::IfAllEnded, State::kQuiescing, nullptr, "all workers ended by themselves"},
+      {kRecalling, Kind::kConsider, &C::IfStopWanted, State::kQuiescing, nullptr, "asked to stop: no more restarts"},
+      {kRecalling, Kind::kConsider, &C::IfAllClearedAndMayRestart, State::kClosing, nullptr, "all evidence is in: once more"},
+      {kRecalling, Kind::kConsider, &C::IfAllCleared, State::kQuiescing, nullptr, "what came in says that a restart will not help"},
+      {kClosing, Kind::kConsider, &C::IfStopWanted, State::kQuiescing, nullptr, "asked to stop: no more restarts"},
+      {kClosing, Kind::kConsider, &C::IfFatal, State::kQuiescing, nullptr, "its end cannot be written: no next one"},
+      {kClosing, Kind::kConsider, &C::IfDurable, State::kForming, &C::StartOver, "over for good; the next may be formed"},
       {kQuiescing, Kind::kConsider, &C::IfAllStopped, State::kConcluding, nullptr, "all evidence is in"},
       {kConcluding, Kind::kConsider, &C::IfDurableAndWell, State::kDone, nullptr, "the verdict is on disk"},
       {kConcluding, Kind::kConsider, &C::IfDurable, State::kFailed, nullptr, "the verdict is on disk"},
@@ -91,26 +103,32 @@ std::span<const Membership::Core::Row> Membership::Core::Rows() {
       {kAll & ~kBoot, Kind::kRecordLoaded, nullptr, {}, nullptr, "ignored: it is read once"},
       {kAll & ~kBoot & ~kOver, Kind::kAppended, nullptr, {}, &C::NoteDurable, "noted"},
       {kBoot | kOver, Kind::kAppended, nullptr, {}, nullptr, "ignored: nobody waits for it"},
-      {kRecover | kTaking | kCommitting, Kind::kAppendFailed, nullptr, {}, &C::FailToWrite,
+      {kRecover | kTaking | kCommitting | kClosing, Kind::kAppendFailed, nullptr, {}, &C::FailToWrite,
        "nothing may be announced any more"},
       {kConcluding, Kind::kAppendFailed, &C::IfWell, State::kDone, &C::NoteWriteError, "announced without the record"},
       {kConcluding, Kind::kAppendFailed, nullptr, State::kFailed, &C::NoteWriteError, "announced without the record"},
-      {kResuming | kForming | kPreparing | kRunning | kSettling | kQuiescing,
+      {kResuming | kForming | kPreparing | kRunning | kSettling | kRecalling | kQuiescing,
        Kind::kAppendFailed, nullptr, {}, &C::NoteWriteError,
        "nobody waits for it: said, and the job goes on"},
       {kBoot | kOver, Kind::kAppendFailed, nullptr, {}, nullptr, "ignored: nobody waits for it"},
 
       // Agents come and go.
       {kBoot | kRecover, Kind::kJoin, nullptr, {}, &C::NoteJoin, "answered when this start is on disk"},
-      {kResuming | kForming | kTaking | kPreparing | kCommitting | kRunning | kSettling, Kind::kJoin, nullptr, {}, &C::Greet,
-       "gets its number; a member that lost its workers is mourned"},
+      {kResuming | kForming | kTaking | kPreparing | kCommitting | kRunning | kSettling | kRecalling | kClosing, Kind::kJoin,
+       nullptr, {}, &C::Greet, "gets its number; a member that lost its workers is mourned"},
       {kQuiescing | kConcluding | kOver, Kind::kJoin, nullptr, {}, &C::GreetAndStop, "comes when the job ends: told to stop"},
-      {kBoot | kRecover | kForming | kTaking, Kind::kAgentLost, nullptr, {}, &C::Forget, "no member: forgotten"},
-      {kResuming, Kind::kAgentLost, nullptr, {}, &C::MarkAbsent, "may come back until the state's end"},
-      {kPreparing | kCommitting | kRunning | kSettling | kQuiescing, Kind::kAgentLost, nullptr, {}, &C::Mourn,
+      {kBoot | kRecover | kForming | kTaking | kClosing, Kind::kAgentLost, nullptr, {}, &C::NoteAbsence, "runs nothing: forgotten"},
+      {kResuming, Kind::kAgentLost, nullptr, {}, &C::NoteAbsence, "may come back until the state's end"},
+      {kPreparing | kCommitting | kRunning | kSettling | kRecalling | kQuiescing, Kind::kAgentLost, nullptr, {}, &C::Mourn,
        "its workers are lost with it"},
       {kConcluding | kOver, Kind::kAgentLost, nullptr, {}, nullptr, "ignored: the verdict is made"},
-      {kAll, Kind::kAgentSilent, nullptr, {}, &C::NoteSilence, "said"},
+      {kResuming | kPreparing | kCommitting | kRunning | kSettling | kRecalling, Kind::kAgentSilent, &C::IfSilentTooLong, {},
+       &C::GiveUpSilent, "taken for dead, with its workers; told to abandon them should it be heard again"},
+      {kBoot | kRecover | kForming | kTaking | kClosing, Kind::kAgentSilent, &C::IfSilentTooLong, {}, &C::LeaveOutSilent,
+       "not counted upon until it is heard again"},
+      {kAll & ~kOver & ~kConcluding, Kind::kAgentSilent, nullptr, {}, &C::WarnOfSilence,
+       "said: it is early, or steps are committed, or the state's end will tell"},
+      {kConcluding | kOver, Kind::kAgentSilent, nullptr, {}, nullptr, "ignored: the verdict is made"},
 
       // What agents tell.
       {kPreparing, Kind::kReady, nullptr, {}, &C::NoteReady, "noted"},
@@ -118,13 +136,18 @@ std::span<const Membership::Core::Row> Membership::Core::Rows() {
       {kTakesEvidence, Kind::kPrepareFailed, nullptr, {}, &C::NoteSpawnFailure, "evidence"},
       {kTakesEvidence, Kind::kWorkerEnded, nullptr, {}, &C::NoteEnding, "evidence"},
       {kTakesEvidence, Kind::kPeerBlamed, nullptr, {}, &C::NoteBlame, "evidence"},
-      {kRecover | kResuming | kRunning | kSettling | kQuiescing, Kind::kStepCommitted, nullptr, {}, &C::NoteStep, "noted"},
+      {kRecover | kResuming | kRunning | kSettling | kRecalling | kQuiescing, Kind::kStepCommitted, nullptr, {}, &C::NoteStep,
+       "noted"},
+      {kClosing, Kind::kPrepareFailed, nullptr, {}, nullptr, "ignored: this generation is judged"},
+      {kClosing, Kind::kWorkerEnded, nullptr, {}, nullptr, "ignored: this generation is judged"},
+      {kClosing, Kind::kPeerBlamed, nullptr, {}, nullptr, "ignored: this generation is judged"},
+      {kClosing, Kind::kStepCommitted, nullptr, {}, &C::NoteStep, "noted: work that was done counts"},
       {kPreparing | kCommitting, Kind::kStepCommitted, nullptr, {}, &C::CountStale, "impossible before Go: counted"},
-      {kAll & ~kTakesEvidence & ~kConcluding & ~kOver, Kind::kPrepareFailed, nullptr, {}, &C::CountStale,
+      {kBoot | kForming | kTaking, Kind::kPrepareFailed, nullptr, {}, &C::CountStale,
        "of a generation that is not prepared: counted"},
-      {kAll & ~kTakesEvidence & ~kConcluding & ~kOver, Kind::kWorkerEnded, nullptr, {}, &C::CountStale,
+      {kBoot | kForming | kTaking, Kind::kWorkerEnded, nullptr, {}, &C::CountStale,
        "of a generation that is not prepared: counted"},
-      {kAll & ~kTakesEvidence & ~kConcluding & ~kOver, Kind::kPeerBlamed, nullptr, {}, &C::CountStale,
+      {kBoot | kForming | kTaking, Kind::kPeerBlamed, nullptr, {}, &C::CountStale,
        "of a generation that is not prepared: counted"},
       {kBoot | kForming | kTaking, Kind::kStepCommitted, nullptr, {}, &C::CountStale,
        "of a generation that is not prepared: counted"},
@@ -132,35 +155,40 @@ std::span<const Membership::Core::Row> Membership::Core::Rows() {
       {kConcluding | kOver, Kind::kWorkerEnded, nullptr, {}, nullptr, "ignored: the verdict is made"},
       {kConcluding | kOver, Kind::kPeerBlamed, nullptr, {}, nullptr, "ignored: the verdict is made"},
       {kConcluding | kOver, Kind::kStepCommitted, nullptr, {}, nullptr, "ignored: the verdict is made"},
-      {kForming | kTaking, Kind::kStopped, nullptr, {}, &C::NoteStoppedEarly, "a node that cannot run workers ends the job"},
-      {kAll & ~kOver & ~kForming & ~kTaking, Kind::kStopped, nullptr, {}, &C::NoteStopped,
-       "nothing of this agent runs any more"},
+      {kForming | kTaking, Kind::kStopped, &C::IfNeverRestarts, {}, &C::NoteStoppedEarly,
+       "a node that cannot run workers ends the job"},
+      {kAll & ~kOver, Kind::kStopped, nullptr, {}, &C::NoteStopped, "nothing of this agent runs any more"},
       {kOver, Kind::kStopped, nullptr, {}, nullptr, "ignored: the verdict is made"},
-      {kAll, Kind::kHeartbeat, nullptr, {}, nullptr, "ignored: liveness is the stream's in this version"},
+      {kAll, Kind::kHeartbeat, nullptr, {}, nullptr, "nothing more: that it was heard is noted for every message"},
+      {kWithMembers | kRecover, Kind::kCleared, nullptr, {}, &C::NoteCleared, "nothing of this generation runs there"},
+      {kAll & ~(kWithMembers | kRecover), Kind::kCleared, nullptr, {}, nullptr, "ignored: nobody waits for it"},
+      {kAll & ~kBoot & ~kOver, Kind::kRefusal, nullptr, {}, &C::NoteRefusal, "counted and named"},
+      {kBoot | kOver, Kind::kRefusal, nullptr, {}, nullptr, "ignored: there is no job"},
       {kWithMembers, Kind::kMembersRequest, nullptr, {}, &C::AnswerMembers, "the whole table"},
       {kAll & ~kWithMembers, Kind::kMembersRequest, nullptr, {}, &C::CountStale, "there is no table: counted"},
       {kAll, Kind::kStale, nullptr, {}, &C::CountStale, "dropped and counted"},
 
       // From outside.
-      {kBoot | kBeforeMembers | (kWithMembers & ~kQuiescing), Kind::kStopRequested, nullptr, {}, &C::NoteStop, "noted"},
+      {kBoot | kBeforeMembers | kClosing | (kWithMembers & ~kQuiescing), Kind::kStopRequested, nullptr, {}, &C::NoteStop, "noted"},
       {kQuiescing, Kind::kStopRequested, nullptr, {}, &C::StopNow, "asked again: now"},
       {kConcluding | kOver, Kind::kStopRequested, nullptr, {}, nullptr, "ignored: it has stopped"},
 
       // Time.
       {kAll, Kind::kWarn, nullptr, {}, &C::Warn, "says what is waited for"},
-      {kRecover | kTaking | kCommitting, Kind::kEnd, nullptr, {}, &C::RecordSilent, "the disk does not answer"},
+      {kRecover | kTaking | kCommitting | kClosing, Kind::kEnd, nullptr, {}, &C::RecordSilent, "the disk does not answer"},
       {kResuming, Kind::kEnd, nullptr, {}, &C::NeverReturned, "members that did not come back are lost"},
+      {kForming, Kind::kEnd, &C::IfEnoughForMin, {}, &C::NoteLastCall, "the last call is over: go on with what is there"},
       {kForming, Kind::kEnd, nullptr, {}, &C::NotEnough, "not enough nodes"},
       {kPreparing, Kind::kEnd, nullptr, {}, &C::NeverReady, "nodes that did not start their workers are named"},
+      {kSettling, Kind::kEnd, &C::IfMayRestart, State::kRecalling, nullptr, "time to end by themselves is over: once more"},
       {kSettling, Kind::kEnd, nullptr, State::kQuiescing, nullptr, "time to end by themselves is over"},
+      {kRecalling, Kind::kEnd, nullptr, {}, &C::NeverCleared, "agents that did not end their workers are lost, and named"},
       {kQuiescing, Kind::kEnd, nullptr, State::kConcluding, &C::NeverStopped, "agents that did not stop are named"},
       {kConcluding, Kind::kEnd, &C::IfWell, State::kDone, nullptr, "announced without the record"},
       {kConcluding, Kind::kEnd, nullptr, State::kFailed, nullptr, "announced without the record"},
       {kBoot | kRunning | kOver, Kind::kEnd, nullptr, {}, nullptr, "ignored: this state has no end"},
-      {kRecover | kResuming | kRunning | kSettling | kQuiescing, Kind::kStep, nullptr, {}, &C::RecordStep,
-       "the newest committed step"},
-      {kAll & ~(kRecover | kResuming | kRunning | kSettling | kQuiescing), Kind::kStep, nullptr, {}, nullptr,
-       "ignored: no step is new"},
+      {kAll & ~kBoot & ~kConcluding & ~kOver, Kind::kStep, nullptr, {}, &C::RecordStep, "the newest committed step, if it is new"},
+      {kBoot | kConcluding | kOver, Kind::kStep, nullptr, {}, nullptr, "ignored: the verdict has it"},
   };
   // clang-format on
   return rows;
@@ -168,37 +196,29 @@ std::span<const Membership::Core::Row> Membership::Core::Rows() {
 
 // --- Facts ---
 
-bool Membership::Core::Enough() const {
-  uint64_t slots = 0;
-  for (const auto& [node, agent] : agents_) {
-    if (agent.returned && !agent.lost && !agent.stopped) slots += agent.join.slots();
-  }
-  return slots >= options_.workers;
-}
-
 bool Membership::Core::AllReady() const {
-  return std::all_of(agents_.begin(), agents_.end(),
-                     [](const auto& entry) { return !entry.second.member || entry.second.ready; });
+  return std::all_of(seats_.begin(), seats_.end(), [](const auto& entry) { return entry.second.ready || entry.second.lost; });
 }
 
 bool Membership::Core::AllReturned() const {
-  return std::all_of(agents_.begin(), agents_.end(),
-                     [](const auto& entry) { return !entry.second.member || entry.second.returned; });
+  return std::all_of(seats_.begin(), seats_.end(),
+                     [](const auto& entry) { return entry.second.returned || entry.second.lost; });
 }
 
 bool Membership::Core::AllEnded() const {
   return std::all_of(evidence_.members.begin(), evidence_.members.end(), [this](const Evidence::Member& member) {
-    const auto agent = agents_.find(member.node);
-    return slots_over_.contains(member.slot) || agent == agents_.end() || agent->second.lost;
+    return slots_over_.contains(member.slot) || seats_.at(member.node).lost;
   });
 }
 
 bool Membership::Core::AllStopped() const {
   return std::all_of(agents_.begin(), agents_.end(),
-                     [](const auto& entry) { return entry.second.stopped || entry.second.lost; });
+                     [](const auto& entry) { return entry.second.stopped || entry.second.silent; }) &&
+         std::all_of(seats_.begin(), seats_.end(),
+                     [](const auto& entry) { return entry.second.returned || entry.second.lost; });
 }
 
-bool Membership::Core::IfEndedUnasked(const Event&) const {
+bool Membership::Core::EndedUnasked() const {
   return std::any_of(evidence_.endings.begin(), evidence_.endings.end(),
                      [](const v1::WorkerEnded& ended) { return ended.expected(); });
 }
@@ -251,9 +271,10 @@ const char* StateName(State state) { return Membership::Core::RowOf(state).name;
 
 const char* KindName(Kind kind) {
   static constexpr const char* kNames[kKinds] = {
-      "CONSIDER",    "RecordLoaded",  "Appended",      "AppendFailed", "Join",      "Ready",          "PrepareFailed",
-      "WorkerEnded", "PeerBlamed",    "StepCommitted", "Stopped",      "Heartbeat", "MembersRequest", "stale message",
-      "AgentLost",   "AgentSilent", "StopRequested", "warning time",  "end time",     "step timer"};
+      "CONSIDER",       "RecordLoaded", "Appended",   "AppendFailed",  "Join",      "Ready",
+      "PrepareFailed",  "WorkerEnded",  "PeerBlamed", "StepCommitted", "Stopped",   "Heartbeat",
+      "MembersRequest", "Cleared",      "Refusal",    "stale message", "AgentLost", "AgentSilent",
+      "StopRequested",  "warning time", "end time",   "step timer"};
   return kNames[static_cast<size_t>(kind)];
 }
 

@@ -15,8 +15,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "runtime/base/file_system.h"
 #include "muster/v1/record.pb.h"
+#include "runtime/base/file_system.h"
 
 namespace muster {
 

@@ -1,5 +1,7 @@
 #include "launcher/coordinator/verdict.h"
 
+#include <errno.h>
+
 #include <algorithm>
 #include <map>
 
@@ -45,6 +47,7 @@ class Case {
   Cause CauseOf(const Rank& rank) const;
   bool AccusationSaysMore(const Rank& rank) const;
   void DescribeAccusation(const Rank& rank, Cause& cause) const;
+  static void DescribeLoss(const Evidence::LostAgent& lost, Cause& cause);
   void AddNodeCauses(std::vector<Cause>& causes) const;
   std::string Who(const Rank& rank) const;
 
@@ -150,10 +153,7 @@ Cause Case::CauseOf(const Rank& rank) const {
     DescribeEnding(rank.not_started->ending, Who(rank), AtStep(evidence_.committed_step), cause);
   } else if (rank.agent_lost != nullptr) {
     cause.rank = -1;
-    cause.failure_class = "agent lost";
-    cause.exit_code = kExitInternal;
-    cause.when_ms = rank.agent_lost->when_ms;
-    cause.sentence = absl::StrCat("the agent on host ", cause.host, " was lost (", rank.agent_lost->why, ")");
+    DescribeLoss(*rank.agent_lost, cause);
   } else {
     DescribeEnding(rank.ended->ending(), Who(rank), AtStep(evidence_.committed_step), cause);
   }
@@ -192,16 +192,20 @@ void Case::DescribeAccusation(const Rank& rank, Cause& cause) const {
                                 ": a rank may end only after its last collective call, and must close its session");
 }
 
+void Case::DescribeLoss(const Evidence::LostAgent& lost, Cause& cause) {
+  cause.failure_class = lost.whole_node ? "host lost" : "agent lost";
+  cause.exit_code = kExitInternal;
+  cause.when_ms = lost.when_ms;
+  cause.sentence = absl::StrCat(lost.whole_node ? "host " : "the agent on host ", lost.host, " was lost (", lost.why, ")");
+}
+
 // Agents that were lost with no rank of their own left to name them.
 void Case::AddNodeCauses(std::vector<Cause>& causes) const {
   if (!causes.empty() || evidence_.lost_agents.empty()) return;
   const Evidence::LostAgent& lost = evidence_.lost_agents.front();
   Cause cause;
   cause.host = lost.host;
-  cause.failure_class = "agent lost";
-  cause.exit_code = kExitInternal;
-  cause.when_ms = lost.when_ms;
-  cause.sentence = absl::StrCat("the agent on host ", lost.host, " was lost (", lost.why, ")");
+  DescribeLoss(lost, cause);
   causes.push_back(std::move(cause));
 }
 
@@ -310,6 +314,16 @@ bool IsFailure(const v1::PeerBlamed& blame) {
   }
 }
 
+bool IsCurable(const Evidence& evidence) {
+  if (evidence.stop || (evidence.fault && !evidence.fault->curable)) return false;
+  return std::none_of(evidence.spawn_failures.begin(), evidence.spawn_failures.end(), [](const auto& failure) {
+    const v1::Ending& ending = failure.ending;
+    if (ending.kind() != v1::Ending::SPAWN_FAILED) return ending.kind() != v1::Ending::TIMED_OUT;
+    // Of what comes before the exec (a folder, a limit, a pipe) only the machine's want of something may pass.
+    return ending.code() != EAGAIN && ending.code() != ENOMEM && ending.code() != EMFILE && ending.code() != ENFILE;
+  });
+}
+
 Judgement Judge(const Evidence& evidence) {
   Judgement judgement;
   judgement.verdict.set_rank(-1);
@@ -324,7 +338,10 @@ Judgement Judge(const Evidence& evidence) {
   } else if (evidence.fault) {
     SetFault(*evidence.fault, judgement);
   } else if (EndedUnasked(evidence)) {
-    SetFault({kExitInternal, "stopped", "the workers were ended while no coordinator was there to ask for it"}, judgement);
+    SetFault({.exit_code = kExitInternal,
+              .failure_class = "stopped",
+              .sentence = "the workers were ended while no coordinator was there to ask for it"},
+             judgement);
   }
   judgement.verdict.set_committed_step(evidence.committed_step);
   return judgement;

@@ -40,6 +40,7 @@ struct Evidence {
     int exit_code = 0;
     std::string failure_class;
     std::string sentence;
+    bool curable = false;  // another try may go better
   };
 
   std::vector<Member> members;  // of the generation that ended; by rank
@@ -80,6 +81,10 @@ bool IsFailure(const v1::WorkerEnded& ended);
 
 // True if a blame shows that its communicator is broken by another rank's doing.
 bool IsFailure(const v1::PeerBlamed& blame);
+
+// True if another try may go better: not where the program cannot be started, the end was asked for, or it was a fault of ours that
+// stays.
+bool IsCurable(const Evidence& evidence);
 
 // The causes are the ranks that others blame and that blame nobody (all of a circle that blame each other), and those that
 // failed with neither; what the graph leaves open is ordered by the hybrid logical clock. The others that ended are counted.

@@ -14,6 +14,9 @@
 
 namespace muster {
 
+inline constexpr int kTerminateSignal =
+    15;  // as Linux numbers it; this room includes nothing of the system. Source: signal(7).
+
 class AgentTable::Core {
  public:
   using State = agent::State;
@@ -48,6 +51,7 @@ class AgentTable::Core {
     v1::Place place;
     uint32_t spawn = 0;
     int64_t pid = 0;
+    uint32_t data_port = 0;
     Phase phase = Phase::kSpawning;
     bool lost_unasked = false;  // its session ended without leaving, before it was asked to end
     bool left_unasked = false;  // it closed its session before it was asked to end
@@ -64,6 +68,8 @@ class AgentTable::Core {
   // Conditions of rows.
   bool IfPreflightOk(const Event& event) const { return std::get<agent::PreflightDone>(event).status.ok(); }
   bool IfAllStarted(const Event& event) const;
+  bool IfOtherNodes(const Event&) const { return prepare_->nodes() > 1; }
+  bool IfMembersAsAnnounced(const Event& event) const;
   bool IfAllOverAndTreeStands(const Event&) const { return !tree_ending_ && Alive() == 0; }
   bool IfTreeEndedAndNext(const Event&) const { return tree_ended_ && next_ != nullptr; }
   bool IfTreeEnded(const Event&) const { return tree_ended_; }
@@ -81,11 +87,18 @@ class AgentTable::Core {
   void NoteCoordinator(const Event& event);
   void TakePrepare(const Event& event);
   void HoldPrepare(const Event& event);
+  void NoteGo(const Event& event);
+  void AskAgain(const Event& event);
+  void TakeMembers(const Event& event);
+  void RefuseMembers(const Event& event);
   void NoteAbandon(const Event& event);
+  void AbandonAgain(const Event& event);
+  void DropNext(const Event& event);
   void NoteStop(const Event& event);
   void StopAgain(const Event& event);
   void StopAsOrphan(const Event& event);
   void StopUnjoined(const Event& event);
+  void StopWithoutMembers(const Event& event);
   void NoteSpawned(const Event& event);
   void NoteSpawnedLate(const Event& event);
   void NoteSpawnFailed(const Event& event);
@@ -98,6 +111,7 @@ class AgentTable::Core {
   void NoteBlame(const Event& event);
   void NoteStep(const Event& event);
   void EndTreeNow(const Event& event);
+  void ReportCleared(const Event& event);
   void ReportStopped(const Event& event);
   void GiveUp(const Event& event);
   void Beat(const Event& event);
@@ -110,8 +124,9 @@ class AgentTable::Core {
   void StartSpare();
   void SpawnWorkers();
   void SendReady();
+  void AskMembers();
   void BeginGeneration();
-  void EndWorkersForGood();
+  void Abandon();
   void EndWorkersKindly();
   void Finish();
 
@@ -125,6 +140,7 @@ class AgentTable::Core {
   void Signal(uint32_t slot, Worker& worker, int signal);
   void EndTree(const std::string& reason);
   void TellEnded(const Worker& worker, v1::Ending ending, bool expected, const agent::Ended* ended);
+  void TellStep(uint32_t rank);
   void TellNotStarted(Worker& worker, v1::Ending::Kind kind, int error, const std::string& detail);
   void CloseUnreported(v1::Ending::Kind kind, const std::string& detail);
   bool Stopping() const { return state_ == State::kStopping || state_ == State::kReconfig; }
@@ -137,11 +153,14 @@ class AgentTable::Core {
   uint64_t generation_ = 0;
   bool begun_ = false;  // the worker port has generation_
   std::shared_ptr<const v1::Prepare> prepare_;
+  std::string members_sha256_;                          // that Go named
+  std::shared_ptr<const v1::Members> members_;          // of generation_; null: not asked for, or not there
   std::shared_ptr<const v1::CoordinatorMessage> next_;  // a Prepare that waits until the tree has ended
   std::map<uint32_t, Worker> workers_;                  // by slot, of generation_
   std::map<uint32_t, uint32_t> spawns_;                 // by slot, over all generations
   std::vector<v1::AgentMessage> told_;                  // of generation_, for a coordinator that starts anew
   int64_t step_ = -1;
+  int64_t checkpoint_step_ = -1;
   std::string reason_;
   absl::Duration grace_;
   int stop_signal_ = 0;

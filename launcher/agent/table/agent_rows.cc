@@ -1,4 +1,6 @@
 // The agent's table, and its conditions.
+#include <openssl/sha.h>
+
 #include <algorithm>
 #include <array>
 
@@ -11,13 +13,19 @@ using agent::State;
 
 namespace {
 
+std::string Sha256(const std::string& bytes) {
+  std::string digest(SHA256_DIGEST_LENGTH, '\0');
+  SHA256(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), reinterpret_cast<unsigned char*>(digest.data()));
+  return digest;
+}
+
 constexpr uint32_t kStart = In(State::kStart), kPreflight = In(State::kPreflight), kJoining = In(State::kJoining),
                    kSpare = In(State::kSpare), kSpawning = In(State::kSpawning), kReady = In(State::kReady),
-                   kRunning = In(State::kRunning), kReconfig = In(State::kReconfig), kStopping = In(State::kStopping),
-                   kGone = In(State::kGone);
+                   kAsking = In(State::kAsking), kRunning = In(State::kRunning), kReconfig = In(State::kReconfig),
+                   kStopping = In(State::kStopping), kGone = In(State::kGone);
 constexpr uint32_t kAll = (1u << agent::kStates) - 1;
 constexpr uint32_t kEarly = kStart | kPreflight;  // no guard yet
-constexpr uint32_t kWithWorkers = kSpawning | kReady | kRunning;
+constexpr uint32_t kWithWorkers = kSpawning | kReady | kAsking | kRunning;
 constexpr uint32_t kEnding = kReconfig | kStopping;  // workers may be ending
 constexpr uint32_t kIdle = kJoining | kSpare;        // no worker
 
@@ -31,8 +39,9 @@ const AgentTable::Core::StateRow& AgentTable::Core::RowOf(State state) {
       {"SPARE", "a generation with a place for this node", &Core::StartSpare},
       {"SPAWNING", "all workers of this node to be started", &Core::SpawnWorkers},
       {"READY", "the generation to be formed", &Core::SendReady},
+      {"ASKING", "the table of all members", &Core::AskMembers},
       {"RUNNING", "the workers to end", &Core::BeginGeneration},
-      {"RECONFIG", "the workers of a generation that is over to be gone", &Core::EndWorkersForGood},
+      {"RECONFIG", "the workers of a generation that is over to be gone", &Core::Abandon},
       {"STOPPING", "the workers to be gone", &Core::EndWorkersKindly},
       {"GONE", "nothing", &Core::Finish},
   }};
@@ -45,11 +54,12 @@ std::span<const AgentTable::Core::Row> AgentTable::Core::Rows() {
   static const Row rows[] = {
       // What follows from what is known.
       {kSpawning, Kind::kConsider, &C::IfAllStarted, State::kReady, nullptr, "every place is filled"},
-      {kReconfig, Kind::kConsider, &C::IfTreeEndedAndNext, State::kSpawning, nullptr, "the next generation was waiting"},
-      {kReconfig, Kind::kConsider, &C::IfTreeEnded, State::kSpare, nullptr, "free for the next generation"},
-      {kStopping, Kind::kConsider, &C::IfHard, {}, &C::EndTreeNow, "no grace: end the whole tree"},
-      {kStopping, Kind::kConsider, &C::IfAllOverAndTreeStands, {}, &C::EndTreeNow,
+      {kEnding, Kind::kConsider, &C::IfHard, {}, &C::EndTreeNow, "no grace: end the whole tree"},
+      {kEnding, Kind::kConsider, &C::IfAllOverAndTreeStands, {}, &C::EndTreeNow,
        "workers are over: end what they left behind"},
+      {kReconfig, Kind::kConsider, &C::IfTreeEndedAndNext, State::kSpawning, &C::ReportCleared,
+       "nothing of the old generation runs; the next was waiting"},
+      {kReconfig, Kind::kConsider, &C::IfTreeEnded, State::kSpare, &C::ReportCleared, "free for the next generation"},
       {kStopping, Kind::kConsider, &C::IfTreeEnded, State::kGone, &C::ReportStopped, "nothing of this node runs any more"},
       {kAll, Kind::kConsider, nullptr, {}, nullptr, "goes on waiting"},
 
@@ -71,7 +81,6 @@ std::span<const AgentTable::Core::Row> AgentTable::Core::Rows() {
       {kEarly | kStopping | kGone, Kind::kOrphan, nullptr, {}, nullptr, "ignored: nothing runs or is about to end"},
       {kJoining, Kind::kJoined, nullptr, State::kSpare, &C::NoteCoordinator, "taken in"},
       {kAll & ~kJoining, Kind::kJoined, nullptr, {}, &C::NoteCoordinator, "taken in again: the coordinator started anew"},
-      {kAll, Kind::kMembers, nullptr, {}, nullptr, "ignored: only asked for by later versions"},
       {kAll, Kind::kStale, nullptr, {}, &C::CountStale, "dropped and counted"},
 
       // Generations.
@@ -80,11 +89,22 @@ std::span<const AgentTable::Core::Row> AgentTable::Core::Rows() {
       {kWithWorkers, Kind::kPrepare, nullptr, State::kReconfig, &C::HoldPrepare, "the old generation is over with it"},
       {kEarly | kJoining, Kind::kPrepare, nullptr, {}, &C::CountStale, "impossible before Joined: counted"},
       {kStopping | kGone, Kind::kPrepare, nullptr, {}, nullptr, "ignored: this node goes"},
-      {kReady, Kind::kGo, nullptr, State::kRunning, &C::NoteCoordinator, "the generation is formed"},
+      {kReady, Kind::kGo, &C::IfOtherNodes, State::kAsking, &C::NoteGo, "the generation is formed: who and where are the others?"},
+      {kReady, Kind::kGo, nullptr, State::kRunning, &C::NoteGo, "the generation is formed"},
+      {kAsking, Kind::kGo, nullptr, {}, &C::AskAgain, "said again by a new coordinator, which has to be asked"},
       {kRunning, Kind::kGo, nullptr, {}, &C::NoteCoordinator, "ignored: said again by a new coordinator"},
-      {kAll & ~(kReady | kRunning), Kind::kGo, nullptr, {}, &C::CountStale, "impossible before Ready or too late: counted"},
-      {kWithWorkers, Kind::kAbandon, nullptr, State::kReconfig, &C::NoteAbandon, "this generation will not be"},
-      {kAll & ~kWithWorkers, Kind::kAbandon, nullptr, {}, nullptr, "ignored: it has no workers, or they are ending"},
+      {kAll & ~(kReady | kAsking | kRunning), Kind::kGo, nullptr, {}, &C::CountStale,
+       "impossible before Ready or too late: counted"},
+      {kAsking, Kind::kMembers, &C::IfMembersAsAnnounced, State::kRunning, &C::TakeMembers, "all members are known"},
+      {kAsking, Kind::kMembers, nullptr, {}, &C::RefuseMembers, "not the table that Go named: said, counted"},
+      {kAll & ~kAsking, Kind::kMembers, nullptr, {}, nullptr, "ignored: it is known, or not needed any more"},
+      {kWithWorkers, Kind::kAbandon, nullptr, State::kReconfig, &C::NoteAbandon, "this generation is over"},
+      {kReconfig, Kind::kAbandon, nullptr, {}, &C::AbandonAgain, "perhaps with less grace"},
+      {kSpare, Kind::kAbandon, nullptr, {}, &C::ReportCleared, "asked again: nothing of it runs here"},
+      {kEarly | kJoining | kStopping | kGone, Kind::kAbandon, nullptr, {}, nullptr,
+       "ignored: it has no workers, or they are ending and Stopped says so"},
+      {kReconfig, Kind::kAbandonNext, nullptr, {}, &C::DropNext, "over before it began here"},
+      {kAll & ~kReconfig, Kind::kAbandonNext, nullptr, {}, nullptr, "ignored: no generation waits"},
       {kIdle | kWithWorkers | kReconfig, Kind::kStop, nullptr, State::kStopping, &C::NoteStop, "end the workers"},
       {kStopping, Kind::kStop, nullptr, {}, &C::StopAgain, "perhaps with less grace"},
       {kEarly | kGone, Kind::kStop, nullptr, {}, nullptr, "ignored: nothing runs"},
@@ -109,21 +129,22 @@ std::span<const AgentTable::Core::Row> AgentTable::Core::Rows() {
       {kAll & ~kWithWorkers, Kind::kWorkerLeft, nullptr, {}, nullptr, "ignored: it is asked to end"},
       {kWithWorkers, Kind::kWorkerLost, nullptr, {}, &C::NoteLost, "it went before anybody asked it to"},
       {kAll & ~kWithWorkers, Kind::kWorkerLost, nullptr, {}, nullptr, "ignored: it is asked to end"},
-      {kWithWorkers | kStopping, Kind::kWorkerBlamed, nullptr, {}, &C::NoteBlame, "told to the coordinator"},
-      {kAll & ~(kWithWorkers | kStopping), Kind::kWorkerBlamed, nullptr, {}, nullptr, "ignored: no generation of ours"},
-      {kRunning | kStopping, Kind::kStepReported, nullptr, {}, &C::NoteStep, "told to the coordinator"},
-      {kAll & ~(kRunning | kStopping), Kind::kStepReported, nullptr, {}, nullptr, "ignored: no generation of ours"},
+      {kWithWorkers | kEnding, Kind::kWorkerBlamed, nullptr, {}, &C::NoteBlame, "told to the coordinator"},
+      {kAll & ~(kWithWorkers | kEnding), Kind::kWorkerBlamed, nullptr, {}, nullptr, "ignored: no generation of ours"},
+      {kRunning | kEnding, Kind::kStepReported, nullptr, {}, &C::NoteStep, "told to the coordinator"},
+      {kAll & ~(kRunning | kEnding), Kind::kStepReported, nullptr, {}, nullptr, "ignored: no generation of ours"},
 
       // Time.
       {kAll, Kind::kWarn, nullptr, {}, &C::Warn, "says what is waited for"},
       {kPreflight, Kind::kEnd, nullptr, State::kGone, &C::GiveUp, "this node cannot run workers"},
       {kJoining, Kind::kEnd, nullptr, State::kStopping, &C::StopUnjoined, "no coordinator took this node in"},
       {kSpawning, Kind::kEnd, nullptr, {}, &C::NoteNeverStarted, "told to the coordinator"},
-      {kReconfig | kStopping, Kind::kEnd, nullptr, State::kGone, &C::GiveUp, "the guard does not answer: said, not hidden"},
-      {kAll & ~(kPreflight | kJoining | kSpawning | kReconfig | kStopping), Kind::kEnd, nullptr, {}, nullptr,
+      {kAsking, Kind::kEnd, nullptr, State::kStopping, &C::StopWithoutMembers, "the workers cannot find each other"},
+      {kEnding, Kind::kEnd, nullptr, State::kGone, &C::GiveUp, "the guard does not answer: said, not hidden"},
+      {kAll & ~(kPreflight | kJoining | kSpawning | kAsking | kEnding), Kind::kEnd, nullptr, {}, nullptr,
        "ignored: this state has no end"},
-      {kStopping, Kind::kGrace, nullptr, {}, &C::EndTreeNow, "the grace is over"},
-      {kAll & ~kStopping, Kind::kGrace, nullptr, {}, nullptr, "ignored: it ended in time"},
+      {kEnding, Kind::kGrace, nullptr, {}, &C::EndTreeNow, "the grace is over"},
+      {kAll & ~kEnding, Kind::kGrace, nullptr, {}, nullptr, "ignored: it ended in time"},
       {kAll & ~kGone, Kind::kHeartbeat, nullptr, {}, &C::Beat, "the coordinator hears that this agent lives"},
       {kGone, Kind::kHeartbeat, nullptr, {}, nullptr, "ignored: it does not"},
   };
@@ -132,6 +153,10 @@ std::span<const AgentTable::Core::Row> AgentTable::Core::Rows() {
 }
 
 // --- Conditions ---
+
+bool AgentTable::Core::IfMembersAsAnnounced(const Event& event) const {
+  return Sha256(MessageOf(event).members().SerializeAsString()) == members_sha256_;
+}
 
 bool AgentTable::Core::IfAllStarted(const Event&) const {
   return std::all_of(workers_.begin(), workers_.end(), [](const auto& entry) {
@@ -169,10 +194,10 @@ const char* StateName(State state) { return AgentTable::Core::RowOf(state).name;
 
 const char* KindName(Kind kind) {
   static constexpr const char* kNames[kKinds] = {
-      "CONSIDER",     "Started",      "PreflightDone", "ChannelUp",    "ChannelLost",   "Joined",     "Prepare",
-      "Go",           "Abandon",      "Stop",          "Members",      "stale message", "Spawned",    "SpawnFailed",
-      "Ended",        "TreeEnded",    "GuardLost",     "WorkerJoined", "WorkerLeft",    "WorkerLost", "WorkerBlamed",
-      "StepReported", "warning time", "end time",      "grace time",   "orphan time", "heartbeat time"};
+      "CONSIDER",     "Started",      "PreflightDone", "ChannelUp", "ChannelLost",  "Joined",      "Prepare",
+      "Go",           "Abandon",      "Abandon next",  "Stop",      "Members",      "stale",       "Spawned",
+      "SpawnFailed",  "Ended",        "TreeEnded",     "GuardLost", "WorkerJoined", "WorkerLeft",  "WorkerLost",
+      "WorkerBlamed", "StepReported", "warning time",  "end time",  "grace time",   "orphan time", "heartbeat time"};
   return kNames[static_cast<size_t>(kind)];
 }
 

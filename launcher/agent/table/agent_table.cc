@@ -75,8 +75,9 @@ std::array<StateLimit, agent::kStates> agent::Options::DefaultLimits() {
   set(State::kJoining, absl::Seconds(10), absl::Minutes(1));
   set(State::kSpawning, absl::Seconds(5), absl::Minutes(1));
   set(State::kReady, absl::Seconds(10), absl::InfiniteDuration());  // the coordinator's PREPARING and the orphan rule end it
-  set(State::kReconfig, absl::Seconds(2), absl::Seconds(10));
-  set(State::kStopping, absl::Seconds(7), absl::Seconds(8));  // after the grace
+  set(State::kAsking, absl::Seconds(5), absl::Minutes(1));
+  set(State::kReconfig, absl::Seconds(2), absl::Seconds(8));  // after the grace, as the next
+  set(State::kStopping, absl::Seconds(7), absl::Seconds(8));
   return limits;
 }
 
@@ -99,7 +100,10 @@ Kind AgentTable::Core::KindOf(const Event& event) const {
         } else if constexpr (std::is_same_v<T, agent::TimerFired>) {
           return KindOfTimer(e.timer);
         } else if constexpr (requires { e.slot; }) {
-          return workers_.contains(e.slot) ? kKindOf<T> : Kind::kStale;
+          const auto worker = workers_.find(e.slot);
+          if (worker == workers_.end()) return Kind::kStale;
+          const bool of_this = e.spawn == 0 || e.spawn == worker->second.spawn || options_.planted_ignore_spawn;
+          return of_this ? kKindOf<T> : Kind::kStale;
         } else {
           return kKindOf<T>;
         }
@@ -119,15 +123,14 @@ Kind AgentTable::Core::KindOfMessage(const v1::CoordinatorMessage& message) cons
     case v1::CoordinatorMessage::kGo:
       return of_this ? Kind::kGo : Kind::kStale;
     case v1::CoordinatorMessage::kAbandon:
+      if (next_ != nullptr && message.generation() == next_->generation()) return Kind::kAbandonNext;
       return of_this ? Kind::kAbandon : Kind::kStale;
     case v1::CoordinatorMessage::kStop:
       return Kind::kStop;
     case v1::CoordinatorMessage::kMembers:
-      return Kind::kMembers;
-    case v1::CoordinatorMessage::kSignal:
-    case v1::CoordinatorMessage::kInput:
-    case v1::CoordinatorMessage::KIND_NOT_SET:
-      break;
+      return of_this ? Kind::kMembers : Kind::kStale;
+    default:
+      break;  // the shell's: signals, input, output
   }
   return Kind::kStale;
 }
@@ -155,7 +158,7 @@ void AgentTable::Core::StartTimers(State state) {
     }
   };
   const StateLimit& limit = options_.limits[static_cast<size_t>(state)];
-  const absl::Duration grace = state == State::kStopping ? grace_ : absl::ZeroDuration();
+  const absl::Duration grace = Stopping() ? grace_ : absl::ZeroDuration();
   set(Timer::kWarn, limit.warn + grace);
   set(Timer::kEnd, limit.end + grace);
 }
@@ -209,11 +212,7 @@ void AgentTable::Core::Connect(const Event&) {
   StartHeartbeat();
   SendJoin();
   for (const v1::AgentMessage& message : told_) SendNow(message);
-  if (step_ >= 0) {
-    v1::AgentMessage message = Message();
-    message.mutable_step_committed()->set_step(step_);
-    SendNow(std::move(message));
-  }
+  if ((step_ >= 0 || checkpoint_step_ >= 0) && !prepare_->places().empty()) TellStep(prepare_->places(0).rank());
 }
 
 void AgentTable::Core::SendJoin() {
@@ -244,6 +243,8 @@ void AgentTable::Core::Disconnect(const Event& event) {
 }
 
 void AgentTable::Core::NoteCoordinator(const Event& event) {
+  // A new coordinator never goes on preparing what the one before it has begun.
+  if (MessageOf(event).incarnation() > incarnation_) next_.reset();
   incarnation_ = std::max(incarnation_, MessageOf(event).incarnation());
 }
 
@@ -258,14 +259,15 @@ void AgentTable::Core::TakePrepare(const Event& event) {
 
 void AgentTable::Core::HoldPrepare(const Event& event) {
   TakePrepare(event);
+  if (Stopping()) return;
   reason_ = absl::StrCat("generation ", next_->generation(), " is being prepared");
+  grace_ = absl::ZeroDuration();
 }
 
+// What was told of the last generation stays: a coordinator that starts anew has to know how it ended here.
 void AgentTable::Core::StartSpare() {
   workers_.clear();
-  told_.clear();
   begun_ = tree_ending_ = tree_ended_ = false;
-  step_ = -1;
 }
 
 void AgentTable::Core::SpawnWorkers() {
@@ -273,6 +275,9 @@ void AgentTable::Core::SpawnWorkers() {
   prepare_ = std::shared_ptr<const v1::Prepare>(next_, &next_->prepare());
   next_.reset();
   StartSpare();
+  told_.clear();
+  members_.reset();
+  step_ = checkpoint_step_ = -1;
   for (const v1::Place& place : prepare_->places()) {
     Worker& worker = workers_[place.slot()];
     worker.place = place;
@@ -285,20 +290,74 @@ void AgentTable::Core::SendReady() {
   v1::AgentMessage message = Message();
   message.mutable_ready()->set_applied_step(-1);
   message.mutable_ready()->set_reserved_port(join_.master_port());
+  for (const v1::Place& place : prepare_->places()) {
+    const Worker& worker = workers_.at(place.slot());
+    v1::Place* told = message.mutable_ready()->add_places();
+    *told = place;
+    told->set_spawn(worker.spawn);
+    told->set_data_port(worker.data_port);
+  }
   Tell(std::move(message));
 }
 
 void AgentTable::Core::BeginGeneration() {
   begun_ = true;
-  actions_.push_back(agent::BeginGeneration{generation_, prepare_});
+  actions_.push_back(agent::BeginGeneration{generation_, prepare_, members_});
+}
+
+void AgentTable::Core::NoteGo(const Event& event) {
+  NoteCoordinator(event);
+  members_sha256_ = MessageOf(event).go().members_sha256();
+}
+
+void AgentTable::Core::AskMembers() {
+  v1::AgentMessage message = Message();
+  message.mutable_members_request()->set_members_sha256(members_sha256_);
+  SendNow(std::move(message));
+}
+
+void AgentTable::Core::AskAgain(const Event& event) {
+  NoteGo(event);
+  AskMembers();
+}
+
+void AgentTable::Core::TakeMembers(const Event& event) {
+  NoteCoordinator(event);
+  members_ = std::make_shared<const v1::Members>(MessageOf(event).members());
+}
+
+void AgentTable::Core::RefuseMembers(const Event& event) {
+  CountStale(event);
+  Log(LogLevel::kError,
+      absl::StrCat("the table of the members of generation ", generation_, " is not the one that was announced"));
 }
 
 void AgentTable::Core::NoteAbandon(const Event& event) {
   NoteCoordinator(event);
-  reason_ = MessageOf(event).abandon().reason();
+  const v1::Abandon& abandon = MessageOf(event).abandon();
+  reason_ = abandon.reason();
+  grace_ = absl::Milliseconds(abandon.grace_ms());
+  stop_signal_ = kTerminateSignal;
 }
 
-void AgentTable::Core::EndWorkersForGood() { EndTree(reason_); }
+void AgentTable::Core::AbandonAgain(const Event& event) {
+  NoteAbandon(event);
+  if (!tree_ending_) actions_.push_back(agent::SetTimer{Timer::kGrace, grace_});
+}
+
+void AgentTable::Core::DropNext(const Event& event) {
+  v1::AgentMessage message = Message();
+  message.set_generation(next_->generation());
+  message.mutable_cleared();
+  NoteCoordinator(event);
+  next_.reset();
+  SendNow(std::move(message));
+}
+
+void AgentTable::Core::Abandon() {
+  if (options_.planted_cleared_early) ReportCleared({});
+  EndWorkersKindly();
+}
 
 // --- Outside ---
 

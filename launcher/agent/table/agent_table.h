@@ -1,10 +1,14 @@
 // The rules of an agent: when to spawn, signal and report. Pure: Step(now, event) -> actions.
 //
-//   START -> PREFLIGHT -> JOINING -> SPARE -> SPAWNING(g) -> READY(g) -> RUNNING(g) -> RECONFIG -> SPARE | STOPPING -> GONE
+//   START -> PREFLIGHT -> JOINING -> SPARE -> SPAWNING(g) -> READY(g) [-> ASKING(g)] -> RUNNING(g) -> STOPPING -> GONE
+//                                      ^`---------- RECONFIG(g) <---------------------------'
 //
-// Workers are spawned at Prepare(g); Ready(g) is sent when each has exec'ed; Go(g) begins the generation at the worker port.
-// The agent keeps what it has told of g (Ready, endings, blames, Stopped) and tells it again to a coordinator that has started
-// anew; that counts each once. Without any coordinator for `orphan_after` it ends its workers. The table is in agent_table.cc.
+// Workers are spawned at Prepare(g); Ready(g) is sent when each has exec'ed; Go(g) begins the generation at the worker port. Where
+// it has several nodes the table of all members is asked for first (ASKING), and checked against the hash that Go names.
+// Abandon(g) ends the workers of g (RECONFIG): kindly, then with everything they left behind; their endings are told, then
+// Cleared(g), and a Prepare that came meanwhile is taken up. The agent keeps what it has told of g (Ready, endings, blames,
+// Cleared, Stopped) until the next generation is spawned, and tells it again to a coordinator that has started anew; that counts
+// each once. Without any coordinator for `orphan_after` it ends its workers. The table is in agent_rows.cc.
 #ifndef MUSTER_LAUNCHER_AGENT_TABLE_AGENT_TABLE_H_
 #define MUSTER_LAUNCHER_AGENT_TABLE_AGENT_TABLE_H_
 
@@ -24,8 +28,8 @@
 namespace muster {
 namespace agent {
 
-enum class State { kStart, kPreflight, kJoining, kSpare, kSpawning, kReady, kRunning, kReconfig, kStopping, kGone };
-inline constexpr int kStates = 10;
+enum class State { kStart, kPreflight, kJoining, kSpare, kSpawning, kReady, kAsking, kRunning, kReconfig, kStopping, kGone };
+inline constexpr int kStates = 11;
 
 enum class Timer {
   kWarn,  // of the state; the machine sets both on entering it
@@ -118,6 +122,7 @@ enum class Kind {
   kPrepare,
   kGo,
   kAbandon,
+  kAbandonNext,  // of the generation that waits until this one's workers are gone
   kStop,
   kMembers,
   kStale,  // a message of another job, an older generation or a lower incarnation
@@ -137,7 +142,7 @@ enum class Kind {
   kOrphan,
   kHeartbeat,
 };
-inline constexpr int kKinds = 27;
+inline constexpr int kKinds = 28;
 
 const char* StateName(State state);
 const char* KindName(Kind kind);
@@ -195,8 +200,11 @@ struct Options {
   std::string job_id;  // 16 bytes
   absl::Duration orphan_after = absl::Seconds(40);
   absl::Duration heartbeat_every = absl::Seconds(1);
-  std::array<StateLimit, kStates> limits = DefaultLimits();  // by state
+  std::array<StateLimit, kStates> limits = DefaultLimits();  // by state; RECONFIG's and STOPPING's come after the grace
   static std::array<StateLimit, kStates> DefaultLimits();
+  // For tests that prove their checkers.
+  bool planted_cleared_early = false;  // says Cleared before anything has ended
+  bool planted_ignore_spawn = false;   // takes what belongs to an earlier process of a slot for the present one's
 };
 
 }  // namespace agent

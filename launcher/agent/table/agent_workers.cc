@@ -17,7 +17,6 @@ constexpr int kBlamesPerWorkerMax = 16;  // a worker may not fill our memory
 // Signals and wait status as POSIX and Linux number them; this room includes nothing of the system. Source: signal(7),
 // waitpid(2).
 constexpr int kKillSignal = 9;
-constexpr int kTerminateSignal = 15;
 constexpr int SignalOf(int wait_status) { return wait_status & 0x7f; }
 constexpr int ExitStatusOf(int wait_status) { return wait_status >> 8 & 0xff; }
 
@@ -63,6 +62,7 @@ void AgentTable::Core::NoteSpawned(const Event& event) {
   if (worker.phase != Phase::kSpawning) return;
   worker.phase = Phase::kAlive;
   worker.pid = spawned.pid;
+  worker.data_port = spawned.data_port;
   actions_.push_back(agent::ExpectWorker{spawned.slot, spawned.pid});
 }
 
@@ -157,11 +157,18 @@ void AgentTable::Core::NoteBlame(const Event& event) {
 
 void AgentTable::Core::NoteStep(const Event& event) {
   const auto& reported = As<agent::StepReported>(event);
-  if (reported.step <= step_) return;  // all ranks report the same step; one message a node is enough
-  step_ = reported.step;
+  // All ranks report the same step; one message a node is enough.
+  if (reported.step <= step_ && reported.checkpoint_step <= checkpoint_step_) return;
+  step_ = std::max(step_, reported.step);
+  checkpoint_step_ = std::max(checkpoint_step_, reported.checkpoint_step);
+  TellStep(workers_.at(reported.slot).place.rank());
+}
+
+void AgentTable::Core::TellStep(uint32_t rank) {
   v1::AgentMessage message = Message();
-  message.mutable_step_committed()->set_rank(workers_.at(reported.slot).place.rank());
+  message.mutable_step_committed()->set_rank(rank);
   message.mutable_step_committed()->set_step(step_);
+  message.mutable_step_committed()->set_checkpoint_step(checkpoint_step_);
   SendNow(std::move(message));
 }
 
@@ -190,6 +197,13 @@ void AgentTable::Core::StopUnjoined(const Event&) {
   grace_ = absl::ZeroDuration();
   reason_ = "no coordinator took this node in";
   status_ = absl::UnavailableError(reason_);
+}
+
+void AgentTable::Core::StopWithoutMembers(const Event&) {
+  grace_ = absl::ZeroDuration();
+  reason_ = absl::StrCat("the coordinator did not tell the members of generation ", generation_);
+  status_ = absl::UnavailableError(reason_);
+  Log(LogLevel::kError, absl::StrCat(reason_, ": the workers of this node are ended"));
 }
 
 void AgentTable::Core::EndWorkersKindly() {
@@ -243,6 +257,12 @@ void AgentTable::Core::NoteGuardLost(const Event& event) {
   if (begun_) actions_.push_back(agent::EndGeneration{"the guard process died"});
   begun_ = false;
   ReportStopped(event);
+}
+
+void AgentTable::Core::ReportCleared(const Event&) {
+  v1::AgentMessage message = Message();
+  message.mutable_cleared();
+  Tell(std::move(message));
 }
 
 void AgentTable::Core::ReportStopped(const Event&) {
