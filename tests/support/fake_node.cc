@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -44,7 +45,7 @@ class FakeNode::Link : public NodeLink {
 
   void ReportBlame(uint32_t rank, v1::AbortReason reason, uint64_t, const std::string& message) override {
     MutexLock lock(node_.mutex_);
-    node_.blames_.push_back({rank_, rank, reason, message});
+    node_.blames_.push_back({node_.first_rank() + rank_, rank, reason, message});
   }
 
   int64_t memory_limit_bytes() const override { return node_.options_.memory_limit_bytes; }
@@ -74,10 +75,13 @@ FakeNode::~FakeNode() {
 
 std::unique_ptr<Communicator> FakeNode::Join(int rank) {
   NativeOptions native;
-  native.rank = native.local_rank = rank;
-  native.world_size = options_.ranks;
+  native.local_rank = rank;
+  native.rank = first_rank() + rank;
+  native.world_size = options_.node_of_rank.empty() ? options_.ranks : static_cast<int>(options_.node_of_rank.size());
+  native.node_of_rank = options_.node_of_rank;
+  if (options_.connect) native.mesh = options_.connect(native.rank);
   native.generation = options_.generation;
-  native.host = "fake-host";
+  native.host = options_.host;
   native.control = control();
   native.link = links_[static_cast<size_t>(rank)].get();
   auto communicator = CreateNativeCommunicator(std::move(native));
@@ -85,8 +89,13 @@ std::unique_ptr<Communicator> FakeNode::Join(int rank) {
   return *std::move(communicator);
 }
 
+int FakeNode::first_rank() const {
+  const auto first = std::find(options_.node_of_rank.begin(), options_.node_of_rank.end(), options_.node);
+  return static_cast<int>(first - options_.node_of_rank.begin());
+}
+
 void FakeNode::Kill(int rank) {
-  v1::RaiseAbort(control(), v1::PackAbort(v1::AbortReason::kPeerLost, static_cast<uint32_t>(rank), 9));
+  v1::RaiseAbort(control(), v1::PackAbort(v1::AbortReason::kPeerLost, static_cast<uint32_t>(first_rank() + rank), 9));
 }
 
 void FakeNode::Leave(int rank) { v1::MarkLeft(control(), static_cast<uint32_t>(rank)); }
@@ -94,6 +103,57 @@ void FakeNode::Leave(int rank) { v1::MarkLeft(control(), static_cast<uint32_t>(r
 std::vector<FakeBlame> FakeNode::blames() const {
   MutexLock lock(mutex_);
   return blames_;
+}
+
+FakeCluster::FakeCluster(const FakeClusterOptions& options) : network_(options.wire_buffer_bytes, options.streams) {
+  for (size_t n = 0; n < options.ranks.size(); ++n) {
+    node_of_rank_.insert(node_of_rank_.end(), static_cast<size_t>(options.ranks[n]), static_cast<int>(n));
+  }
+  for (size_t n = 0; n < options.ranks.size(); ++n) {
+    const auto special = options.nodes.find(static_cast<int>(n));
+    FakeNodeOptions node = special == options.nodes.end() ? options.node : special->second;
+    node.ranks = options.ranks[n];
+    node.node = static_cast<int>(n);
+    node.node_of_rank = node_of_rank_;
+    node.host = absl::StrCat("node", n);
+    node.connect = [this](int rank) { return network_.Join(rank, MeshPeers(node_of_rank_, rank)); };
+    nodes_.push_back(std::make_unique<FakeNode>(node));
+  }
+}
+
+std::unique_ptr<Communicator> FakeCluster::Join(int rank) {
+  FakeNode& home = node(node_of(rank));
+  return home.Join(rank - home.first_rank());
+}
+
+void FakeCluster::Kill(int rank) {
+  FakeNode& home = node(node_of(rank));
+  network_.Kill(rank);
+  home.Kill(rank - home.first_rank());
+}
+
+void FakeCluster::Leave(int rank) {
+  FakeNode& home = node(node_of(rank));
+  home.Leave(rank - home.first_rank());
+}
+
+std::vector<FakeBlame> FakeCluster::blames() const {
+  std::vector<FakeBlame> all;
+  for (const auto& node : nodes_) {
+    for (const FakeBlame& blame : node->blames()) all.push_back(blame);
+  }
+  return all;
+}
+
+void RunRanks(FakeCluster& cluster, const std::function<void(Communicator&)>& body) {
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < cluster.world_size(); ++rank) {
+    threads.emplace_back([&cluster, &body, rank] {
+      body(*cluster.Join(rank));
+      cluster.Leave(rank);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
 }
 
 void RunRanks(FakeNode& node, const std::function<void(Communicator&)>& body) {

@@ -14,6 +14,8 @@
 #include "runtime/backend/native/local_control.h"
 #include "runtime/backend/native/node_link.h"
 #include "runtime/base/mutex.h"
+#include "runtime/transport/mesh.h"
+#include "tests/support/memory_mesh.h"
 
 namespace muster::test {
 
@@ -24,6 +26,12 @@ struct FakeNodeOptions {
   uint32_t staging_bytes = v1::kStagingBytes;
   int64_t memory_limit_bytes = 0;
   int offer_fails_on_rank = -1;  // whose OfferWindow returns ResourceExhausted
+  std::string host = "fake-host";
+
+  // Of several nodes: as in NativeOptions, this node's number, and what gives a rank of the world its mesh. `ranks` are local.
+  std::vector<int> node_of_rank;
+  int node = 0;
+  std::function<std::unique_ptr<Mesh>(int world_rank)> connect;
 };
 
 // What a rank told its agent.
@@ -43,10 +51,11 @@ class FakeNode {
   v1::ControlHeader* control() const { return control_->header(); }
   const FakeNodeOptions& options() const { return options_; }
 
-  // The communicator of `rank`, to be used by one thread. Once a rank.
+  // The communicator of local rank `rank`, to be used by one thread. Once a rank.
   std::unique_ptr<Communicator> Join(int rank);
+  int first_rank() const;
 
-  // What the agent does when the process of `rank` dies, and what a rank does at a clean end.
+  // What the agent does when the process of local rank `rank` dies, and what a rank does at a clean end.
   void Kill(int rank);
   void Leave(int rank);
 
@@ -63,6 +72,42 @@ class FakeNode {
   std::map<uint32_t, std::vector<int>> offered_ ABSL_GUARDED_BY(mutex_);  // owned descriptors by window and rank; -1: not yet
   std::vector<FakeBlame> blames_ ABSL_GUARDED_BY(mutex_);
 };
+
+// Nodes in one process with a network in memory between them.
+struct FakeClusterOptions {
+  std::vector<int> ranks;  // by node
+  FakeNodeOptions node;    // for all: the buffers' sizes, the memory limit
+  // By node, instead of those of `node`.
+  std::map<int, FakeNodeOptions> nodes;
+  int64_t wire_buffer_bytes = 4096;
+  int streams = 4;
+};
+
+class FakeCluster {
+ public:
+  explicit FakeCluster(const FakeClusterOptions& options);
+
+  int world_size() const { return static_cast<int>(node_of_rank_.size()); }
+  int nodes() const { return static_cast<int>(nodes_.size()); }
+  FakeNode& node(int n) { return *nodes_[static_cast<size_t>(n)]; }
+  int node_of(int rank) const { return node_of_rank_[static_cast<size_t>(rank)]; }
+  MemoryNetwork& network() { return network_; }
+
+  // `rank` counts in the world here.
+  std::unique_ptr<Communicator> Join(int rank);
+  void Kill(int rank);
+  void Leave(int rank);
+  // Of all nodes.
+  std::vector<FakeBlame> blames() const;
+
+ private:
+  MemoryNetwork network_;
+  std::vector<int> node_of_rank_;
+  std::vector<std::unique_ptr<FakeNode>> nodes_;
+};
+
+// Runs `body` on a thread for each rank of the world. A rank leaves when its body returns.
+void RunRanks(FakeCluster& cluster, const std::function<void(Communicator&)>& body);
 
 // Runs `body` on `ranks` threads, each with its rank's communicator, and waits for all. A rank leaves when its body returns.
 void RunRanks(FakeNode& node, const std::function<void(Communicator&)>& body);

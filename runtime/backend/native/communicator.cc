@@ -1,3 +1,6 @@
+#include <sys/types.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <utility>
@@ -10,6 +13,7 @@
 #include "runtime/backend/native/windows.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/status.h"
+#include "runtime/collectives/across_nodes.h"
 #include "runtime/collectives/registry.h"
 
 namespace muster {
@@ -17,23 +21,37 @@ namespace {
 
 constexpr Capabilities kCapabilities = {"native", /*windows_are_zero_copy=*/true, /*bits_follow_canonical_tree=*/true};
 
+bool IsOnSeveralNodes(const NativeOptions& options) {
+  return !options.node_of_rank.empty() && options.node_of_rank.back() > 0;
+}
+
 class NativeCommunicator : public Communicator {
  public:
-  explicit NativeCommunicator(const NativeOptions& options)
+  explicit NativeCommunicator(NativeOptions options)
       : generation_(options.generation),
         control_(options.control),
         link_(options.link),
-        member_(std::make_shared<Member>(options.control, options.local_rank, options.host)),
-        home_(std::make_shared<WindowHome>(WindowHome{member_, options.link})),
+        member_(std::make_shared<Member>(options.control, options.local_rank, options.host, options.rank - options.local_rank,
+                                         options.world_size)),
+        network_(IsOnSeveralNodes(options)
+                     ? std::make_unique<Network>(Nodes::Of(options.node_of_rank, options.rank), std::move(options.mesh))
+                     : nullptr),
+        home_(std::make_shared<WindowHome>(WindowHome{member_, options.link, network_.get()})),
         operations_(*member_),
         progress_([this](const Operation& operation, const std::atomic<int>* callers_inside) {
           return Run(operation, callers_inside);
         }) {}
 
-  ~NativeCommunicator() override { home_->link = nullptr; }
+  ~NativeCommunicator() override {
+    progress_.Finish();
+    home_->link = nullptr;
+    home_->network = nullptr;
+    // A forked child has copies of the sockets, but this rank does not leave with it.
+    if (network_ != nullptr && ::getpid() == owner_) network_->Leave(static_cast<uint32_t>(rank()));
+  }
 
-  int rank() const override { return member_->rank(); }
-  int world_size() const override { return member_->ranks(); }
+  int rank() const override { return member_->world_rank(); }
+  int world_size() const override { return member_->world_size(); }
   uint64_t generation() const override { return generation_; }
   const Capabilities& capabilities() const override { return kCapabilities; }
 
@@ -85,6 +103,10 @@ class NativeCommunicator : public Communicator {
 
   void Abort(absl::Status reason) override {
     member_->Abort(reason);
+    if (network_ != nullptr) {
+      network_->Tell({reason, v1::AbortReason::kAborted, static_cast<uint32_t>(rank()), 0, std::string(reason.message())},
+                     static_cast<uint32_t>(rank()));
+    }
     if (link_ == nullptr || reported_.exchange(true)) return;
     link_->ReportBlame(static_cast<uint32_t>(rank()), v1::AbortReason::kAborted, 0, std::string(reason.message()));
   }
@@ -102,7 +124,8 @@ class NativeCommunicator : public Communicator {
   }
 
   absl::Status Run(const Operation& operation, const std::atomic<int>* callers_inside) {
-    absl::Status status = RunCollective(*member_, operation, callers_inside);
+    absl::Status status = network_ == nullptr ? RunCollective(*member_, operation, callers_inside)
+                                              : RunAcrossNodes(*member_, *network_, operation, callers_inside);
     if (!status.ok()) ReportFailure();
     return status;
   }
@@ -121,16 +144,50 @@ class NativeCommunicator : public Communicator {
     link_->ReportBlame(failure->rank, failure->reason, member_->op_seq(), std::string(failure->status.message()));
   }
 
+  const pid_t owner_ = ::getpid();
   const uint64_t generation_;
   v1::ControlHeader* const control_;
   NodeLink* const link_;
   const std::shared_ptr<Member> member_;
+  const std::unique_ptr<Network> network_;  // null on a single node
   const std::shared_ptr<WindowHome> home_;
   Operations operations_;
   uint32_t next_window_ = 0;
   std::atomic<bool> reported_{false};
   Progress progress_;  // last: its destructor lets started operations finish, which use all of the above
 };
+
+absl::Status CheckNodes(const NativeOptions& options) {
+  const auto local_size = static_cast<int>(options.control->local_size);
+  if (!IsOnSeveralNodes(options)) {
+    if (local_size == options.world_size && options.rank == options.local_rank) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("world of ", options.world_size, " ranks, ", local_size,
+                                                   " of them on this node, and nothing said about other nodes"));
+  }
+  const std::vector<int>& node_of_rank = options.node_of_rank;
+  bool in_order = static_cast<int>(node_of_rank.size()) == options.world_size && node_of_rank.front() == 0;
+  for (size_t r = 1; r < node_of_rank.size(); ++r) {
+    in_order = in_order && (node_of_rank[r] == node_of_rank[r - 1] || node_of_rank[r] == node_of_rank[r - 1] + 1);
+  }
+  if (!in_order) return absl::InvalidArgumentError("ranks of a node must follow each other, and nodes count up from 0");
+  const Nodes nodes = Nodes::Of(node_of_rank, options.rank);
+  if (nodes.ranks(nodes.node) != local_size || options.rank - nodes.first_rank(nodes.node) != options.local_rank) {
+    return absl::InvalidArgumentError(absl::StrCat("rank ", options.rank, " is local rank ", options.local_rank, " of ",
+                                                   local_size, ", but its node has ranks ", nodes.first_rank(nodes.node),
+                                                   " to ", nodes.first_rank(nodes.node + 1) - 1));
+  }
+  const std::vector<int> peers = MeshPeers(node_of_rank, options.rank);
+  if (peers != (options.mesh == nullptr ? std::vector<int>() : options.mesh->peers())) {
+    return absl::InvalidArgumentError("the mesh does not connect this rank with the ranks of its lane");
+  }
+  // Every piece of a chunk needs an element's room in the staging memory (staged_across.cc), whatever partials a rank has.
+  const int64_t pieces = int64_t{nodes.count()} * (int64_t{2 * ReducePlan::kDepthMax} * nodes.lanes + 1);
+  if (3 * int64_t{options.control->staging_bytes} < 2 * 8 * pieces) {
+    return absl::InvalidArgumentError(absl::StrCat("staging buffers of ", options.control->staging_bytes, " bytes are too small for ",
+                                                   nodes.count(), " nodes with ", nodes.lanes, " lanes"));
+  }
+  return absl::OkStatus();
+}
 
 absl::Status Check(const NativeOptions& options) {
   const v1::ControlHeader* control = options.control;
@@ -139,13 +196,10 @@ absl::Status Check(const NativeOptions& options) {
     return absl::InvalidArgumentError(absl::StrCat("control memory of version ", control->version, ", this library speaks ",
                                                    v1::kControlVersion, ": agent and program must be of one muster version"));
   }
-  if (static_cast<int>(control->local_size) != options.world_size || options.rank != options.local_rank) {
-    return absl::UnimplementedError(absl::StrCat("world of ", options.world_size, " ranks, ", control->local_size,
-                                                 " of them on this node: the native backend runs on one node only"));
-  }
   if (options.rank < 0 || options.rank >= options.world_size) {
     return absl::InvalidArgumentError(absl::StrCat("rank ", options.rank, " in a world of ", options.world_size));
   }
+  MUSTER_RETURN_IF_ERROR(CheckNodes(options));
   if (options.link == nullptr && options.world_size > 1) return absl::InvalidArgumentError("no link to the node's agent");
   // The staged algorithms cut a buffer into a cache line for each rank or row.
   const uint32_t staging_min = 64 * std::max<uint32_t>(control->local_size, 2 * 13);
@@ -160,7 +214,7 @@ absl::Status Check(const NativeOptions& options) {
 
 absl::StatusOr<std::unique_ptr<Communicator>> CreateNativeCommunicator(NativeOptions options) {
   MUSTER_RETURN_IF_ERROR(Check(options));
-  return std::make_unique<NativeCommunicator>(options);
+  return std::make_unique<NativeCommunicator>(std::move(options));
 }
 
 }  // namespace muster

@@ -75,7 +75,7 @@ void Operations::Locate(int64_t input_bytes, int64_t output_bytes, Operation& op
 
 const Leaves& Operations::LeavesOf(int shards) {
   auto found = shard_leaves_.find(shards);
-  if (found == shard_leaves_.end()) found = shard_leaves_.emplace(shards, Leaves::ForShards(shards, member_.ranks())).first;
+  if (found == shard_leaves_.end()) found = shard_leaves_.emplace(shards, Leaves::ForShards(shards, member_.world_size())).first;
   return found->second;
 }
 
@@ -91,8 +91,8 @@ absl::StatusOr<Operation> Operations::AllReduce(Tensor buffer, ReduceOp op, absl
 }
 
 absl::StatusOr<Operation> Operations::AllReduceShards(ShardedTensor partials, ReduceOp op, absl::Time deadline) {
-  if (partials.shards < member_.ranks() || partials.shards > kShardsMax) {
-    return absl::InvalidArgumentError(absl::StrCat(partials.shards, " shards for ", member_.ranks(),
+  if (partials.shards < member_.world_size() || partials.shards > kShardsMax) {
+    return absl::InvalidArgumentError(absl::StrCat(partials.shards, " shards for ", member_.world_size(),
                                                    " ranks: every rank needs one, and ", kShardsMax,
                                                    " are the most; choose another number of shards (--shards) or of ranks"));
   }
@@ -111,7 +111,7 @@ absl::StatusOr<Operation> Operations::AllReduceShards(ShardedTensor partials, Re
   operation.input = operation.output = partials.data;
   operation.stride_bytes = partials.stride_bytes;
   operation.leaves = &leaves;
-  const int own_rows = leaves.rows[static_cast<size_t>(member_.rank())];
+  const int own_rows = leaves.rows[static_cast<size_t>(member_.world_rank())];
   const int64_t extent = (own_rows - 1) * partials.stride_bytes + operation.row_bytes();
   Locate(extent, extent, operation);
   return operation;
@@ -119,8 +119,8 @@ absl::StatusOr<Operation> Operations::AllReduceShards(ShardedTensor partials, Re
 
 absl::StatusOr<Operation> Operations::Broadcast(Tensor buffer, int root, absl::Time deadline) {
   MUSTER_RETURN_IF_ERROR(CheckBuffer("broadcast", buffer.data, buffer.count, buffer.type));
-  if (root < 0 || root >= member_.ranks()) {
-    return absl::InvalidArgumentError(absl::StrCat("root ", root, " is not one of the ", member_.ranks(), " ranks"));
+  if (root < 0 || root >= member_.world_size()) {
+    return absl::InvalidArgumentError(absl::StrCat("root ", root, " is not one of the ", member_.world_size(), " ranks"));
   }
   Operation operation = Make(v1::OpKind::kBroadcast, buffer.type, buffer.count, deadline);
   operation.what.root = root;
@@ -130,10 +130,10 @@ absl::StatusOr<Operation> Operations::Broadcast(Tensor buffer, int root, absl::T
 }
 
 absl::StatusOr<Operation> Operations::AllGather(ConstTensor send, Tensor receive, absl::Time deadline) {
-  MUSTER_RETURN_IF_ERROR(CheckBuffer("all_gather: send", send.data, send.count, send.type, member_.ranks()));
+  MUSTER_RETURN_IF_ERROR(CheckBuffer("all_gather: send", send.data, send.count, send.type, member_.world_size()));
   MUSTER_RETURN_IF_ERROR(CheckBuffer("all_gather: receive", receive.data, receive.count, receive.type));
-  MUSTER_RETURN_IF_ERROR(CheckCounts("receive", receive.count, "send", send.count, member_.ranks(), send.type == receive.type));
-  MUSTER_RETURN_IF_ERROR(CheckOverlap(receive.data, receive.bytes(), send.data, send.bytes(), member_.rank()));
+  MUSTER_RETURN_IF_ERROR(CheckCounts("receive", receive.count, "send", send.count, member_.world_size(), send.type == receive.type));
+  MUSTER_RETURN_IF_ERROR(CheckOverlap(receive.data, receive.bytes(), send.data, send.bytes(), member_.world_rank()));
   Operation operation = Make(v1::OpKind::kAllGather, send.type, send.count, deadline);
   operation.input = send.data;
   operation.output = receive.data;
@@ -145,8 +145,8 @@ absl::StatusOr<Operation> Operations::ReduceScatter(ConstTensor send, Tensor rec
   MUSTER_RETURN_IF_ERROR(CheckBuffer("reduce_scatter: send", send.data, send.count, send.type));
   MUSTER_RETURN_IF_ERROR(CheckBuffer("reduce_scatter: receive", receive.data, receive.count, receive.type));
   MUSTER_RETURN_IF_ERROR(CheckOp(op, send.type));
-  MUSTER_RETURN_IF_ERROR(CheckCounts("send", send.count, "receive", receive.count, member_.ranks(), send.type == receive.type));
-  MUSTER_RETURN_IF_ERROR(CheckOverlap(send.data, send.bytes(), receive.data, receive.bytes(), member_.rank()));
+  MUSTER_RETURN_IF_ERROR(CheckCounts("send", send.count, "receive", receive.count, member_.world_size(), send.type == receive.type));
+  MUSTER_RETURN_IF_ERROR(CheckOverlap(send.data, send.bytes(), receive.data, receive.bytes(), member_.world_rank()));
   Operation operation = Make(v1::OpKind::kReduceScatter, send.type, send.count, deadline);
   operation.what.op = static_cast<uint8_t>(op);
   operation.input = send.data;

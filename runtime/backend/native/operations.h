@@ -16,7 +16,7 @@ namespace muster {
 class Operations {
  public:
   // `member` outlives this object.
-  explicit Operations(Member& member) : member_(member), ranks_leaves_(Leaves::ForRanks(member.ranks())) {}
+  explicit Operations(Member& member) : member_(member), ranks_leaves_(Leaves::ForRanks(member.world_size())) {}
 
   absl::StatusOr<Operation> AllReduce(Tensor buffer, ReduceOp op, absl::Time deadline);
   absl::StatusOr<Operation> AllReduceShards(ShardedTensor partials, ReduceOp op, absl::Time deadline);

@@ -69,7 +69,9 @@ class Progress::StartedWork : public Work {
   const std::shared_ptr<Started> started_;
 };
 
-Progress::~Progress() {
+Progress::~Progress() { Finish(); }
+
+void Progress::Finish() {
   if (thread_ == nullptr) return;
   if (::getpid() != thread_process_) {
     // Destroying a joinable std::thread would end the child, and a condition variable would wait for its waiter for ever.
@@ -84,6 +86,7 @@ Progress::~Progress() {
     queue_->changed.SignalAll();
   }
   thread_->join();
+  thread_.reset();
 }
 
 absl::StatusOr<std::unique_ptr<Work>> Progress::Start(const Operation& operation) {

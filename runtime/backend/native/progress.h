@@ -32,6 +32,8 @@ class Progress {
   explicit Progress(Run run) : run_(std::move(run)) {}
   // Waits until everything started has ended. In a forked child it does nothing: the thread is not there.
   ~Progress();
+  // The same, earlier; nothing may be started afterwards.
+  void Finish();
 
   // Queues `operation`; the thread is made by the first call. Errors: ResourceExhausted (kQueueMax operations are waiting, or
   // no thread can be made).

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/status.h"
+#include "runtime/collectives/across_nodes.h"
 #include "runtime/shm/operation.h"
 
 namespace muster {
@@ -39,47 +41,55 @@ class SharedWindow : public Window {
   const int64_t bytes_;
 };
 
-// What ranks tell each other on the way, in the flag line's payload.
+// What ranks tell each other on the way.
 struct Word {
   int64_t value = 0;
   int64_t available_bytes = 0;
+  int64_t limit_bytes = 0;  // 0: none known
+  int64_t reserved[3] = {};
 };
-static_assert(sizeof(Word) <= v1::kFlagPayloadBytes);
+static_assert(sizeof(Word) == kWindowWordBytes);
 
-// A small all-gather, by rank, under the window's own announcement.
-absl::StatusOr<std::vector<Word>> ExchangeWords(Member& member, int64_t bytes, const Word& own, absl::Time deadline) {
+// A small all-gather, by rank of the world, under the window's own announcement.
+absl::StatusOr<std::vector<Word>> ExchangeWords(const WindowHome& home, int64_t bytes, const Word& own, absl::Time deadline) {
+  Member& member = *home.member;
   Operation operation;
   operation.what.kind = v1::OpKind::kCreateWindow;
   operation.what.count = bytes;
   operation.what.window = operation.what.window2 = v1::kPrivateMemory;
   operation.deadline = MonotonicDeadline(deadline);
+  std::vector<Word> words(static_cast<size_t>(member.world_size()));
+  if (home.network != nullptr) {
+    operation.input = &own;
+    operation.output = words.data();
+    MUSTER_RETURN_IF_ERROR(RunAcrossNodes(member, *home.network, operation, nullptr));
+    return words;
+  }
   MUSTER_RETURN_IF_ERROR(member.Begin(operation, nullptr));
   std::memcpy(member.payload(member.rank()), &own, sizeof(own));
   MUSTER_RETURN_IF_ERROR(member.Exchange());
-  std::vector<Word> words(static_cast<size_t>(member.ranks()));
   for (int r = 0; r < member.ranks(); ++r) std::memcpy(&words[static_cast<size_t>(r)], member.payload(r), sizeof(Word));
   member.Finish(/*timed=*/true);
   return words;
 }
 
-// The same answer on every rank, since all look at the same words.
-absl::Status CheckMemoryLimit(Member& member, const NodeLink* link, int64_t bytes, absl::Time deadline) {
-  MUSTER_ASSIGN_OR_RETURN(const std::vector<Word> words,
-                          ExchangeWords(member, bytes, {member.windows().own_bytes(), AvailableMemoryBytes()}, deadline));
+// Whether the ranks of a node, which brought `words`, may have a window of `bytes` each. `limit_source` as NodeLink says.
+absl::Status CheckNode(std::span<const Word> words, int64_t bytes, const std::string& limit_source) {
+  const int64_t ranks = static_cast<int64_t>(words.size());
   int64_t held = 0;
   int64_t available = words[0].available_bytes;
   for (const Word& word : words) {
     held += word.value;
     available = std::min(available, word.available_bytes);
   }
-  const std::string what = absl::StrCat("a window of ", bytes, " bytes on each of ", member.ranks(), " ranks");
-  const int64_t limit = link == nullptr ? 0 : link->memory_limit_bytes();
-  if (limit != 0 && bytes > (limit - held) / member.ranks()) {
+  const std::string what = absl::StrCat("a window of ", bytes, " bytes on each of ", ranks, " ranks");
+  const int64_t limit = words[0].limit_bytes;
+  if (limit != 0 && bytes > (limit - held) / ranks) {
     return absl::ResourceExhaustedError(
         absl::StrCat(what, ", with ", held, " bytes in windows already, goes beyond the memory limit of ", limit, " bytes (",
-                     link->memory_limit_source(), "); raise the limit, or use a smaller window or fewer ranks on this node"));
+                     limit_source, "); raise the limit, or use a smaller window or fewer ranks on this node"));
   }
-  if (bytes > available / member.ranks()) {
+  if (bytes > available / ranks) {
     return absl::ResourceExhaustedError(
         absl::StrCat(what, " goes beyond the ", available,
                      " bytes that this machine has available (MemAvailable of /proc/meminfo); use "
@@ -88,10 +98,34 @@ absl::Status CheckMemoryLimit(Member& member, const NodeLink* link, int64_t byte
   return absl::OkStatus();
 }
 
+// The same answer on every rank, since all look at the same words.
+absl::Status CheckMemoryLimit(const WindowHome& home, int64_t bytes, absl::Time deadline) {
+  const Member& member = *home.member;
+  const int64_t limit = home.link == nullptr ? 0 : home.link->memory_limit_bytes();
+  MUSTER_ASSIGN_OR_RETURN(
+      const std::vector<Word> words,
+      ExchangeWords(home, bytes, {home.member->windows().own_bytes(), AvailableMemoryBytes(), limit}, deadline));
+  const std::span<const Word> all(words);
+  const std::string own_source = home.link == nullptr ? "" : home.link->memory_limit_source();
+  if (home.network == nullptr) return CheckNode(all, bytes, own_source);
+  const Nodes& nodes = home.network->nodes();
+  for (int n = 0; n < nodes.count(); ++n) {
+    const auto first = static_cast<uint32_t>(nodes.first_rank(n));
+    const std::string host = member.HostOf(first);
+    const std::string source = n == nodes.node ? own_source : absl::StrCat("of node ", n);
+    const absl::Status status = CheckNode(all.subspan(first, static_cast<size_t>(nodes.ranks(n))), bytes, source);
+    if (!status.ok()) {
+      return absl::Status(status.code(),
+                          absl::StrCat("node ", n, host.empty() ? "" : absl::StrCat(" (", host, ")"), ": ", status.message()));
+    }
+  }
+  return absl::OkStatus();
+}
+
 // Tells all whether this rank's step went well and returns its error, or that another rank failed.
-absl::Status Confirm(Member& member, int64_t bytes, const absl::Status& own, absl::Time deadline) {
+absl::Status Confirm(const WindowHome& home, int64_t bytes, const absl::Status& own, absl::Time deadline) {
   MUSTER_ASSIGN_OR_RETURN(const std::vector<Word> words,
-                          ExchangeWords(member, bytes, {static_cast<int64_t>(own.code()), 0}, deadline));
+                          ExchangeWords(home, bytes, {static_cast<int64_t>(own.code())}, deadline));
   if (!own.ok()) return own;
   for (size_t r = 0; r < words.size(); ++r) {
     if (words[r].value == 0) continue;
@@ -130,12 +164,12 @@ absl::StatusOr<std::vector<Mapping>> MapAll(Member& member, NodeLink* link, uint
 absl::StatusOr<std::unique_ptr<Window>> CreateSharedWindow(std::shared_ptr<WindowHome> home, uint32_t window, int64_t bytes,
                                                            absl::Time deadline) {
   Member& member = *home->member;
-  MUSTER_RETURN_IF_ERROR(CheckMemoryLimit(member, home->link, bytes, deadline));
+  MUSTER_RETURN_IF_ERROR(CheckMemoryLimit(*home, bytes, deadline));
   absl::StatusOr<Mapping> own = MakeOwn(member, home->link, window, bytes);
-  absl::Status confirmed = Confirm(member, bytes, own.status(), deadline);
+  absl::Status confirmed = Confirm(*home, bytes, own.status(), deadline);
   if (confirmed.ok()) {
     absl::StatusOr<std::vector<Mapping>> mappings = MapAll(member, home->link, window, bytes, *std::move(own), deadline);
-    confirmed = Confirm(member, bytes, mappings.status(), deadline);
+    confirmed = Confirm(*home, bytes, mappings.status(), deadline);
     if (confirmed.ok()) {
       char* const data = (*mappings)[static_cast<size_t>(member.rank())].data();
       member.windows().Add(window, member.rank(), *std::move(mappings));

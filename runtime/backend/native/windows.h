@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "muster/window.h"
 #include "runtime/backend/native/node_link.h"
+#include "runtime/collectives/network.h"
 #include "runtime/shm/member.h"
 
 namespace muster {
@@ -16,6 +17,7 @@ namespace muster {
 struct WindowHome {
   std::shared_ptr<Member> member;
   NodeLink* link = nullptr;  // null in a world of one, and once the communicator is destroyed
+  Network* network = nullptr;  // null on a single node, and once the communicator is destroyed
 };
 
 // Collective; `bytes` > 0, `window` counts the communicator's windows, `deadline` in MonotonicNanoseconds(). Every rank's step
