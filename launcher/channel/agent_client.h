@@ -28,7 +28,9 @@ struct AgentClientOptions {
   size_t unacknowledged_bytes_max = 64 << 20;  // beyond it the session is given up; the next begins with `up`
 };
 
-// Methods belong to the loop's thread, where the callbacks come too, never from inside a call to this class.
+// The agent's key is made here and never leaves the process. Proxies named in the environment are not asked.
+//
+// Methods belong to the loop's thread, where the callbacks come too, never from inside a call to this class. The loop outlives it.
 class AgentClient {
  public:
   struct Callbacks {
@@ -44,6 +46,7 @@ class AgentClient {
     std::function<void(LogLevel level, const std::string& line)> log;
   };
 
+  // gRPC's threads inherit the caller's signal mask: block what the process waits for first. Errors: InvalidArgument (`coordinator`).
   static absl::StatusOr<std::unique_ptr<AgentClient>> Create(EventLoop* loop, AgentClientOptions options, Callbacks callbacks);
   virtual ~AgentClient() = default;
 

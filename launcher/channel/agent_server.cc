@@ -33,7 +33,7 @@ using v1::CoordinatorFrame;
 
 // Connections and streams whose other end has proved nothing yet. At the bound nobody is accepted until one of them is decided,
 // which each is within handshake_within.
-constexpr size_t kUnprovenMax = 1024;
+constexpr size_t kUnprovenMax = 256;
 constexpr int kStreamsOfAConnectionMax = 128;
 constexpr size_t kNonceBytes = 32;
 constexpr size_t kSessionNameBytes = 16;
@@ -177,7 +177,10 @@ class AgentServerImpl : public AgentServer {
                    loop_, options_.listen, options_.port, options_.handshake_within,
                    {.admit = [this](UniqueFd connection, const std::string& from) { Admit(std::move(connection), from); },
                     .refuse = [this](const std::string& what, const std::string& from) { Refuse(what, from); },
-                    .warn = [this](const std::string& line) { callbacks_.log(LogLevel::kWarning, line); }}));
+                    .warn =
+                        [this](const std::string& line) {
+                          if (callbacks_.log) callbacks_.log(LogLevel::kWarning, line);
+                        }}));
     return absl::OkStatus();
   }
 
@@ -328,8 +331,9 @@ class AgentServerImpl : public AgentServer {
   // --- Enrolling ---
 
   absl::StatusOr<v1::EnrollReply> OnEnroll(const v1::EnrollRequest& request, const std::string& from) {
+    const std::shared_ptr<bool> alive = alive_;
     absl::StatusOr<v1::EnrollReply> reply = Enroll(request);
-    if (!reply.ok()) Refuse(std::string(reply.status().message()), from);
+    if (!reply.ok() && *alive) Refuse(std::string(reply.status().message()), from);
     return reply;
   }
 
@@ -346,6 +350,11 @@ class AgentServerImpl : public AgentServer {
     if (const absl::Status key = PublicKeyFromDer(request.public_key_der()).status(); !key.ok()) return key;  // costs no token
     MUSTER_ASSIGN_OR_RETURN(const uint32_t number, options_.authority->TakeToken(request.token()));
     MUSTER_ASSIGN_OR_RETURN(std::string certificate_pem, options_.authority->SignAgent(number, request.public_key_der()));
+    if (FindSession(number) != nullptr) {
+      const std::shared_ptr<bool> alive = alive_;
+      LoseSession(number, "its agent was started again");
+      if (!*alive) return absl::CancelledError("the coordinator is ending");
+    }
     v1::EnrollReply reply;
     reply.set_certificate_pem(certificate_pem);
     reply.set_node(number);
@@ -353,7 +362,6 @@ class AgentServerImpl : public AgentServer {
     node.certificate_pem = std::move(certificate_pem);
     node.dropped = false;
     node.enrolment = {request.token(), request.public_key_der(), reply};
-    if (node.session != nullptr) LoseSession(number, "its agent was started again");
     return reply;
   }
 

@@ -32,7 +32,11 @@ struct ServerRefusal {
   std::string from;  // numeric address and port
 };
 
-// Methods belong to the loop's thread, where the callbacks come too, never from inside a call to this class.
+// Who connects is looked at before gRPC sees it (FrontDoor), then proves by the signed challenge in its stream that it holds the
+// key of a certificate of ours; where TLS shows a certificate as well, that must name the same node. Only the newest certificate of
+// a node counts. Connections that have proved nothing are bounded in number and in time.
+//
+// Methods belong to the loop's thread, where the callbacks come too, never from inside a call to this class. The loop outlives it.
 class AgentServer {
  public:
   struct Callbacks {
@@ -44,6 +48,8 @@ class AgentServer {
     std::function<void(LogLevel level, const std::string& line)> log;
   };
 
+  // gRPC's threads inherit the caller's signal mask: block what the process waits for first. Errors: InvalidArgument (`listen`), those
+  // of bind and listen.
   static absl::StatusOr<std::unique_ptr<AgentServer>> Create(EventLoop* loop, AgentServerOptions options, Callbacks callbacks);
   virtual ~AgentServer() = default;
 

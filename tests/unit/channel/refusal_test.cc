@@ -424,6 +424,30 @@ TEST_F(Refusals, AWrongSignatureAndAReplayedProof) {
   ExpectOnly("a signature that does not answer the challenge");
 }
 
+TEST(RefusalsOverIpv6, AreNamedByTheSameAddressBeforeAndAfterTls) {
+  auto loop = EventLoop::Create().value();
+  auto authority = Authority::Create(test::kTestJob).value();
+  std::vector<ServerRefusal> refused;
+  auto server = AgentServer::Create(loop.get(), {.job_id = test::kTestJob, .listen = "::1", .authority = authority.get()},
+                                    {.refused = [&](const ServerRefusal& refusal) { refused.push_back(refusal); }});
+  if (absl::IsUnavailable(server.status()) || absl::IsInternal(server.status()))
+    GTEST_SKIP() << "no IPv6 here: " << server.status();
+  ASSERT_TRUE(server.ok()) << server.status();
+  test::TestAgent good(loop.get()), bad(loop.get());
+  const std::string address = absl::StrCat("[::1]:", (*server)->port());
+  JoinTicket ticket = authority->MakeTicket(1, absl::Minutes(10));
+  good.Start(address, ticket);
+  ASSERT_TRUE(test::Await(loop.get(), [&] { return good.ups == 1; }));
+  bad.Start(address, ticket);
+  ASSERT_TRUE(test::Await(loop.get(), [&] { return !bad.refused.ok(); }));
+  UniqueFd fd(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in6 to = {.sin6_family = AF_INET6, .sin6_port = htons((*server)->port()), .sin6_addr = in6addr_loopback};
+  ASSERT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+  ASSERT_EQ(::send(fd.get(), "hello?", 6, MSG_NOSIGNAL), 6);
+  ASSERT_TRUE(test::Await(loop.get(), [&] { return refused.size() == 2; }));
+  for (const ServerRefusal& refusal : refused) EXPECT_THAT(refusal.from, ::testing::StartsWith("[::1]:"));
+}
+
 // Those that are only known by what they do not do.
 class Silences : public Refusals {
  protected:

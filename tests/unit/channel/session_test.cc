@@ -332,7 +332,7 @@ TEST_P(RandomCuts, LoseDoubleAndReorderNothing) {
   const uint32_t seed = replay != nullptr ? static_cast<uint32_t>(std::strtoul(replay, nullptr, 10)) : GetParam();
   SCOPED_TRACE(absl::StrCat("replay: MUSTER_TEST_SEED=", seed, " channel_session_test --gtest_filter='*RandomCuts*'"));
   std::mt19937 random(seed);
-  constexpr uint64_t kMessages = 1000;
+  constexpr uint64_t kMessages = 700;
   coordinator_.Start(authority_.get());
   StartRelay();
   relay_->bytes_until_cut = [&] { return std::uniform_int_distribution<int64_t>(1, 100'000)(random); };
@@ -357,7 +357,7 @@ TEST_P(RandomCuts, LoseDoubleAndReorderNothing) {
   EXPECT_GE(relay_->cuts(), 5);
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, RandomCuts, ::testing::Values(1u, 2u, 3u, 4u));
+INSTANTIATE_TEST_SUITE_P(Seeds, RandomCuts, ::testing::Values(1u, 2u, 3u));
 
 }  // namespace
 }  // namespace muster
