@@ -10,7 +10,7 @@
 
 namespace muster {
 
-// Declare flags, then Parse once. Targets are borrowed until then.
+// Declare flags, then Parse, once or with what a Parse has left. Targets are borrowed until then.
 //
 // Names are given as the user may type them, separated by spaces: "-np -n --np". One dash or two are the same for names of two
 // letters and more, '_' is the same as '-', and a value may follow as the next word, after '=', or (counts only) directly: -np
@@ -35,7 +35,7 @@ class FlagSet {
   // after it. Errors: InvalidArgument, one sentence that names the flag and the remedy.
   absl::StatusOr<std::vector<std::string>> Parse(const std::vector<std::string>& arguments);
 
-  // Whether Parse met -h or --help. Parse stops there and returns nothing.
+  // Whether a Parse met -h or --help. It stops there and returns nothing.
   bool help_wanted() const { return help_wanted_; }
   // One paragraph a flag, in order of declaration.
   std::string Help() const;

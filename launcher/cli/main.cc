@@ -27,6 +27,11 @@ struct Entry {
 // In the order in which help shows them.
 const Entry kSubcommands[] = {
     {"run", "start a program on several ranks and watch over it", RunCommand},
+    {"ps", "list jobs and how they stand", PsCommand},
+    {"status", "show one job: nodes, ranks, steps, restarts, verdict", StatusCommand},
+    {"events", "show what happened in a job", EventsCommand},
+    {"logs", "show what a job's workers have written", LogsCommand},
+    {"cancel", "end a job", CancelCommand},
     {"bench", "measure collectives here, beside the least that memory allows", BenchCommand},
     {"doctor", "check what this machine offers and what muster can promise on it", DoctorCommand},
     {"coordinator", "coordinate a job on nodes where you start the agents", CoordinatorCommand},
@@ -49,6 +54,9 @@ std::string Overview() {
   muster run -np 4 python3 train.py     any program will do: the rank is in RANK and OMPI_COMM_WORLD_RANK
   muster run -np 4 --tag-output ./train the rank before each line of output
   muster run --timeout 600 --report result.json -np 4 ./train
+  muster run -np 4 --nodes 2 --max-restarts 3 ./train
+                                        as two nodes; started again when a worker or a node is lost
+  muster status                         how the newest job stands
   muster doctor                         what this machine offers
 
 commands

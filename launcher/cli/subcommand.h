@@ -11,6 +11,11 @@ namespace muster {
 using Subcommand = int (*)(const std::vector<std::string>& arguments);
 
 int RunCommand(const std::vector<std::string>& arguments);          // run.cc
+int PsCommand(const std::vector<std::string>& arguments);           // ps.cc
+int StatusCommand(const std::vector<std::string>& arguments);       // job_status.cc
+int EventsCommand(const std::vector<std::string>& arguments);       // events.cc
+int LogsCommand(const std::vector<std::string>& arguments);         // logs.cc
+int CancelCommand(const std::vector<std::string>& arguments);       // cancel.cc
 int BenchCommand(const std::vector<std::string>& arguments);        // bench.cc
 int DoctorCommand(const std::vector<std::string>& arguments);       // doctor.cc
 int CoordinatorCommand(const std::vector<std::string>& arguments);  // coordinator_command.cc

@@ -1,0 +1,74 @@
+#include "launcher/cli/followed_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "launcher/job/log_keeper.h"
+
+namespace muster {
+namespace {
+
+constexpr size_t kReadBytes = 1 << 20;
+
+UniqueFd Open(const std::string& path) { return UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC)); }
+
+// True if `path` is another file than the one that is open.
+bool Replaced(int fd, const std::string& path) {
+  struct stat open, named;
+  return ::fstat(fd, &open) == 0 && ::stat(path.c_str(), &named) == 0 &&
+         (open.st_dev != named.st_dev || open.st_ino != named.st_ino);
+}
+
+}  // namespace
+
+FollowedFile::FollowedFile(std::string path) : path_(std::move(path)) {}
+
+// Between the writer's rename and its next open there is no file of that name; then there is nothing more for now.
+bool FollowedFile::OpenNext() {
+  if (!file_ && !older_read_) {
+    older_read_ = true;
+    file_ = Open(LogKeeper::OlderPath(path_));
+    if (file_) return true;
+  }
+  if (file_ && !Replaced(file_.get(), path_)) return false;
+  UniqueFd next = Open(path_);
+  if (!next) return false;
+  file_ = std::move(next);
+  return true;
+}
+
+std::string FollowedFile::Read(bool over) {
+  std::string text(kReadBytes, '\0');
+  while (true) {
+    if (!file_ && !OpenNext()) return "";
+    // Replaced is asked before the read that finds the end: what the old part got until then is read.
+    const bool replaced = Replaced(file_.get(), path_);
+    const ssize_t bytes = ::read(file_.get(), text.data(), text.size());
+    if (bytes > 0) {
+      text.resize(static_cast<size_t>(bytes));
+      break;
+    }
+    if (bytes < 0 && errno == EINTR) continue;
+    if (bytes == 0 && replaced && OpenNext()) continue;
+    return over ? std::exchange(begun_, std::string()) : std::string();
+  }
+  const size_t last = text.rfind('\n');
+  const size_t whole = last == std::string::npos ? 0 : last + 1;
+  std::string lines = whole > 0 ? std::exchange(begun_, std::string()) + text.substr(0, whole) : std::string();
+  begun_ += text.substr(whole);
+  // A line of a megabyte is passed on in pieces.
+  if (lines.empty() && begun_.size() >= kReadBytes) return std::exchange(begun_, std::string());
+  return lines.empty() ? Read(over) : lines;
+}
+
+void WaitForMore() {
+  const timespec wait = {0, 50'000'000};
+  ::nanosleep(&wait, nullptr);
+}
+
+}  // namespace muster

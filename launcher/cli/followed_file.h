@@ -1,0 +1,35 @@
+// A file that somebody else appends to, read from its beginning on.
+#ifndef MUSTER_LAUNCHER_CLI_FOLLOWED_FILE_H_
+#define MUSTER_LAUNCHER_CLI_FOLLOWED_FILE_H_
+
+#include <string>
+
+#include "runtime/base/fd.h"
+
+namespace muster {
+
+// A log that is turned over (launcher/job/log_keeper.h) is read on in its next part. Not thread-safe.
+class FollowedFile {
+ public:
+  // The part before it, `path`.1, is read first if there is one.
+  explicit FollowedFile(std::string path);
+
+  // Whole lines that were not read before, at most 1 MiB at a time; empty: none for now. With `over` (nobody writes any more) a last
+  // line without its end comes as well.
+  std::string Read(bool over);
+
+ private:
+  bool OpenNext();
+
+  const std::string path_;
+  UniqueFd file_;
+  bool older_read_ = false;
+  std::string begun_;  // of a line whose end has not come
+};
+
+// How long to wait between two looks at a file.
+void WaitForMore();
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_CLI_FOLLOWED_FILE_H_

@@ -1,0 +1,43 @@
+// muster status: how a job stands.
+#include <string>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "launcher/cli/console.h"
+#include "launcher/cli/flags.h"
+#include "launcher/cli/job_argument.h"
+#include "launcher/cli/job_text.h"
+#include "launcher/cli/subcommand.h"
+
+namespace muster {
+namespace {
+
+constexpr char kUsage[] = R"(usage: muster status [JOB] [options]
+
+Shows on one screen how a job stands: its state and since when, its nodes and ranks, the last
+committed step and checkpoint, its restarts with their causes, connections that were refused,
+and after its end the verdict. JOB is the beginning of a job's id; without it the newest job.
+
+examples
+  muster status
+  muster status 4e52
+  muster status --json 4e52
+)";
+
+}  // namespace
+
+int StatusCommand(const std::vector<std::string>& arguments) {
+  bool json = false;
+  FlagSet flags("muster status");
+  flags.Switch(
+      "--json", &json,
+      "one JSON object: job_id, command, state, since_unix_ms,\nstarted_unix_ms, workers, workers_min, workers_now,\n"
+      "nodes_wanted, generation, restarts, restarts_used,\nmax_restarts, committed_step, checkpoint_step,\n"
+      "checkpoint_unix_ms, checkpoint_path, nodes[], ranks[],\nhistory[], refusals, refused[], running, folder, verdict");
+  StoredJob job;
+  int exit_code = 0;
+  if (!TakeJobArgument(&flags, arguments, kUsage, &job, &exit_code)) return exit_code;
+  return Print(json ? StatusObject(job) : StatusScreen(job, absl::Now(), absl::LocalTimeZone()));
+}
+
+}  // namespace muster
