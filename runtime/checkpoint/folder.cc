@@ -80,7 +80,7 @@ absl::Status RemoveSaves(FileSystem& files, const std::string& step_folder, int6
     if (now.ok() && *now != *manifest) return absl::OkStatus();
     MUSTER_RETURN_IF_ERROR(remove(kManifestName));
   }
-  if (!saves.empty()) {
+  if (std::any_of(saves.begin(), saves.end(), [](const auto& save) { return !save.second.data.empty(); })) {
     const absl::Status synced = files.SyncFolder(step_folder);
     if (absl::IsNotFound(synced)) return absl::OkStatus();  // another one has removed it all
     MUSTER_RETURN_IF_ERROR(synced);

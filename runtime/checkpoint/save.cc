@@ -217,12 +217,12 @@ absl::StatusOr<WrittenFile> WriteCheckpointFile(FileSystem& files, const std::st
   MUSTER_RETURN_IF_ERROR(CheckSizes(content, file_plan, data));
   const std::string step_folder = StepFolder(folder, content.step);
   const std::string path = absl::StrCat(step_folder, "/", DataFileName(SaveOf(content), index));
+  const absl::Status unseen =
+      absl::NotFoundError(absl::StrCat(step_folder,
+                                       " is not to be seen from this node; give a checkpoint folder that all nodes share (or "
+                                       "this save was given up and removed)"));
   auto file = files.CreateExclusive(path);
-  if (absl::IsNotFound(file.status())) {
-    return absl::NotFoundError(absl::StrCat(step_folder,
-                                            " is not to be seen from this node; give a checkpoint folder that all "
-                                            "nodes share (or this save was given up and removed)"));
-  }
+  if (absl::IsNotFound(file.status())) return unseen;
   if (!file.ok()) return CannotWrite(file.status(), path);
   ChunkedWriter writer(file->get());
   absl::Status status = WriteTensors(content, file_plan, data, &writer);
@@ -231,7 +231,7 @@ absl::StatusOr<WrittenFile> WriteCheckpointFile(FileSystem& files, const std::st
   if (status.ok()) status = files.SyncFolder(step_folder);
   if (!status.ok()) {
     static_cast<void>(files.Unlink(path));  // gives the space back; what is left is removed by the next save
-    return CannotWrite(status, path);
+    return absl::IsNotFound(status) ? unseen : CannotWrite(status, path);
   }
   return writer.Finish();
 }

@@ -85,6 +85,8 @@ std::string ParentOf(const std::string& path) {
 
 }  // namespace
 
+thread_local bool RecordingFileSystem::in_hook_ = false;
+
 void RecordingFileSystem::Call(const char* operation, const std::string& path) {
   if (!hook_ || in_hook_) return;
   in_hook_ = true;
@@ -253,6 +255,10 @@ bool IsSynced(const std::vector<DiskOperation>& log, size_t index, size_t count)
     if (TouchesNames(operation.kind) && log[later].kind == Kind::kSyncFolder && log[later].path == ParentOf(operation.path))
       return true;
     if (!TouchesNames(operation.kind) && log[later].kind == Kind::kSync && log[later].path == operation.path) return true;
+    // What was in a folder whose removal is durable is settled.
+    if (log[later].kind == Kind::kRemoveFolder && log[later].path == ParentOf(operation.path) && IsSynced(log, later, count)) {
+      return true;
+    }
   }
   return false;
 }

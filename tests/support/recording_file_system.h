@@ -61,7 +61,7 @@ class RecordingFileSystem : public FileSystem {
     operations_ = 0;
   }
   // Called at the beginning of every operation, reads included, with its name and path; what it does to these files happens
-  // before the operation. It is not called for operations of its own.
+  // before the operation. It is not called for operations of its own, and may keep its thread waiting while others go on.
   void OnEach(std::function<void(const std::string& operation)> hook) { hook_ = std::move(hook); }
   // RenameNew links and unlinks, as on file systems without RENAME_NOREPLACE.
   void RenameByLink() { rename_by_link_ = true; }
@@ -99,7 +99,7 @@ class RecordingFileSystem : public FileSystem {
   std::map<int, std::string> paths_;  // by inode, of what was opened here
   int inodes_ = 0;
   std::function<void(const std::string&)> hook_;
-  bool in_hook_ = false;
+  static thread_local bool in_hook_;
   bool rename_by_link_ = false;
   Disk before_;
   std::vector<DiskOperation> log_;
