@@ -116,7 +116,10 @@ FakeCluster::FakeCluster(const FakeClusterOptions& options) : network_(options.w
     node.node = static_cast<int>(n);
     node.node_of_rank = node_of_rank_;
     node.host = absl::StrCat("node", n);
-    node.connect = [this](int rank) { return network_.Join(rank, MeshPeers(node_of_rank_, rank)); };
+    node.connect = [this, connect = options.connect](int rank) {
+      std::vector<int> peers = MeshPeers(node_of_rank_, rank);
+      return connect ? connect(rank, std::move(peers)) : network_.Join(rank, std::move(peers));
+    };
     nodes_.push_back(std::make_unique<FakeNode>(node));
   }
 }

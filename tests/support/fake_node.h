@@ -81,6 +81,8 @@ struct FakeClusterOptions {
   std::map<int, FakeNodeOptions> nodes;
   int64_t wire_buffer_bytes = 4096;
   int streams = 4;
+  // Instead of the network in memory: the mesh of `rank`, called on its thread.
+  std::function<std::unique_ptr<Mesh>(int rank, std::vector<int> peers)> connect;
 };
 
 class FakeCluster {
@@ -91,9 +93,8 @@ class FakeCluster {
   int nodes() const { return static_cast<int>(nodes_.size()); }
   FakeNode& node(int n) { return *nodes_[static_cast<size_t>(n)]; }
   int node_of(int rank) const { return node_of_rank_[static_cast<size_t>(rank)]; }
-  MemoryNetwork& network() { return network_; }
 
-  // `rank` counts in the world here.
+  // `rank` counts in the world here. Kill needs the network in memory.
   std::unique_ptr<Communicator> Join(int rank);
   void Kill(int rank);
   void Leave(int rank);

@@ -17,6 +17,7 @@
 #include "runtime/kernels/reduce.h"
 #include "tests/support/collective_cases.h"
 #include "tests/support/fake_node.h"
+#include "tests/support/loopback_mesh.h"
 #include "tests/support/reference.h"
 
 namespace muster::test {
@@ -114,6 +115,34 @@ TEST(AcrossNodesLarge, ManyChunks) {
     options.ranks = layout;
     options.node.staging_bytes = 32 * 1024;
     options.wire_buffer_bytes = 64 * 1024;
+    FakeCluster cluster(options);
+    RunRanks(cluster, [&](Communicator& comm) { RunCases(comm, cases, 8 << 20, layout[0]); });
+    if (HasFailure()) return;
+  }
+}
+
+// The same over TCP.
+TEST(AcrossNodesLarge, OverLoopback) {
+  for (const Layout& layout : {Layout{1, 1}, Layout{3, 1}, Layout{2, 2, 1}, Layout{1, 1, 1, 1, 1}}) {
+    const int ranks = WorldSize(layout);
+    std::vector<Case> cases;
+    int variant = 0;
+    for (Kind kind : {Kind::kAllReduce, Kind::kAllReduceShards, Kind::kReduceScatter, Kind::kAllGather, Kind::kBroadcast}) {
+      for (int64_t count : {0, 3, 600, 60'001}) {
+        const DataType type = ++variant % 3 == 0 ? DataType::kFloat16 : DataType::kFloat64;
+        cases.push_back(MakeCase(kind, type, ReduceOp::kAvg, count / (kind == Kind::kReduceScatter ? ranks : 1), ranks, variant));
+      }
+    }
+    std::vector<MeshOptions> places = LoopbackOptions(ranks);
+    FakeClusterOptions options = SmallBuffers(layout);
+    options.node.staging_bytes = 64 * 1024;
+    options.connect = [&places](int rank, const std::vector<int>& peers) {
+      MeshOptions& own = places[static_cast<size_t>(rank)];
+      std::erase_if(own.peers, [&](const MeshPeer& p) { return std::find(peers.begin(), peers.end(), p.rank) == peers.end(); });
+      auto mesh = Mesh::Connect(std::move(own), absl::Now() + absl::Minutes(1), [] { return false; });
+      EXPECT_TRUE(mesh.ok()) << mesh.status();
+      return *std::move(mesh);
+    };
     FakeCluster cluster(options);
     RunRanks(cluster, [&](Communicator& comm) { RunCases(comm, cases, 8 << 20, layout[0]); });
     if (HasFailure()) return;
