@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "launcher/channel/authority.h"
 #include "launcher/cli/console.h"
@@ -70,6 +71,7 @@ exit status
   0    the job is over                 70   a defect in muster
   64   wrong usage                     77   refused: a wrong ticket, or one used before
   69   no coordinator could be reached 130  Ctrl-C; 143 SIGTERM: the workers here were ended
+  73   no temporary folder
 )");
 }
 
@@ -149,16 +151,22 @@ int AgentCommand(const std::vector<std::string>& arguments) {
   options.slots = static_cast<uint32_t>(agent.slots);
   options.orphan_after = absl::Seconds(agent.orphan_after_seconds);
   options.guard_path = *std::move(guard);
-  options.temporary_folder = agent.temporary_folder.empty() ? TemporaryFolder() : agent.temporary_folder;
   options.environment = OwnEnvironment();
   options.find_program = [own_folder = *own_folder](const std::string& program, const std::string& working_directory) {
     return FindProgram(program, working_directory, Variable("PATH").value_or("/usr/local/bin:/usr/bin:/bin"), own_folder);
   };
-  auto process = AgentProcess::Create(std::move(options));
-  if (!process.ok()) {
-    const bool network = absl::IsUnavailable(process.status()) || absl::IsNotFound(process.status());
-    return Fail(network ? kExitUnavailable : kExitInternal, process.status());
+  if (options.address.empty()) {
+    auto address = AddressTowards(options.coordinator);
+    if (!address.ok()) return Fail(kExitUnavailable, address.status());
+    options.address = *std::move(address);
   }
+  auto session_folder =
+      SessionFolder::CreateForNode(agent.temporary_folder.empty() ? TemporaryFolder() : agent.temporary_folder,
+                                   absl::BytesToHexString(options.ticket.job_id));
+  if (!session_folder.ok()) return Fail(kExitCannotWrite, session_folder.status());
+  options.session_folder = *std::move(session_folder);
+  auto process = AgentProcess::Create(std::move(options));
+  if (!process.ok()) return Fail(kExitInternal, process.status());
   return (*process)->Run();
 }
 

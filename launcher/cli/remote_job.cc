@@ -30,7 +30,6 @@ namespace {
 constexpr size_t kInputBytesMax = 16 << 10;  // launch.proto
 constexpr absl::Duration kSlowStop = absl::Milliseconds(500);
 constexpr absl::Duration kCoordinatorGoes = absl::Seconds(10);
-constexpr int kOrphanSeconds = 40;  // after which agents without any coordinator end their workers
 
 // dup2 onto 3 and 4 must not hit a source that is still needed.
 absl::StatusOr<UniqueFd> CopyAbove(int fd) {
@@ -193,8 +192,8 @@ RemoteResult RemoteJob::CoordinatorLost(const std::string& how) const {
   result.verdict.set_rank(-1);
   result.verdict.set_committed_step(-1);
   result.verdict.set_sentence(absl::StrCat("the job's coordinator (process ", coordinator_, ") ", how,
-                                           " before the job was over; its agents end their workers within ", kOrphanSeconds,
-                                           " seconds"));
+                                           " before the job was over; its agents end their workers within ",
+                                           kLocalOrphanSeconds, " seconds"));
   return result;
 }
 

@@ -343,8 +343,8 @@ void Membership::Core::LoseSeat(uint32_t node, const std::string& why, bool whol
                   [&](const Evidence::Member& member) { return member.node == node && !slots_over_.contains(member.slot); });
   if (!takes_workers && !always) return;
   evidence_.lost_agents.push_back({node, seat.host, why, static_cast<uint64_t>(absl::ToUnixMillis(now_)), whole_node});
-  Log(LogLevel::kWarning,
-      absl::StrCat(whole_node ? "node " : "the agent of node ", node, " (", seat.host, ") was lost: ", why));
+  // Told to the user as the reason of the restart or of the end.
+  Log(LogLevel::kInfo, absl::StrCat(whole_node ? "node " : "the agent of node ", node, " (", seat.host, ") was lost: ", why));
   Happen("lost", absl::StrCat(whole_node ? "host " : "the agent on host ", seat.host, " was lost: ", why),
          static_cast<int32_t>(node));
 }

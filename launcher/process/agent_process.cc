@@ -11,7 +11,6 @@
 
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "launcher/process/exit_codes.h"
@@ -64,16 +63,9 @@ absl::StatusOr<std::string> AddressTowards(const std::string& coordinator) {
 
 absl::StatusOr<std::unique_ptr<AgentProcess>> AgentProcess::Create(AgentProcessOptions options) {
   std::unique_ptr<AgentProcess> process(new AgentProcess(std::move(options)));
-  const AgentProcessOptions& chosen = process->options_;
-  process->host_ = chosen.host.empty() ? HostName() : chosen.host;
-  process->address_ = chosen.address;
-  if (process->address_.empty()) {
-    MUSTER_ASSIGN_OR_RETURN(process->address_, AddressTowards(chosen.coordinator));
-  }
+  process->host_ = process->options_.host.empty() ? HostName() : process->options_.host;
   MUSTER_ASSIGN_OR_RETURN(process->loop_, EventLoop::Create());
   MUSTER_RETURN_IF_ERROR(process->TakeSignals());  // before anything that may start a thread
-  MUSTER_ASSIGN_OR_RETURN(process->session_folder_,
-                          SessionFolder::CreateForNode(chosen.temporary_folder, absl::BytesToHexString(chosen.ticket.job_id)));
   MUSTER_RETURN_IF_ERROR(process->MakeAgent());
   MUSTER_RETURN_IF_ERROR(process->MakeClient());
   return process;
@@ -103,11 +95,11 @@ absl::Status AgentProcess::MakeAgent() {
   AgentOptions agent;
   agent.job_id = options_.ticket.job_id;
   agent.host = host_;
-  agent.address = address_;
+  agent.address = options_.address;
   agent.slots = options_.slots;
   agent.orphan_after = absl::ZeroDuration();  // waited for here, over all streams
   agent.guard_path = options_.guard_path;
-  agent.session_folder = session_folder_->path();
+  agent.session_folder = options_.session_folder->path();
   agent.fed_stdin = true;
   agent.take_job = [this](const v1::JobSpec& job, AgentOptions* taken) { return TakeJob(job, taken); };
   Agent::Callbacks callbacks;
@@ -144,7 +136,7 @@ absl::Status AgentProcess::MakeClient() {
   callbacks.up = [this] {
     joined_ = true;
     StopWaiting();
-    agent_->ChannelUp();
+    if (agent_ != nullptr) agent_->ChannelUp();
   };
   callbacks.down = [this] { WaitForCoordinator(); };
   callbacks.resumed = [this] { StopWaiting(); };
@@ -184,6 +176,7 @@ bool AgentProcess::MustWait() const {
 
 // Training goes on without the coordinator, but not for ever: it may never come back, and somebody else may want the node.
 void AgentProcess::WaitForCoordinator() {
+  stream_is_up_ = false;
   if (orphan_ || leaving_) return;
   orphan_ = loop_->After(options_.orphan_after, [this] {
     orphan_.reset();
@@ -194,6 +187,7 @@ void AgentProcess::WaitForCoordinator() {
 }
 
 void AgentProcess::StopWaiting() {
+  stream_is_up_ = true;
   if (orphan_) loop_->Cancel(*orphan_);
   orphan_.reset();
 }
@@ -232,9 +226,11 @@ void AgentProcess::Fail(int exit_code, const std::string& sentence) {
 void AgentProcess::Leave() {
   if (leaving_) return;
   leaving_ = true;
-  StopWaiting();
+  if (orphan_) loop_->Cancel(*orphan_);
+  orphan_.reset();
   output_->Flush();
-  client_->Close(kLastWords, [this] { loop_->Quit(); });
+  // Without a stream nobody would hear the last words.
+  client_->Close(stream_is_up_ ? kLastWords : absl::ZeroDuration(), [this] { loop_->Quit(); });
 }
 
 }  // namespace muster

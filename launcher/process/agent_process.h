@@ -24,13 +24,13 @@ struct AgentProcessOptions {
   std::string coordinator;  // "HOST:PORT"
   JoinTicket ticket;
   std::string host;     // empty: as gethostname says
-  std::string address;  // numeric, where other nodes reach this one; empty: the one on the way to the coordinator
+  std::string address;  // numeric, where other nodes reach this one
   uint32_t slots = 0;   // workers that this node may hold; 0: as many as the coordinator wants here
   // Without a stream for so long, at the start or later, the workers are ended and the process with them.
   absl::Duration orphan_after = absl::Seconds(40);
   std::string guard_path;
-  std::string temporary_folder;
-  std::vector<std::string> environment;  // "NAME=value", the process's own: workers inherit it
+  std::unique_ptr<SessionFolder> session_folder;  // of the workers' TMPDIR
+  std::vector<std::string> environment;           // "NAME=value", the process's own: workers inherit it
   // The path of `program` as a worker in `working_directory` would start it.
   std::function<absl::StatusOr<std::string>(const std::string& program, const std::string& working_directory)> find_program;
 };
@@ -65,8 +65,6 @@ class AgentProcess {
 
   const AgentProcessOptions options_;
   std::string host_;
-  std::string address_;
-  std::unique_ptr<SessionFolder> session_folder_;
   std::unique_ptr<EventLoop> loop_;
   UniqueFd signals_;
   std::unique_ptr<AgentClient> client_;
@@ -74,6 +72,7 @@ class AgentProcess {
   std::unique_ptr<OutputBatch> output_;
   std::optional<EventLoop::TimerId> orphan_;
   bool joined_ = false;  // there was a session
+  bool stream_is_up_ = false;
   bool hold_output_ = false;
   bool leaving_ = false;
   int exit_code_ = 0;

@@ -33,14 +33,12 @@ constexpr absl::Duration kSilenceToTell = absl::Seconds(3);
 constexpr absl::Duration kStartAgainFirst = absl::Milliseconds(100);  // doubled with each start in vain
 constexpr absl::Duration kStartAgainLast = absl::Seconds(5);
 constexpr absl::Duration kLookAgain = absl::Milliseconds(20);
-constexpr uint32_t kStartsInVainMax = 5;
+constexpr uint32_t kStartsInVainMax = 3;
 constexpr absl::Duration kAgentsGo = absl::Seconds(5);    // to end by themselves when the job is over
 constexpr absl::Duration kLastOutput = absl::Seconds(2);  // when the command has died
 constexpr absl::Duration kRefusalsTogether = absl::Seconds(2);
 constexpr absl::Duration kTicketForChild = absl::Minutes(2);
 constexpr absl::Duration kTicketForPerson = absl::Hours(24);
-// An agent of this machine whose coordinator is gone is of use to nobody: none will come back for it.
-constexpr int kLocalOrphanSeconds = 5;
 
 std::string HostName() {
   char name[HOST_NAME_MAX + 1] = {};
@@ -305,6 +303,7 @@ void CoordinatorProcess::OnCommandGone(const absl::Status& why) {
   // As with mpirun, an attached job does not outlive its command.
   command_died_ = true;
   if (judgement_) return End();
+  Fail(kExitHangUp, "command gone", "the command that the job was attached to has gone, so the job was ended");
   RequestStop(StopKind::kHangup);
   RequestStop(StopKind::kHangup);
 }
@@ -450,10 +449,11 @@ void CoordinatorProcess::GiveUp(uint32_t node) {
   const std::string what =
       absl::StrCat("the agent of node ", node, " was started ", state.starts_in_vain, " times in vain; the last one ",
                    absl::StartsWith(state.last_end, "killed") ? "was " : "", state.last_end);
-  Log(LogLevel::kWarning, what);
   uint32_t slots = 0;
   for (uint32_t other = 0; other < nodes_.size(); ++other) slots += nodes_[other].given_up ? 0 : slots_[other];
-  if (slots >= (launch_.workers_min() > 0 ? launch_.workers_min() : launch_.workers())) return;
+  if (slots >= (launch_.workers_min() > 0 ? launch_.workers_min() : launch_.workers())) {
+    return Log(LogLevel::kWarning, absl::StrCat(what, "; the job goes on without it"));
+  }
   Fail(kExitUnavailable, "not enough nodes", what);
   RequestStop(StopKind::kTerminate);
 }
@@ -590,7 +590,8 @@ void CoordinatorProcess::End() {
     }
   }
   if (link_ == nullptr) {
-    if (!verdict.sentence().empty() && exit_code_ != kExitBrokenPipe) Log(LogLevel::kError, verdict.sentence());
+    if (!verdict.sentence().empty() && exit_code_ != kExitBrokenPipe && !command_died_)
+      Log(LogLevel::kError, verdict.sentence());
     return loop_->Quit();
   }
   v1::CoordinatorReport report;

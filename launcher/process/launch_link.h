@@ -18,6 +18,9 @@
 
 namespace muster {
 
+// Agents of this machine end their workers after so long without their coordinator: none will come back for them.
+inline constexpr int kLocalOrphanSeconds = 5;
+
 inline constexpr int kLaunchFd = 3;                       // in the coordinator process
 inline constexpr int kJobLockFd = 4;                      // the same
 inline constexpr size_t kLaunchFrameBytesMax = 16 << 20;  // a command line, a report of many ranks

@@ -1,0 +1,133 @@
+// The workers' output at its end: logs always, our own stdout where somebody is attached.
+#include "launcher/process/output_writer.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace muster {
+namespace {
+
+// Stands in for this process's stdout and stderr while it lives.
+class Streams {
+ public:
+  Streams() : out_(::dup(1)), err_(::dup(2)) {
+    int ends[2];
+    EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+    reader_.Reset(ends[0]);
+    ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    ::dup2(ends[1], 1);
+    ::dup2(ends[1], 2);
+    ::close(ends[1]);
+  }
+  ~Streams() {
+    ::dup2(out_.get(), 1);
+    ::dup2(err_.get(), 2);
+  }
+  UniqueFd reader_;
+
+ private:
+  UniqueFd out_, err_;
+};
+
+v1::Output Lines(uint32_t rank, bool is_stderr, std::string text) {
+  v1::Output output;
+  output.set_rank(rank);
+  output.set_is_stderr(is_stderr);
+  output.set_text(std::move(text));
+  return output;
+}
+
+class OutputWriterTest : public ::testing::Test {
+ protected:
+  OutputWriterTest() : loop_(*EventLoop::Create()) {
+    folder_ = ::testing::TempDir() + "writer-XXXXXX";
+    EXPECT_NE(::mkdtemp(folder_.data()), nullptr);
+  }
+  ~OutputWriterTest() override { std::filesystem::remove_all(folder_); }
+  void Start(bool attached) {
+    OutputWriterOptions options;
+    options.attached = attached;
+    options.job_folder = folder_;
+    options.workers = 2;
+    auto writer = OutputWriter::Create(loop_.get(), options, [this](bool hold) { holds_.push_back(hold); });
+    ASSERT_TRUE(writer.ok()) << writer.status();
+    writer_ = *std::move(writer);
+  }
+  bool RunUntil(const std::function<bool()>& done) {
+    bool late = false;
+    const auto deadline = loop_->After(absl::Seconds(60), [&] { late = true; });
+    while (!late && !done()) {
+      const auto tick = loop_->After(absl::Milliseconds(1), [this] { loop_->Quit(); });
+      loop_->Run();
+      loop_->Cancel(tick);
+    }
+    loop_->Cancel(deadline);
+    return !late;
+  }
+  std::string Log(uint32_t rank, bool is_stderr) {
+    std::ifstream file(LogKeeper::Path(folder_, rank, is_stderr));
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  }
+  std::string folder_;
+  std::unique_ptr<EventLoop> loop_;
+  std::vector<bool> holds_;
+  std::unique_ptr<OutputWriter> writer_;
+};
+
+TEST_F(OutputWriterTest, DetachedOutputGoesToTheLogsAlone) {
+  Streams streams;
+  Start(false);
+  writer_->Write(Lines(0, false, "out\n"));
+  writer_->Write(Lines(1, true, "err\n"));
+  bool flushed = false;
+  writer_->Flush([&] { flushed = true; });
+  ASSERT_TRUE(RunUntil([&] { return flushed; }));
+  EXPECT_EQ(Log(0, false), "out\n");
+  EXPECT_EQ(Log(1, true), "err\n");
+  char byte;
+  EXPECT_EQ(::read(streams.reader_.get(), &byte, 1), -1);
+}
+
+TEST_F(OutputWriterTest, AttachedOutputComesInOrderHoweverSlowItsReader) {
+  Streams streams;
+  Start(true);
+  std::string all;
+  for (int i = 0; i < 300; ++i) {
+    const std::string text = std::to_string(i) + std::string(4000, 'x') + "\n";
+    all += text;
+    writer_->Write(Lines(static_cast<uint32_t>(i % 2), i % 3 == 0, text));
+  }
+  EXPECT_TRUE(holds_.empty()) << "it all has room in memory";
+  std::string got;
+  bool flushed = false;
+  writer_->Flush([&] { flushed = true; });
+  ASSERT_TRUE(RunUntil([&] {
+    char buffer[8192];
+    const ssize_t bytes = ::read(streams.reader_.get(), buffer, sizeof buffer);
+    if (bytes > 0) got.append(buffer, static_cast<size_t>(bytes));
+    return flushed && bytes <= 0;
+  }));
+  EXPECT_TRUE(got == all);
+  EXPECT_EQ(writer_->lines_dropped(), 0u);
+}
+
+TEST_F(OutputWriterTest, SaysWhenNobodyReadsAnyMore) {
+  Streams streams;
+  Start(true);
+  streams.reader_.Reset();
+  writer_->Write(Lines(0, false, "for nobody\n"));
+  EXPECT_TRUE(writer_->reader_gone());
+  EXPECT_FALSE(writer_->write_failed());
+  EXPECT_EQ(Log(0, false), "for nobody\n") << "the log keeps it";
+}
+
+}  // namespace
+}  // namespace muster
