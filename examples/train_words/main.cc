@@ -1,9 +1,12 @@
 // Trains a character-level language model on a list of words; see options.cc for how it is used.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -63,12 +66,25 @@ struct Score {
   int64_t characters = 0;
 };
 
+// A folder that checkpoints can be written to: better known now than after the first hundred steps.
+Failure CheckFolder(const std::string& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (!error && ::access(folder.c_str(), W_OK | X_OK) != 0) error = std::error_code(errno, std::generic_category());
+  if (!error) return {};
+  return {kCannotCreate, absl::StrCat("cannot write checkpoints to ", folder, ": ", error.message(),
+                                      "; name a folder that may be written with --checkpoint-dir")};
+}
+
 // What this rank can tell before training: nothing said means all is well.
 Failure Prepare(muster::Communicator& world, const Options& options, WordList& words) {
   for (const std::string& path : {options.result, options.weights, options.trace}) {
     if (world.rank() != 0 || path.empty()) continue;
     errno = 0;
     if (!std::ofstream(path, std::ios::app)) return CannotWrite(path);
+  }
+  if (world.rank() == 0 && !options.checkpoint_dir.empty()) {
+    if (Failure failure = CheckFolder(options.checkpoint_dir); failure.exit_code != 0) return failure;
   }
   if (options.flip_gradient_bit >= world.world_size()) {
     return {kUsageError,
@@ -109,6 +125,10 @@ muster::TrainerOptions TrainerOptionsOf(const Options& options, const WordList& 
   trainer.seed = options.seed * 0x9e3779b97f4a7c15u ^ words.fingerprint;  // other words are another run
   trainer.bucket_bytes = options.bucket_bytes;
   trainer.trace = options.trace;
+  trainer.checkpoint.folder = options.checkpoint_dir;
+  trainer.checkpoint.every_steps = options.checkpoint_dir.empty() ? 0 : options.checkpoint_every;
+  trainer.checkpoint.keep = options.checkpoint_keep;
+  trainer.checkpoint.resume = options.resume;
   trainer.optimizer.kind = options.optimizer == "sgd" ? muster::OptimizerKind::kSgd : muster::OptimizerKind::kAdamW;
   trainer.optimizer.learning_rate = options.learning_rate;
   trainer.optimizer.weight_decay = options.optimizer == "sgd" ? 0 : 0.01;
@@ -169,7 +189,7 @@ absl::Status TrainAll(muster::Session& session, muster::Trainer& trainer, Model&
     });
     if (!result.ok()) return result.status();
     score.characters += result->weight;
-    session.ReportStep(trainer.committed_step());
+    session.ReportStep(trainer.committed_step(), trainer.checkpoint_step());
     progress.Add(*result);
   }
   score.seconds = absl::ToDoubleSeconds(absl::Now() - begin);
@@ -225,6 +245,8 @@ std::string ResultJson(const muster::Session& session, const muster::Trainer& tr
   result["steps"] = trainer.committed_step();
   result["world_size"] = session.world_size();
   result["restarts"] = session.restarts();
+  result["resumed_at_step"] = trainer.resumed_step();
+  result["checkpoint_step"] = trainer.checkpoint_step();
   result["generation"] = session.generation();
   result["weights_sha256"] = trainer.ParametersSha256();
   result["samples_sha256"] = trainer.SamplesSha256();
@@ -252,6 +274,31 @@ Failure Report(const muster::Session& session, const muster::Trainer& trainer, M
   return options.result.empty() ? Failure{} : WriteFile(options.result, ResultJson(session, trainer, score));
 }
 
+void SayResumed(const muster::Session& session, const muster::Trainer& trainer) {
+  if (session.rank() != 0) return;
+  for (const std::string& damage : trainer.damaged_checkpoints()) {
+    std::fprintf(stderr, "train_words: passed over a damaged checkpoint: %s\n", damage.c_str());
+  }
+  if (trainer.resumed_step() > 0)
+    std::printf("going on from the checkpoint of step %ld\n", static_cast<long>(trainer.resumed_step()));
+  std::fflush(stdout);
+}
+
+// The checkpoint's failure is known to all ranks: one of them speaks.
+Failure FailTraining(const muster::Session& session, const muster::Trainer& trainer, const absl::Status& status) {
+  if (trainer.checkpoint_failure().ok()) return FailCollective(status);
+  return {kCannotCreate, session.rank() == 0 ? absl::StrCat("cannot write a checkpoint: ", status.message()) : ""};
+}
+
+// What the flags leave open the job may say.
+void AddJobSettings(const muster::Session& session, Options& options) {
+  const muster::CheckpointSettings& job = session.checkpoint();
+  if (options.checkpoint_dir.empty()) options.checkpoint_dir = job.path;
+  if (options.checkpoint_every == 0) options.checkpoint_every = job.every_steps > 0 ? job.every_steps : 100;
+  if (options.checkpoint_keep == 0) options.checkpoint_keep = job.keep > 0 ? job.keep : 3;
+  if (session.restarts() > 0) options.resume = true;
+}
+
 Failure Train(muster::Session& session, const Options& options) {
   WordList words;
   if (Failure failure = PrepareAll(session.world(), options, words); failure.exit_code != 0) return failure;
@@ -259,8 +306,11 @@ Failure Train(muster::Session& session, const Options& options) {
   absl::StatusOr<std::unique_ptr<muster::Trainer>> created =
       muster::Trainer::Create(session.world(), model.Parameters(), TrainerOptionsOf(options, words));
   if (!created.ok()) {
-    if (!absl::IsInvalidArgument(created.status())) return FailCollective(created.status());
-    return {kUsageError, session.rank() == 0 ? std::string(created.status().message()) : ""};  // all ranks would say the same
+    const absl::Status& status = created.status();
+    const bool usage = absl::IsInvalidArgument(status) || absl::IsFailedPrecondition(status);
+    if (!usage && !absl::IsDataLoss(status)) return FailCollective(status);
+    // All ranks would say the same.
+    return {usage ? kUsageError : kBadData, session.rank() == 0 ? std::string(status.message()) : ""};
   }
   muster::Trainer& trainer = **created;
   if (session.rank() == 0) {
@@ -268,16 +318,18 @@ Failure Train(muster::Session& session, const Options& options) {
                 words.heldout.size(), words.symbols(), session.world_size(), session.world_size() == 1 ? "rank" : "ranks",
                 options.shards);
   }
+  SayResumed(session, trainer);
   Score score;
   const absl::Status trained = TrainAll(session, trainer, model, words, options, score);
-  if (!trained.ok()) return FailCollective(trained);
+  if (!trained.ok()) return FailTraining(session, trainer, trained);
   const absl::StatusOr<double> heldout = HeldoutLoss(trainer, model, words);
   if (!heldout.ok()) return FailCollective(heldout.status());
   const absl::Status finished = trainer.Finish();
+  if (!trainer.checkpoint_failure().ok()) return FailTraining(session, trainer, finished);
   // A trace that cannot be written is no reason to lose what was trained.
   const bool trace_lost = !finished.ok() && !IsOfPeer(finished);
   if (!finished.ok() && !trace_lost) return FailCollective(finished);
-  session.ReportStep(trainer.committed_step());
+  session.ReportStep(trainer.committed_step(), trainer.checkpoint_step());
   if (session.rank() != 0) return {};
   score.heldout = *heldout;
   score.bigram = BigramLoss(words.training, words.heldout, words.symbols());
@@ -308,5 +360,7 @@ int main(int argc, char** argv) {
   }
   absl::StatusOr<std::unique_ptr<muster::Session>> session = muster::Session::Create();
   if (!session.ok()) return Say(Fail(EXIT_FAILURE, session.status()));
-  return Say(Train(**session, *options));
+  Options settled = *options;
+  AddJobSettings(**session, settled);
+  return Say(Train(**session, settled));
 }

@@ -15,6 +15,8 @@ const char kUsage[] = R"(train_words: learns to spell from a list of words, on o
   muster run -np 4 train_words                         the system's word list
   muster run -np 4 train_words --data names.txt        any text file of lines, UTF-8
   muster run -np 8 train_words --shards 8 --result r.json --weights w.bin
+  muster run -np 4 --max-restarts 3 train_words --checkpoint-dir words --checkpoint-every 50
+  muster run -np 2 train_words --checkpoint-dir words --resume        go on where that one stopped
 
 A character-level language model (embedding, two hidden layers, softmax) guesses each character from those before it. One word
 in ten is held out; at the end the model's loss on these is compared with that of a bigram model, and it invents twenty words.
@@ -33,14 +35,19 @@ and on the data.
   --lr X               learning rate                                     [0.01, sgd 0.2]
   --seed N             of initial weights and the order of words         [1]
 
+  --checkpoint-dir DIR   where checkpoints are kept, shared by all nodes [the job's --checkpoint-path]
+  --checkpoint-every N   steps between two of them                       [the job's, else 100]
+  --checkpoint-keep N    the newest so many stay                         [the job's, else 3]
+  --resume             go on from the newest whole checkpoint in DIR, if there is one; a restarted job always does
+
   --bucket-bytes N     gradients reduced together, with K, M or G        [25M]
   --result FILE        one JSON object about the run
   --weights FILE       the weights, little-endian float32 in order of registration
   --trace FILE         where the time went, for https://ui.perfetto.dev
   --flip-gradient-bit RANK   fault injection: in the first step, flips one bit of one gradient of that rank
 
-Exit codes: 0; 64 wrong flag, or more ranks than shards; 65 data that cannot be used; 66 data that cannot be read;
-73 a result that cannot be written; 1 anything else.
+Exit codes: 0; 64 wrong flag, more ranks than shards, or a DIR with another run's checkpoints; 65 data, or checkpoints, that
+cannot be used; 66 data that cannot be read; 73 a result or checkpoint that cannot be written; 1 anything else.
 )";
 
 namespace {
@@ -89,6 +96,9 @@ absl::Status SetFlag(absl::string_view flag, const std::string& value, Options& 
   if (flag == "--result") return options.result = value, absl::OkStatus();
   if (flag == "--weights") return options.weights = value, absl::OkStatus();
   if (flag == "--trace") return options.trace = value, absl::OkStatus();
+  if (flag == "--checkpoint-dir") return options.checkpoint_dir = value, absl::OkStatus();
+  if (flag == "--checkpoint-every") return SetInteger<int64_t>(flag, value, 1, options.checkpoint_every);
+  if (flag == "--checkpoint-keep") return SetInteger<int32_t>(flag, value, 1, options.checkpoint_keep);
   if (flag == "--steps") return SetInteger<int64_t>(flag, value, 1, options.steps);
   if (flag == "--batch") return SetInteger<int64_t>(flag, value, 1, options.batch);
   if (flag == "--shards") return SetInteger<int32_t>(flag, value, 1, options.shards);
@@ -120,6 +130,10 @@ absl::StatusOr<Options> ParseOptions(int argc, const char* const* argv) {
     if (flag == "--help" || flag == "-h") {
       options.help = true;
       return options;
+    }
+    if (flag == "--resume") {
+      options.resume = true;
+      continue;
     }
     std::string value;
     if (const size_t equals = flag.find('='); equals != std::string::npos) {

@@ -21,6 +21,10 @@ struct Options {
   uint64_t seed = 1;
   int64_t bucket_bytes = int64_t{25} << 20;
   int32_t flip_gradient_bit = -1;  // a rank, or -1
+  std::string checkpoint_dir;      // empty: the job's, if it has one
+  int64_t checkpoint_every = 0;    // 0: the job's, else 100
+  int32_t checkpoint_keep = 0;     // 0: the job's, else 3
+  bool resume = false;
   std::string result;
   std::string weights;
   std::string trace;

@@ -109,6 +109,10 @@ void Agent::SignalWorkers(int signal) {
   }
 }
 
+bool Agent::signals_wait() const {
+  return std::any_of(workers_.begin(), workers_.end(), [](const auto& entry) { return !entry.second.early_signals.empty(); });
+}
+
 void Agent::CopyWindowSize(int terminal_fd) {
   for (const auto& [slot, worker] : workers_) {
     if (worker.pty) muster::CopyWindowSize(terminal_fd, worker.pty.get());

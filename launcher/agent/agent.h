@@ -86,6 +86,8 @@ class Agent {
   // Takes all kinds but HoldOutput, which is for whoever carries the output.
   void OnMessage(v1::CoordinatorMessage message);
 
+  // Whether a signal still waits for the start of a worker's program.
+  bool signals_wait() const;
   // To every worker's process group: job control (SIGSTOP, SIGCONT) and what is the program's own (SIGUSR1).
   void SignalWorkers(int signal);
   // muster's terminal has a new size.

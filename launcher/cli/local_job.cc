@@ -23,6 +23,7 @@ namespace {
 constexpr uint32_t kNode = 0;  // the only agent's number
 constexpr absl::Duration kSlowStop = absl::Milliseconds(500);
 constexpr absl::Duration kReaderCheck = absl::Milliseconds(10);
+constexpr absl::Duration kSignalsCheck = absl::Milliseconds(1);
 constexpr absl::Duration kAgentGoes = absl::Seconds(2);
 
 std::string HostName() {
@@ -171,6 +172,8 @@ void LocalJob::OnSignal(int signal) {
     case SIGTSTP:
       return PauseWithWorkers();
     case SIGCONT:
+      pausing_ = false;
+      return agent_->SignalWorkers(signal);
     case SIGUSR1:
     case SIGUSR2:  // between a batch system and the program; muster has no use for them
       return agent_->SignalWorkers(signal);
@@ -195,7 +198,20 @@ void LocalJob::RequestStop(StopKind kind) {
 
 // Workers are in process groups of their own, which the terminal's Ctrl-Z does not reach.
 void LocalJob::PauseWithWorkers() {
+  pausing_ = true;
   agent_->SignalWorkers(SIGSTOP);
+  StopWhenWorkersAreTold();
+}
+
+// A worker may print before the guard's word that it runs has come, which its signal waits for. Were we to stop first it would
+// run on.
+void LocalJob::StopWhenWorkersAreTold() {
+  if (!pausing_) return;
+  if (agent_->signals_wait()) {
+    loop_->After(kSignalsCheck, [this] { StopWhenWorkersAreTold(); });
+    return;
+  }
+  pausing_ = false;
   ::kill(::getpid(), SIGSTOP);
 }
 

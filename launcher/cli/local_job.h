@@ -52,6 +52,7 @@ class LocalJob {
   void OnStarted(uint32_t started);
   void RequestStop(StopKind kind);
   void PauseWithWorkers();
+  void StopWhenWorkersAreTold();
   void OnFinished(const Judgement& judgement);
   void OnAgentGone(const absl::Status& status);
   void EndWhenAllIsWritten();
@@ -71,6 +72,7 @@ class LocalJob {
   bool agent_gone_ = false;
   bool reader_gone_ = false;
   bool stopping_ = false;
+  bool pausing_ = false;
 };
 
 }  // namespace muster

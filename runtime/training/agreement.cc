@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -64,11 +66,23 @@ absl::Status CheckOptions(std::span<const ParameterSpec> parameters, const Train
   if (options.accumulate < 1) return OutOfRange("accumulate", options.accumulate, "at least 1");
   if (options.bucket_bytes < 4) return OutOfRange("bucket_bytes", options.bucket_bytes, "at least 4");
   if (options.first_bucket_bytes < 4) return OutOfRange("first_bucket_bytes", options.first_bucket_bytes, "at least 4");
+  if (options.checkpoint.every_steps < 0)
+    return OutOfRange("checkpoint.every_steps", options.checkpoint.every_steps, "at least 0");
+  if (options.checkpoint.keep < 1) return OutOfRange("checkpoint.keep", options.checkpoint.keep, "at least 1");
+  if (options.checkpoint.folder.empty() && options.checkpoint.every_steps > 0) {
+    return absl::InvalidArgumentError("checkpoint.every_steps is set, but checkpoint.folder is not");
+  }
   if (parameters.empty()) return absl::InvalidArgumentError("a trainer needs at least one parameter");
   for (const ParameterSpec& parameter : parameters) {
     for (const int64_t extent : parameter.shape) {
       if (extent < 1) return OutOfRange(absl::StrCat("an extent of parameter \"", parameter.name, "\""), extent, "at least 1");
     }
+  }
+  std::set<std::string> names;
+  for (const ParameterSpec& parameter : parameters) {
+    if (options.checkpoint.folder.empty() || names.insert(parameter.name).second) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("two parameters are called \"", parameter.name, "\": in a checkpoint each needs a name of its own"));
   }
   if (world_size > options.shards) {
     return absl::InvalidArgumentError(absl::StrFormat(
@@ -80,7 +94,7 @@ absl::Status CheckOptions(std::span<const ParameterSpec> parameters, const Train
 
 absl::Status CheckAgreement(Communicator& communicator, std::span<const ParameterSpec> parameters,
                             const TrainerOptions& options) {
-  const std::array<Field, 10> fields = {{{"samples", options.samples},
+  const std::array<Field, 13> fields = {{{"samples", options.samples},
                                          {"batch", options.batch},
                                          {"shards", options.shards},
                                          {"accumulate", options.accumulate},
@@ -88,6 +102,9 @@ absl::Status CheckAgreement(Communicator& communicator, std::span<const Paramete
                                          {"first_bucket_bytes", options.first_bucket_bytes},
                                          {"bucket_bytes", options.bucket_bytes},
                                          {"trace", options.trace.empty() ? 0 : 1},
+                                         {"having a checkpoint folder", options.checkpoint.folder.empty() ? 0 : 1},
+                                         {"checkpoint.every_steps", options.checkpoint.every_steps},
+                                         {"checkpoint.resume", options.checkpoint.resume ? 1 : 0},
                                          {"the parameters' fingerprint", Fingerprint(parameters)},
                                          {"the optimizer's fingerprint", Fingerprint(options.optimizer)}}};
   std::vector<int64_t> mine;

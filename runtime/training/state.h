@@ -62,6 +62,12 @@ class TrainingState {
   Tensor values(int block) const { return MakeTensor(floats(block), section_floats_); }
   std::span<const uint8_t> bytes(int block) const;
 
+  // Parameters and moments with the zeros between them.
+  Tensor floats_of(int block) const { return MakeTensor(floats(block), (1 + header(block).moments) * section_floats_); }
+
+  // As if `steps` steps had been applied; what block steps%2 holds is the caller's to fill.
+  void Restore(int64_t steps) { word_.store(static_cast<uint64_t>(steps), std::memory_order_release); }
+
   // Makes the idle block the one that holds: the only moment in which the state changes.
   void Flip() { word_.store(word() + 1, std::memory_order_release); }
 

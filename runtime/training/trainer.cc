@@ -4,16 +4,22 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <numeric>
 #include <utility>
 
+#include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "muster/sampler.h"
 #include "muster/shards.h"
 #include "runtime/base/status.h"
 #include "runtime/data/mix.h"
 #include "runtime/training/agreement.h"
+#include "runtime/training/checkpoints.h"
 #include "runtime/training/digest.h"
 #include "runtime/training/fold.h"
 #include "runtime/training/gradients.h"
@@ -56,10 +62,11 @@ class TrainerImpl final : public Trainer {
   absl::StatusOr<StepResult> Step(const PassFunction& pass) override;
   absl::StatusOr<Loss> Evaluate(int64_t samples, const EvaluateFunction& evaluate) override;
   absl::Status Finish() override;
-  absl::Status SaveCheckpoint() override { return absl::UnimplementedError("checkpoints"); }
-  int64_t checkpoint_step() const override { return -1; }
-  int64_t resumed_step() const override { return 0; }
-  const std::vector<std::string>& damaged_checkpoints() const override { return damaged_; }
+  absl::Status SaveCheckpoint() override;
+  int64_t checkpoint_step() const override { return checkpoints_->last_step(); }
+  const absl::Status& checkpoint_failure() const override { return checkpoints_->failure(); }
+  int64_t resumed_step() const override { return resumed_step_; }
+  const std::vector<std::string>& damaged_checkpoints() const override { return checkpoints_->damaged(); }
 
   int64_t step() const override { return static_cast<int64_t>(state_->word()); }
   int64_t committed_step() const override { return committed_step_; }
@@ -75,13 +82,16 @@ class TrainerImpl final : public Trainer {
   std::string ParametersSha256() const override;
 
  private:
-  std::vector<std::string> damaged_;
   friend class PassImpl;
 
   const StateHeader& live() const { return state_->header(state_->live()); }
   absl::Time Deadline() const { return absl::Now() + options_.timeout; }
   int32_t first_shard() const { return FirstShard(options_.shards, communicator_.world_size(), communicator_.rank()); }
 
+  absl::Status MakeCheckpoints();
+  absl::Status Resume();
+  std::map<std::string, std::string> Attributes() const;
+  absl::Status CheckpointIfDue();
   absl::StatusOr<StepResult> TryStep(const PassFunction& pass);
   absl::Status RecutByReadyTimes();
   absl::StatusOr<Loss> RunShard(int32_t shard, const PassFunction& pass);
@@ -98,10 +108,13 @@ class TrainerImpl final : public Trainer {
   const Sampler sampler_;
   std::unique_ptr<TrainingState> state_;
   std::unique_ptr<Gradients> gradients_;
+  std::unique_ptr<Checkpoints> checkpoints_;  // reads the state: destroyed before it
   Trace trace_;
 
   bool broadcast_done_ = false;
   bool recut_done_ = false;
+  bool passed_ = false;  // ready_times_ are known
+  int64_t resumed_step_ = 0;
   int64_t committed_step_ = 0;
   std::vector<absl::Time> ready_times_;  // by parameter, in this rank's last pass
   std::vector<int64_t> fed_;             // [0]: how many samples this rank fed in this step; then their numbers
@@ -198,6 +211,7 @@ absl::Status TrainerImpl::Init() {
   }
   fed_.resize(1 + fed_max);
   gathered_.resize(fed_.size() * world_size);
+  MUSTER_RETURN_IF_ERROR(MakeCheckpoints());
   if (options_.trace.empty() || communicator_.rank() != 0) return absl::OkStatus();
   absl::Status writable = CheckWritable(options_.trace);
   if (!writable.ok()) communicator_.Abort(Annotate(writable, "rank 0"));  // the others see no fault
@@ -213,7 +227,7 @@ absl::StatusOr<StepResult> TrainerImpl::Step(const PassFunction& pass) {
 absl::StatusOr<StepResult> TrainerImpl::TryStep(const PassFunction& pass) {
   if (!broadcast_done_) MUSTER_RETURN_IF_ERROR(communicator_.Broadcast(state_->values(state_->live()), 0, Deadline()));
   broadcast_done_ = true;
-  if (!recut_done_ && step() > 0) MUSTER_RETURN_IF_ERROR(RecutByReadyTimes());
+  if (!recut_done_ && passed_) MUSTER_RETURN_IF_ERROR(RecutByReadyTimes());
   fed_[0] = 0;
   std::vector<Loss> losses;
   for (int32_t shard = 0; shard < gradients_->owned_shards(); ++shard) {
@@ -223,13 +237,16 @@ absl::StatusOr<StepResult> TrainerImpl::TryStep(const PassFunction& pass) {
   MUSTER_ASSIGN_OR_RETURN(const Loss total, SumOverShards(losses));
   MUSTER_RETURN_IF_ERROR(GatherSamples());
   MUSTER_RETURN_IF_ERROR(gradients_->Wait());
+  passed_ = true;
   const absl::Time begin = absl::Now();
+  checkpoints_->AwaitRead(state_->idle());
   WriteIdleState(total);
   if (!options_.trace.empty()) {
     TraceReductions();
     trace_.Add(Trace::Track::kCompute, "optimizer", "optimizer", begin, absl::Now(), step());
   }
   state_->Flip();
+  MUSTER_RETURN_IF_ERROR(CheckpointIfDue());
   return StepResult{step(), total.weight > 0 ? total.sum / static_cast<double>(total.weight) : 0, total.weight};
 }
 
@@ -367,8 +384,90 @@ absl::StatusOr<Loss> TrainerImpl::Evaluate(int64_t samples, const EvaluateFuncti
 absl::Status TrainerImpl::Finish() {
   MUSTER_RETURN_IF_ERROR(communicator_.Barrier(Deadline()));
   NoteCollective();
+  MUSTER_RETURN_IF_ERROR(checkpoints_->Complete());
   if (options_.trace.empty()) return absl::OkStatus();
   return trace_.Write(communicator_, options_.trace);
+}
+
+// --- Checkpoints ---
+
+// What a run may only resume with when it is equal.
+std::map<std::string, std::string> FixedAttributes(const TrainerOptions& options) {
+  return {{"samples", absl::StrCat(options.samples)},
+          {"batch", absl::StrCat(options.batch)},
+          {"shards", absl::StrCat(options.shards)},
+          {"accumulate", absl::StrCat(options.accumulate)},
+          {"seed", absl::StrCat(options.seed)},
+          {"optimizer", options.optimizer.kind == OptimizerKind::kSgd ? "sgd" : "adamw"}};
+}
+
+absl::Status TrainerImpl::MakeCheckpoints() {
+  checkpoints_ = std::make_unique<Checkpoints>(communicator_, PosixFileSystem(), options_.checkpoint, options_.timeout, *state_,
+                                               TensorsOf(specs_, MomentsOf(options_.optimizer)), FixedAttributes(options_));
+  return options_.checkpoint.folder.empty() ? absl::OkStatus() : Resume();
+}
+
+std::map<std::string, std::string> TrainerImpl::Attributes() const {
+  std::vector<int32_t> order;
+  for (const BucketPlan::Bucket& bucket : gradients_->plan().buckets) {
+    order.insert(order.end(), bucket.parameters.begin(), bucket.parameters.end());
+  }
+  return {{"cursor", absl::StrCat(live().cursor)},
+          {"weight", absl::StrCat(live().weight)},
+          {"random_state", absl::StrCat(live().random_state)},
+          {"samples_sha256", SamplesSha256()},
+          {"bucket_order", absl::StrJoin(order, ",")}};
+}
+
+absl::Status TrainerImpl::Resume() {
+  using Attributes = std::map<std::string, std::string>;
+  MUSTER_ASSIGN_OR_RETURN(Attributes attributes, checkpoints_->Resume());
+  if (attributes.empty()) return absl::OkStatus();
+  StateHeader& header = state_->header(state_->live());
+  header.step = resumed_step_ = committed_step_ = step();
+  const std::string digest = absl::HexStringToBytes(attributes["samples_sha256"]);
+  const bool understood =
+      absl::SimpleAtoi(attributes["cursor"], &header.cursor) && absl::SimpleAtoi(attributes["weight"], &header.weight) &&
+      absl::SimpleAtoi(attributes["random_state"], &header.random_state) && digest.size() == sizeof(header.samples_digest);
+  std::vector<int32_t> order;
+  for (const absl::string_view word : absl::StrSplit(attributes["bucket_order"], ',', absl::SkipEmpty())) {
+    order.push_back(0);
+    if (!absl::SimpleAtoi(word, &order.back())) order.clear();
+  }
+  std::vector<int32_t> sorted = order;
+  std::sort(sorted.begin(), sorted.end());
+  for (int32_t i = 0; i < parameters(); ++i) {
+    if (sorted.size() == counts_.size() && sorted[static_cast<size_t>(i)] == i) continue;
+    sorted.clear();
+    break;
+  }
+  if (!understood || sorted.empty()) {  // every checksum was right, so another program wrote it
+    return absl::FailedPreconditionError(
+        absl::StrFormat("step-%d in %s is no checkpoint of a muster trainer: its attributes cursor, weight, random_state, "
+                        "samples_sha256 and bucket_order cannot be read",
+                        resumed_step_, options_.checkpoint.folder));
+  }
+  std::memcpy(header.samples_digest, digest.data(), digest.size());
+  std::ranges::fill(state_->rank_samples(state_->live()), 0);
+  broadcast_done_ = recut_done_ = true;
+  return gradients_->Recut(order);
+}
+
+absl::Status TrainerImpl::CheckpointIfDue() {
+  MUSTER_RETURN_IF_ERROR(checkpoints_->Advance());
+  const CheckpointOptions& checkpoint = options_.checkpoint;
+  if (checkpoint.folder.empty() || checkpoint.every_steps == 0 || step() % checkpoint.every_steps != 0) return absl::OkStatus();
+  return SaveCheckpoint();
+}
+
+absl::Status TrainerImpl::SaveCheckpoint() {
+  if (options_.checkpoint.folder.empty()) {
+    return absl::FailedPreconditionError("no folder for checkpoints: set TrainerOptions::checkpoint.folder");
+  }
+  // What is saved must be applied everywhere: the first collective that follows shows it before anything is committed.
+  MUSTER_RETURN_IF_ERROR(checkpoints_->Begin(step(), state_->live(), Attributes()));
+  NoteCollective();
+  return absl::OkStatus();
 }
 
 std::span<float> TrainerImpl::initial_value(int i) {

@@ -63,6 +63,11 @@ class Terminal:
         raise AssertionError(f"muster does not end: {self.text!r}")
 
 
+def states_of(job_id):
+    """What the job's processes do: "S", "T", ..."""
+    return {state for pid in processes_of(job_id) for state in read(f"/proc/{pid}/stat", "r").rsplit(")", 1)[-1].split()[:1]}
+
+
 KIND = "trap 'echo caught $RANK; exit 0' TERM; echo ready $MUSTER_JOB_ID; while :; do sleep 0.05; done"
 DEAF = "trap '' TERM INT HUP; echo ready $MUSTER_JOB_ID; while :; do sleep 0.05; done"
 
@@ -162,7 +167,7 @@ class Signals(MusterCase):
     def test_ctrl_z_stops_the_workers_and_fg_goes_on(self):
         terminal = Terminal(self, "run", "-np", "2", "sh", "-c", "echo ready $MUSTER_JOB_ID; exec sleep 60")
         job_id = self.ready(terminal, 2)
-        states = lambda: {read(f"/proc/{pid}/stat", "r").rsplit(")", 1)[-1].split()[0] for pid in processes_of(job_id)}
+        states = lambda: states_of(job_id)
         self.assertTrue(poll(lambda: states() == {"S"}), states())
         os.kill(terminal.pid, signal.SIGTSTP)
         self.assertTrue(poll(lambda: states() == {"T"}), states())
@@ -172,6 +177,20 @@ class Signals(MusterCase):
         self.assertTrue(poll(lambda: states() == {"S"}), states())
         terminal.type("\x03")
         self.assertEqual(terminal.wait()[0], 130)
+
+    def test_ctrl_z_just_when_workers_start(self):
+        for _ in range(10):
+            # A worker may be heard before muster has been told that it runs.
+            terminal = Terminal(self, "run", "-np", "3", "sh", "-c", "echo ready $MUSTER_JOB_ID; while :; do sleep 0.05; done")
+            job_id = self.ready(terminal, 1)
+            os.kill(terminal.pid, signal.SIGTSTP)
+            stopped = poll(lambda: os.WIFSTOPPED(os.waitpid(terminal.pid, os.WUNTRACED | os.WNOHANG)[1]))
+            self.assertTrue(stopped, "muster itself does not stop")
+            states = lambda: states_of(job_id)
+            self.assertTrue(poll(lambda: states() <= {"T", "D"}, 5), states())  # D: a shell whose child is stopped before its exec
+            os.kill(terminal.pid, signal.SIGCONT)
+            terminal.type("\x03")
+            self.assertEqual(terminal.wait()[0], 130)
 
     def test_workers_have_a_terminal_with_its_size(self):
         terminal = Terminal(self, "run", "-np", "2", "sh", "-c", "[ -t 1 ] && stty size <&1")

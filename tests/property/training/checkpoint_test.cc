@@ -1,0 +1,189 @@
+// A run that is saved at one world size and resumed at another is the run that was never disturbed.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <mutex>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "tests/property/training/toy.h"
+
+namespace muster::test {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+class Checkpointed : public testing::TestWithParam<Ranks> {
+ protected:
+  Checkpointed() {
+    folder_ = fs::path(testing::TempDir()) /
+              absl::StrCat("muster-checkpoints-", ::getpid(), "-", testing::UnitTest::GetInstance()->random_seed());
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+  }
+  ~Checkpointed() override { fs::remove_all(folder_); }
+
+  TrainerOptions Saving(const fs::path& folder, int64_t every = 3) const {
+    TrainerOptions options = ToyOptions();
+    options.checkpoint = {folder.string(), every, /*keep=*/100, /*resume=*/false};
+    return options;
+  }
+  TrainerOptions Resuming(const fs::path& folder) const {
+    TrainerOptions options = Saving(folder, /*every=*/0);
+    options.checkpoint.resume = true;
+    return options;
+  }
+  fs::path New(int number) const { return folder_ / absl::StrCat("run", number); }
+
+  // By name: what is in step-N's data files. `anonymous`: without what the name says of the save, only the file's number.
+  static std::map<std::string, std::string> DataFiles(const fs::path& step, bool anonymous = false) {
+    std::map<std::string, std::string> files;
+    for (const fs::directory_entry& entry : fs::directory_iterator(step)) {
+      if (entry.path().extension() != ".safetensors") continue;
+      std::ifstream file(entry.path(), std::ios::binary);
+      const std::string name = entry.path().filename().string();
+      files[anonymous ? name.substr(name.rfind('-')) : name] = {std::istreambuf_iterator<char>(file), {}};
+    }
+    return files;
+  }
+
+  static void FlipBit(const fs::path& path, int64_t from_end) {
+    std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+    file.seekg(-from_end, std::ios::end);
+    const int byte = file.get();
+    file.seekp(-from_end, std::ios::end);
+    file.put(static_cast<char>(byte ^ 0x10));
+  }
+
+  fs::path folder_;
+};
+INSTANTIATE_TEST_SUITE_P(Kinds, Checkpointed, testing::Values(Ranks::kThreadWorld, Ranks::kNative));
+
+TEST_P(Checkpointed, ResumesAtAnyWorldSizeWithTheSameBits) {
+  ToyResult whole = TrainOn(GetParam(), 2, ToyOptions(), 10);
+  whole.losses.clear();
+  std::map<std::string, std::string> first_files;
+  for (const int saved : {1, 2, 4, 8}) {
+    TrainOn(GetParam(), saved, Saving(New(saved)), 7);
+    const auto files = DataFiles(New(saved) / "step-6", /*anonymous=*/true);
+    ASSERT_FALSE(files.empty());
+    if (saved == 1) first_files = files;
+    EXPECT_TRUE(files == first_files) << "the files' bytes depend on the world size " << saved;
+    for (const int resumed : {1, 2, 3, 4, 8}) {
+      ToyResult result = TrainOn(GetParam(), resumed, Resuming(New(saved)), 10);
+      EXPECT_EQ(result.losses.size(), 4u) << "steps 7 to 10 are done again";
+      result.losses.clear();
+      EXPECT_EQ(result, whole) << "saved on " << saved << " ranks, resumed on " << resumed;
+    }
+  }
+}
+
+// Saving reads one state block while training goes on and soon writes to it again.
+TEST_P(Checkpointed, SavesEveryStepWhileTraining) {
+  const ToyResult plain = TrainOn(GetParam(), 3, ToyOptions(), 9);
+  EXPECT_EQ(TrainOn(GetParam(), 3, Saving(New(1), /*every=*/1), 9), plain);
+  ToyResult whole = TrainOn(GetParam(), 1, ToyOptions(), 12);
+  whole.losses.clear();
+  for (int step = 9; step >= 1; --step) {
+    ToyResult result = TrainOn(GetParam(), 2, Resuming(New(1)), 12);
+    EXPECT_EQ(result.losses.size(), 12u - static_cast<size_t>(step));
+    result.losses.clear();
+    EXPECT_EQ(result, whole) << "from step " << step;
+    fs::remove_all(New(1) / absl::StrCat("step-", step));
+  }
+}
+
+TEST_P(Checkpointed, PassesOverADamagedOneAndSaysSo) {
+  ToyResult whole = TrainOn(GetParam(), 1, ToyOptions(), 8);
+  TrainOn(GetParam(), 2, Saving(New(1)), 7);
+  for (const auto& [name, bytes] : DataFiles(New(1) / "step-6")) FlipBit(New(1) / "step-6" / name, 5);
+  std::mutex mutex;
+  std::vector<std::string> damaged;
+  RunOn(GetParam(), 2, [&](Communicator& communicator) {
+    auto trainer = Trainer::Create(communicator, ToyParameters(), Resuming(New(1)));
+    ASSERT_TRUE(trainer.ok()) << trainer.status();
+    EXPECT_EQ((*trainer)->resumed_step(), 3);
+    while ((*trainer)->step() < 8) ASSERT_TRUE((*trainer)->Step(ToyPass).ok());
+    EXPECT_EQ((*trainer)->ParametersSha256(), whole.weights);
+    const std::lock_guard<std::mutex> lock(mutex);
+    damaged.insert(damaged.end(), (*trainer)->damaged_checkpoints().begin(), (*trainer)->damaged_checkpoints().end());
+  });
+  ASSERT_EQ(damaged.size(), 1u);
+  EXPECT_THAT(damaged[0], HasSubstr("step-6"));
+  EXPECT_THAT(damaged[0], HasSubstr(".safetensors"));
+  for (const auto& [name, bytes] : DataFiles(New(1) / "step-3")) FlipBit(New(1) / "step-3" / name, 5);
+  RunOn(GetParam(), 2, [&](Communicator& communicator) {
+    const absl::Status status = Trainer::Create(communicator, ToyParameters(), Resuming(New(1))).status();
+    EXPECT_TRUE(absl::IsDataLoss(status)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("step-6"));
+  });
+}
+
+TEST_P(Checkpointed, AnotherRunsFolderIsRefused) {
+  TrainOn(GetParam(), 2, Saving(New(1)), 4);
+  const auto fails = [&](const TrainerOptions& options, const std::vector<ParameterSpec>& parameters, const char* message) {
+    RunOn(GetParam(), 2, [&](Communicator& communicator) {
+      const absl::Status status = Trainer::Create(communicator, parameters, options).status();
+      EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+      EXPECT_THAT(std::string(status.message()), HasSubstr(message));
+    });
+  };
+  fails(Saving(New(1)), ToyParameters(), "up to step 3; resume");
+  TrainerOptions options = Resuming(New(1));
+  options.batch = 62;
+  fails(options, ToyParameters(), "batch is 61 there and 62 here");
+  std::vector<ParameterSpec> parameters = ToyParameters();
+  parameters[1].shape = {5, 8};
+  fails(Resuming(New(1)), parameters, "the size of b is 140 bytes there and 160 bytes here");
+  parameters = ToyParameters();
+  parameters[2].name = "other";
+  fails(Resuming(New(1)), parameters, "the name of tensor 2 is c there and other here");
+}
+
+TEST_P(Checkpointed, WhatCannotBeWrittenFailsTheStepOnAllRanksAndTrainingMayGoOn) {
+  { std::ofstream in_the_way(New(1)); }
+  const ToyResult plain = TrainOn(GetParam(), 2, ToyOptions(), 5);
+  RunOn(GetParam(), 2, [&](Communicator& communicator) {
+    auto trainer = Trainer::Create(communicator, ToyParameters(), Saving(New(2), /*every=*/2));
+    ASSERT_TRUE(trainer.ok()) << trainer.status();
+    ASSERT_TRUE((*trainer)->Step(ToyPass).ok());
+    if (communicator.rank() == 0) fs::rename(New(1), New(2));
+    ASSERT_TRUE(communicator.Barrier().ok());
+    const absl::Status status = (*trainer)->Step(ToyPass).status();
+    EXPECT_FALSE(status.ok());
+    EXPECT_EQ((*trainer)->checkpoint_failure(), status);
+    EXPECT_THAT(std::string(status.message()), HasSubstr(New(2).string()));
+    EXPECT_EQ((*trainer)->step(), 2);
+    EXPECT_EQ((*trainer)->checkpoint_step(), -1);
+    ASSERT_TRUE(communicator.Barrier().ok());
+    if (communicator.rank() == 0) fs::remove(New(2));
+    ASSERT_TRUE(communicator.Barrier().ok());
+    while ((*trainer)->step() < 5) ASSERT_TRUE((*trainer)->Step(ToyPass).ok());
+    ASSERT_TRUE((*trainer)->Finish().ok());
+    EXPECT_TRUE((*trainer)->checkpoint_failure().ok());
+    EXPECT_EQ((*trainer)->checkpoint_step(), 4);
+    EXPECT_EQ((*trainer)->ParametersSha256(), plain.weights);
+  });
+}
+
+TEST_P(Checkpointed, ANewFolderHasNothingToResumeFrom) {
+  EXPECT_EQ(TrainOn(GetParam(), 2, Resuming(New(1)), 3), TrainOn(GetParam(), 1, ToyOptions(), 3));
+}
+
+TEST_P(Checkpointed, OnlyTheNewestStay) {
+  TrainerOptions options = Saving(New(1), /*every=*/1);
+  options.checkpoint.keep = 2;
+  TrainOn(GetParam(), 2, options, 6);
+  std::vector<std::string> names;
+  for (const fs::directory_entry& entry : fs::directory_iterator(New(1))) names.push_back(entry.path().filename().string());
+  EXPECT_THAT(names, testing::UnorderedElementsAre("step-5", "step-6"));
+}
+
+}  // namespace
+}  // namespace muster::test
