@@ -1,12 +1,16 @@
 // What a mesh says when a proven peer closes, resets, stops reading, sends what it should not, or aborts.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <string>
 #include <thread>
 #include <vector>
@@ -271,6 +275,41 @@ TEST(Connections, FallSilentAtTheTimeThatWasAsked) {
     }
     EXPECT_EQ(connections, 2);
   }
+}
+
+// In a network of its own, whose only device can be taken down: what is sent vanishes, as if the other node had lost its power.
+TEST(Peer, ThatFallsSilentIsLost) {
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const auto loopback = [](bool up) {
+      const UniqueFd any(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+      ifreq request = {};
+      std::strcpy(request.ifr_name, "lo");
+      request.ifr_flags = up ? IFF_UP : 0;
+      return ::ioctl(any.get(), SIOCSIFFLAGS, &request) == 0;
+    };
+    if (::unshare(CLONE_NEWNET) != 0 || !loopback(true)) ::_exit(2);
+    auto options = LoopbackOptions(2, 1);
+    for (MeshOptions& each : options) each.silence_max = absl::Seconds(1);
+    auto meshes = ConnectAll(std::move(options));
+    char room = 0;
+    MeshTransfer out, in;
+    // Rank 0 only waits and rank 1 has sent something: each must notice.
+    meshes[0]->Receive(1, {1, 0}, &room, 1, &in);
+    if (!loopback(false)) ::_exit(3);
+    meshes[1]->Send(0, {1, 0}, "x", 1, &out);
+    meshes[1]->Receive(0, {2, 0}, &room, 1, &out);
+    for (const uint32_t rank : {0u, 1u}) {
+      const MeshFailure failure = AwaitFailure(*meshes[rank]);
+      if (failure.reason != AbortReason::kPeerLost || failure.rank != 1 - rank) ::_exit(4);
+    }
+    ::_exit(HasFailure() ? 5 : 0);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 2) GTEST_SKIP() << "no network namespace may be made here";
+  EXPECT_EQ(status, 0);
 }
 
 // A forked child that destroys its copy does no harm; once it has closed descriptors(), the peer sees the parent's end at once.
