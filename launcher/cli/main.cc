@@ -32,6 +32,7 @@ const Entry kSubcommands[] = {
     {"events", "show what happened in a job", EventsCommand},
     {"logs", "show what a job's workers have written", LogsCommand},
     {"cancel", "end a job", CancelCommand},
+    {"checkpoint", "show the checkpoints in a folder, or verify them", CheckpointCommand},
     {"bench", "measure collectives here, beside the least that memory allows", BenchCommand},
     {"doctor", "check what this machine offers and what muster can promise on it", DoctorCommand},
     {"coordinator", "coordinate a job on nodes where you start the agents", CoordinatorCommand},

@@ -17,6 +17,7 @@ int EventsCommand(const std::vector<std::string>& arguments);       // events.cc
 int LogsCommand(const std::vector<std::string>& arguments);         // logs.cc
 int CancelCommand(const std::vector<std::string>& arguments);       // cancel.cc
 int BenchCommand(const std::vector<std::string>& arguments);        // bench.cc
+int CheckpointCommand(const std::vector<std::string>& arguments);   // checkpoint.cc
 int DoctorCommand(const std::vector<std::string>& arguments);       // doctor.cc
 int CoordinatorCommand(const std::vector<std::string>& arguments);  // coordinator_command.cc
 int AgentCommand(const std::vector<std::string>& arguments);        // agent_command.cc

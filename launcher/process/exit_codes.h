@@ -10,6 +10,7 @@ enum ExitCode : int {
   kExitOk = 0,
   kExitCheckFailed = 1,      // `muster doctor` found something that must be mended
   kExitUsage = 64,           // wrong flag or value
+  kExitDamaged = 65,         // `muster checkpoint verify` found damage, or nothing complete
   kExitUnavailable = 69,     // too few nodes came; an agent found no coordinator
   kExitInternal = 70,        // our bug
   kExitCannotWrite = 73,     // state folder, report, temporary folder, workers' output
