@@ -193,7 +193,8 @@ void AgentProcess::StopWaiting() {
 }
 
 void AgentProcess::OnRefused(const absl::Status& why) {
-  Fail(kExitRefused, absl::StrCat("the coordinator at ", options_.coordinator, " refused this agent: ", why.message()));
+  refused_ = true;
+  Fail(kExitRefused, std::string(why.message()));
 }
 
 // --- The end ---
@@ -228,6 +229,7 @@ void AgentProcess::Leave() {
   leaving_ = true;
   if (orphan_) loop_->Cancel(*orphan_);
   orphan_.reset();
+  if (refused_) return loop_->Quit();  // the client calls nothing any more
   output_->Flush();
   // Without a stream nobody would hear the last words.
   client_->Close(stream_is_up_ ? kLastWords : absl::ZeroDuration(), [this] { loop_->Quit(); });

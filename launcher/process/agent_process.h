@@ -73,6 +73,7 @@ class AgentProcess {
   std::optional<EventLoop::TimerId> orphan_;
   bool joined_ = false;  // there was a session
   bool stream_is_up_ = false;
+  bool refused_ = false;
   bool hold_output_ = false;
   bool leaving_ = false;
   int exit_code_ = 0;
