@@ -122,16 +122,15 @@ RemoteResult RemoteJob::Run() {
 
 void RemoteJob::OnReport(const std::string& bytes) {
   v1::CoordinatorReport report;
-  if (!report.ParseFromString(bytes)) return OnClosed();
+  if (!report.ParseFromString(bytes)) {
+    Say("the job's coordinator sent what is no message");
+    ::kill(coordinator_, SIGKILL);
+    return;
+  }
   switch (report.kind_case()) {
     case v1::CoordinatorReport::kProgress:
-      progress_->Started(report.progress().started());
-      if (launch_.detached() && report.progress().started() >= launch_.workers() && stops_ == 0) {
-        RemoteResult result;
-        result.runs_on = true;
-        return Leave(std::move(result));
-      }
-      return;
+      all_started_ = report.progress().started() >= launch_.workers();
+      return progress_->Started(report.progress().started());
     case v1::CoordinatorReport::kInputTaken:
       if (report.input_taken().closed()) return StopInput();
       return ListenToInput();
@@ -153,10 +152,6 @@ void RemoteJob::Leave(RemoteResult result) {
   if (result_) return;
   result_ = std::move(result);
   progress_->End();
-  if (result_->runs_on) {
-    link_.reset();
-    return loop_->Quit();
-  }
   // What the coordinator has made (agents, networks of nodes) is gone when it is.
   const absl::Status watched = loop_->Add(coordinator_pidfd_.get(), EPOLLIN, [this](uint32_t) {
     loop_->Remove(coordinator_pidfd_.get());
@@ -172,10 +167,16 @@ void RemoteJob::LeaveWithoutCoordinator() {
   loop_->Quit();
 }
 
-// Without an Outcome: it has died, or closes its link for a defect of ours, which comes to the same.
+// Without an Outcome: it lets go of us because its detached workers run, or has died, or found a defect in what we sent, which comes
+// to the same.
 void RemoteJob::OnClosed() {
   if (result_) return;
   pollfd ended = {coordinator_pidfd_.get(), POLLIN, 0};
+  if (launch_.detached() && all_started_ && ::poll(&ended, 1, 0) == 0) {
+    result_.emplace().runs_on = true;
+    progress_->End();
+    return loop_->Quit();
+  }
   int status = 0;
   if (::poll(&ended, 1, static_cast<int>(absl::ToInt64Milliseconds(kCoordinatorGoes))) == 0) ::kill(coordinator_, SIGKILL);
   ::waitpid(coordinator_, &status, 0);

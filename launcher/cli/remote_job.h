@@ -75,6 +75,7 @@ class RemoteJob {
   bool listening_ = false;
   std::optional<StartProgress> progress_;
   std::optional<RemoteResult> result_;
+  bool all_started_ = false;
   int stops_ = 0;
 };
 

@@ -93,6 +93,7 @@ void JobReporter::LookAgainSoon() {
 void JobReporter::Look() {
   if (over_) return;
   const int64_t now = absl::ToUnixMillis(absl::Now());
+  const bool starting = status_.state == "starting";
   if (const char* state = StateOf(*membership_); state != status_.state) {
     status_.state = state;
     status_.since_unix_ms = now;
@@ -110,6 +111,8 @@ void JobReporter::Look() {
   status_.ranks = RanksOf(*membership_, status_.nodes);
   status_.workers_now = static_cast<int64_t>(status_.ranks.size());
   files_.Show(status_);
+  // Whoever detached the job is about to be told that it runs, and may look at once.
+  if (starting && status_.state == "running") files_.Flush();
 }
 
 void JobReporter::Happened(const v1::JobEvent& happened) {
