@@ -19,7 +19,6 @@
 #include "absl/time/clock.h"
 #include "launcher/cli/console.h"
 #include "launcher/cli/flags.h"
-#include "launcher/cli/followed_file.h"
 #include "launcher/cli/job_argument.h"
 #include "launcher/cli/job_text.h"
 #include "launcher/cli/subcommand.h"
@@ -45,6 +44,7 @@ examples
   muster cancel 4e52 --now             the workers are killed at once; so does a second cancel
 )";
 
+constexpr absl::Duration kBetweenLooks = absl::Milliseconds(20);
 constexpr absl::Duration kPatience = absl::Seconds(60);
 constexpr absl::Duration kSignalTaken = absl::Seconds(5);
 
@@ -89,7 +89,7 @@ absl::Status Terminate(const StoredJob& job, bool now) {
   const int64_t begin = MonotonicNanoseconds();
   for (int i = 0; i < (now ? 2 : 1); ++i) {
     while (i > 0 && IsPending(job.owner, SIGTERM) && absl::Nanoseconds(MonotonicNanoseconds() - begin) < kSignalTaken)
-      WaitForMore();
+      absl::SleepFor(kBetweenLooks);
     if (::syscall(SYS_pidfd_send_signal, owner.get(), SIGTERM, nullptr, 0) == 0) continue;
     if (errno == ESRCH) return i > 0 ? absl::OkStatus() : absl::NotFoundError("nobody runs the job any more");
     return ErrnoToStatus(errno, absl::StrCat("cannot signal process ", job.owner, " of job ", job.brief()));
@@ -125,7 +125,7 @@ int CancelCommand(const std::vector<std::string>& arguments) {
                        "; muster status ", job.brief(), " shows it, muster cancel --now ", job.brief(), " asks with force"));
       return kExitTimeout;
     }
-    WaitForMore();
+    absl::SleepFor(kBetweenLooks);
   }
   return is_over(" has ended: ");
 }

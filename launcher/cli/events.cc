@@ -53,7 +53,7 @@ int EventsCommand(const std::vector<std::string>& arguments) {
       if (const int printed = Print(shown); printed != kExitOk) return printed;
     }
     if (over) return kExitOk;
-    WaitForMore();
+    if (!WaitForMore()) return kExitBrokenPipe;
   }
 }
 

@@ -2,8 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <utility>
@@ -66,9 +66,10 @@ std::string FollowedFile::Read(bool over) {
   return lines.empty() ? Read(over) : lines;
 }
 
-void WaitForMore() {
-  const timespec wait = {0, 50'000'000};
-  ::nanosleep(&wait, nullptr);
+bool WaitForMore() {
+  // A pipe that has lost its reader is in error at once; poll(2). Of what is no pipe nothing is asked.
+  pollfd reader = {STDOUT_FILENO, 0, 0};
+  return ::poll(&reader, 1, 50) == 0 || (reader.revents & POLLERR) == 0;
 }
 
 }  // namespace muster

@@ -27,8 +27,8 @@ class FollowedFile {
   std::string begun_;  // of a line whose end has not come
 };
 
-// How long to wait between two looks at a file.
-void WaitForMore();
+// Waits between two looks at a file. False once nobody reads our stdout any more.
+bool WaitForMore();
 
 }  // namespace muster
 

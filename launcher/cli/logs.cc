@@ -109,7 +109,7 @@ int LogsCommand(const std::vector<std::string>& arguments) {
     logs.FindRanks();
     if (const int shown = logs.Show(over, tagged); shown != kExitOk) return shown;
     if (over) return kExitOk;
-    WaitForMore();
+    if (!WaitForMore()) return kExitBrokenPipe;
   }
 }
 

@@ -97,7 +97,7 @@ absl::Status RemoteJob::StartCoordinator(const RemoteJobOptions& options) {
                                                 (launch_.detached() ? POSIX_SPAWN_SETSID : POSIX_SPAWN_SETPGROUP)));
   char name[] = "muster", subcommand[] = "coordinator";
   char* arguments[] = {name, subcommand, nullptr};
-  const int error = ::posix_spawn(&coordinator_, "/proc/self/exe", &files, &attributes, arguments, environ);
+  const int error = ::posix_spawn(&coordinator_, launch_.agent_program().c_str(), &files, &attributes, arguments, environ);
   ::posix_spawn_file_actions_destroy(&files);
   ::posix_spawnattr_destroy(&attributes);
   if (error != 0) return ErrnoToStatus(error, "cannot start the job's coordinator");
