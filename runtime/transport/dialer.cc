@@ -20,8 +20,6 @@ constexpr int64_t kMillisecond = 1'000'000;
 constexpr int64_t kPauseMin = 10 * kMillisecond, kPauseMax = 500 * kMillisecond;
 // The kernel asks again after 1, 3, 7, 15 s...; a node that comes up meanwhile is found sooner by a new try.
 constexpr int64_t kConnectMax = 3'000 * kMillisecond;
-// A peer that closes during the handshake may have been slow or flooded by strangers; so often in a row it means it.
-constexpr int kRefusalsMax = 20;
 
 }  // namespace
 
@@ -40,7 +38,7 @@ absl::Status Dial::Advance(bool ready, int64_t now) {
       return now < wake_ ? absl::OkStatus() : Begin(now);
     case State::kConnecting:
       if (ready) return Greet(now);
-      return now < wake_ ? absl::OkStatus() : Again("nothing answers", false, now);
+      return now < wake_ ? absl::OkStatus() : Again("nothing answers", now);
     case State::kWelcome:
     case State::kOpening:
       return ready ? Answer(now) : absl::OkStatus();
@@ -52,7 +50,7 @@ absl::Status Dial::Advance(bool ready, int64_t now) {
 
 absl::Status Dial::Begin(int64_t now) {
   absl::StatusOr<UniqueFd> fd = BeginConnect(peer_.address);
-  if (!fd.ok()) return Again(std::string(fd.status().message()), false, now);
+  if (!fd.ok()) return Again(std::string(fd.status().message()), now);
   fd_ = *std::move(fd);
   state_ = State::kConnecting;
   wake_ = now + kConnectMax;
@@ -60,7 +58,7 @@ absl::Status Dial::Begin(int64_t now) {
 }
 
 absl::Status Dial::Greet(int64_t now) {
-  if (const int error = SocketError(fd_.get()); error != 0) return Again(std::strerror(error), false, now);
+  if (const int error = SocketError(fd_.get()); error != 0) return Again(std::strerror(error), now);
   MUSTER_RETURN_IF_ERROR(PrepareConnection(fd_.get(), silence_max_));
   Nonce nonce;
   if (::RAND_bytes(reinterpret_cast<unsigned char*>(nonce.data()), static_cast<int>(nonce.size())) != 1) {
@@ -69,7 +67,7 @@ absl::Status Dial::Greet(int64_t now) {
   handshake_.emplace(*party_, HandshakeParty::Peer{peer_.rank, peer_.spawn}, stream_, nonce);
   const absl::string_view hello = handshake_->hello();
   if (::send(fd_.get(), hello.data(), hello.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(hello.size())) {
-    return Again("closed the connection before our HELLO", true, now);
+    return Again("closed the connection before our HELLO", now);
   }
   state_ = State::kWelcome;
   filled_ = 0;
@@ -83,7 +81,7 @@ absl::Status Dial::Answer(int64_t now) {
     const ssize_t received = ::recv(fd_.get(), answer_.data() + filled_, wanted - filled_, 0);
     if (received < 0 && errno == EINTR) continue;
     if (received < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return absl::OkStatus();
-    if (received <= 0) return Again("refused us: it closed the connection during the handshake", true, now);
+    if (received <= 0) return Again("refused us: it closed the connection during the handshake", now);
     filled_ += static_cast<size_t>(received);
   }
   filled_ = 0;
@@ -91,27 +89,25 @@ absl::Status Dial::Answer(int64_t now) {
     MeshFrameParser parser(party_->generation);
     absl::string_view bytes(answer_.data(), kMeshHeaderBytes);
     const auto event = parser.Next(&bytes);
-    if (!event.ok() || *event != MeshFrameParser::Event::kOpen)
-      return Again("answered our PROOF with something else", true, now);
+    if (!event.ok() || *event != MeshFrameParser::Event::kOpen) return Again("answered our PROOF with something else", now);
     state_ = State::kOpen;
     return absl::OkStatus();
   }
   const auto proof = handshake_->Prove({answer_.data(), kWelcomeBytes});
   if (absl::IsPermissionDenied(proof.status())) return GiveUp(proof.status().message());
-  if (!proof.ok()) return Again(std::string(proof.status().message()), true, now);
+  if (!proof.ok()) return Again(std::string(proof.status().message()), now);
   if (::send(fd_.get(), proof->data(), proof->size(), MSG_NOSIGNAL) != static_cast<ssize_t>(proof->size())) {
-    return Again("closed the connection before our PROOF", true, now);
+    return Again("closed the connection before our PROOF", now);
   }
   state_ = State::kOpening;
   return absl::OkStatus();
 }
 
-absl::Status Dial::Again(std::string trouble, bool refused, int64_t now) {
+// A peer that closes during the handshake may have been slow, or flooded by strangers: so no refusal is the last.
+absl::Status Dial::Again(std::string trouble, int64_t now) {
   fd_.Reset();
   handshake_.reset();
   trouble_ = std::move(trouble);
-  refusals_ = refused ? refusals_ + 1 : 0;
-  if (refusals_ >= kRefusalsMax) return GiveUp(trouble_);
   wake_ = now + std::min(kPauseMax, kPauseMin << std::min(failures_++, 10));
   state_ = State::kPause;
   return absl::OkStatus();

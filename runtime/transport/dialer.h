@@ -47,7 +47,7 @@ class Dial {
   absl::Status Begin(int64_t now);
   absl::Status Greet(int64_t now);
   absl::Status Answer(int64_t now);
-  absl::Status Again(std::string trouble, bool refused, int64_t now);
+  absl::Status Again(std::string trouble, int64_t now);
   absl::Status GiveUp(absl::string_view why) const;
 
   const HandshakeParty* const party_;
@@ -61,7 +61,7 @@ class Dial {
   std::optional<DialHandshake> handshake_;
   std::array<char, kWelcomeBytes> answer_;
   size_t filled_ = 0;  // of answer_
-  int failures_ = 0, refusals_ = 0;
+  int failures_ = 0;
   std::string trouble_;
 };
 

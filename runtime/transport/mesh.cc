@@ -32,8 +32,8 @@ namespace {
 constexpr int64_t kMillisecond = 1'000'000;
 // Below the 5 ms within which interrupted() is promised to be asked.
 constexpr int kLookMilliseconds = 4;
-// A connection of a peer has ended: its Abort may still be on the way on another one.
-constexpr int64_t kAbortMayFollow = 100 * kMillisecond;
+// A stream of a peer has ended but not its connection for aborts: an Abort that says why may still be on the way.
+constexpr int64_t kAbortMayFollow = 1000 * kMillisecond;
 // Rounds of moving bytes between two looks at epoll, which tells of other streams.
 constexpr int kRoundsBetweenLooks = 4;
 // So many streams are asked directly while spinning; more are left to epoll.
@@ -101,8 +101,8 @@ class Connecting {
     for (size_t i = 0; i < fds_.size(); ++i) {
       if (polled_[dials_.size() + 1 + i].revents == 0) continue;
       const MeshPeer& peer = options_.peers[i / static_cast<size_t>(per_peer_)];
-      return Blaming(peer.rank, absl::UnavailableError(absl::StrCat(
-                                    Describe(peer), ": closed a connection while others were still being made")));
+      return Blaming(peer.rank, absl::UnavailableError(
+                                    absl::StrCat(Describe(peer), ": closed a connection while others were still being made")));
     }
     for (size_t i = 0; i < dials_.size(); ++i) {
       Dial& dial = dials_[i];
@@ -128,8 +128,8 @@ class Connecting {
   absl::Status TooLate() const {
     for (const Dial& dial : dials_) {
       if (!dial.open() && !dial.trouble().empty()) {
-        return Blaming(dial.peer().rank, absl::UnavailableError(absl::StrCat(Describe(dial.peer()), " cannot be reached: ",
-                                                                             dial.trouble())));
+        return Blaming(dial.peer().rank,
+                       absl::UnavailableError(absl::StrCat(Describe(dial.peer()), " cannot be reached: ", dial.trouble())));
       }
     }
     std::vector<std::string> late;
@@ -374,7 +374,7 @@ class TcpMesh : public Mesh {
       if (fault->reason == v1::AbortReason::kPeerLost) {
         if (AbortStreamOf(peer).left()) {
           failure.reason = v1::AbortReason::kPeerLeft;
-        } else if (!AbortStreamOf(peer).read_ended() && now - faulty_since_ < kAbortMayFollow) {
+        } else if (!fault->garbled && !AbortStreamOf(peer).read_ended() && now - faulty_since_ < kAbortMayFollow) {
           continue;
         }
       }

@@ -123,7 +123,10 @@ void MeshStream::UseAhead() {
     absl::string_view input(ahead_ + ahead_used_, ahead_filled_ - ahead_used_);
     const absl::StatusOr<MeshFrameParser::Event> event = parser_.Next(&input);
     ahead_used_ = ahead_filled_ - input.size();
-    if (!event.ok()) return EndOfReading(absl::StrCat("sent ", event.status().message()));
+    if (!event.ok()) {
+      garbled_ = true;
+      return EndOfReading(absl::StrCat("sent ", event.status().message()));
+    }
     switch (*event) {
       case MeshFrameParser::Event::kData:
         parked_ = true;
@@ -176,7 +179,7 @@ void MeshStream::EndOfReading(std::string why) {
 std::optional<MeshStream::Fault> MeshStream::fault() const {
   if (!faulty()) return std::nullopt;
   if (mismatch_) return Fault{v1::AbortReason::kMismatch, *mismatch_};
-  return Fault{v1::AbortReason::kPeerLost, read_end_ && receiving() ? *read_end_ : *write_end_};
+  return Fault{v1::AbortReason::kPeerLost, read_end_ && receiving() ? *read_end_ : *write_end_, garbled_};
 }
 
 }  // namespace muster

@@ -39,10 +39,10 @@ class MeshStream {
   bool sending() const { return !sends_.empty(); }
   bool receiving() const { return !receives_.empty() || current_.has_value(); }
 
-  // What its end brought about.
   struct Fault {
-    v1::AbortReason reason;  // kMismatch: the peer's message is not what is expected. kPeerLost
+    v1::AbortReason reason;  // kMismatch: a message is not as long as expected; kPeerLost
     std::string text;
+    bool garbled = false;  // kPeerLost, because what came in is no frame
   };
   // Why something that is posted cannot be carried out any more; an end that nobody minds is none.
   std::optional<Fault> fault() const;
@@ -99,6 +99,7 @@ class MeshStream {
   std::optional<std::string> read_end_, mismatch_;
   std::optional<MeshFailure> abort_;
   bool left_ = false;
+  bool garbled_ = false;
 };
 
 }  // namespace muster

@@ -204,6 +204,21 @@ TEST(Abort, GetsThroughWhenEveryStreamIsFull) {
   EXPECT_EQ(failure.text, "rank 0 has had enough");
 }
 
+TEST(Abort, IsWaitedForWhenAStreamEndsFirst) {
+  RawPair pair = ConnectRawPair();
+  char room;
+  MeshTransfer transfer;
+  pair.mesh->Receive(1, {1, 0}, &room, 1, &transfer);
+  pair.raw[0].Reset();
+  int asked = 0;
+  const auto none = pair.mesh->Progress(
+      kNever, [&asked] { return ++asked == 5; }, In(absl::Minutes(1)), absl::ZeroDuration());
+  EXPECT_EQ(none->reason, AbortReason::kNone) << none->text;
+  SendRaw(pair.raw.back(), MeshAbortBytes(5, {AbortReason::kMismatch, 1, 0, "rank 1 called barrier"}));
+  pair.raw.clear();
+  EXPECT_EQ(AwaitFailure(*pair.mesh).reason, AbortReason::kMismatch);
+}
+
 // Who heard of an abort ends too; the others must hear the cause, not that end.
 TEST(Abort, WinsOverTheEndsThatFollowIt) {
   for (int round = 0; round < 20; ++round) {

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <atomic>
+#include <deque>
 #include <string>
 #include <thread>
 #include <vector>
@@ -189,6 +190,25 @@ TEST(Strangers, ThatFloodTheListenerKeepNoPeerOut) {
   EXPECT_THAT(what, Each(HasSubstr("a stranger's connection: silent")));
   EXPECT_GT(traffic.Stop(), 0u);
   EXPECT_EQ(traffic.mesh(0).refusals(), kFlood);
+}
+
+TEST(Strangers, ThatComeWithoutEndKeepNoPeerOut) {
+  auto options = LoopbackOptions(2);
+  ASSERT_EQ(::listen(options[0].listener.get(), SOMAXCONN), 0);
+  const MeshPeer place = options[1].peers[0];
+  std::atomic<bool> enough{false};
+  std::thread flood([&] {
+    std::deque<UniqueFd> silent;
+    // Bounded: each leaves its port in TIME_WAIT.
+    for (int i = 0; i < 5000 && !enough; ++i) {
+      silent.push_back(ConnectLoopback(place.address));
+      if (silent.size() > 150) silent.pop_front();
+    }
+  });
+  Traffic traffic(ConnectAll(std::move(options)));
+  EXPECT_GT(traffic.Stop(), 0u);
+  enough = true;
+  flood.join();
 }
 
 }  // namespace
