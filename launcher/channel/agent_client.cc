@@ -141,7 +141,6 @@ class AgentClientImpl : public AgentClient {
   }
 
   ~AgentClientImpl() override {
-    *alive_ = false;
     gate_->Close();
     StopAll();
     if (!gate_->AwaitEmpty(kShutdownPatience)) Log(LogLevel::kWarning, "gRPC has not let go of the stream to the coordinator");
@@ -296,9 +295,8 @@ class AgentClientImpl : public AgentClient {
       Say(LogLevel::kWarning, absl::StrCat("the stream to the coordinator at ", options_.coordinator, " broke (",
                                            status.error_message(), "); connecting again"));
       told_unreachable_ = true;
-      const std::shared_ptr<bool> alive = alive_;
       if (callbacks_.down) callbacks_.down();
-      if (!*alive || over_) return;
+      if (over_) return;
     }
     OnFailure(status);
   }
@@ -342,11 +340,10 @@ class AgentClientImpl : public AgentClient {
   void OnReady(ClientStream* key) {
     if (stream_.get() != key) return;
     const std::shared_ptr<ClientStream> stream = stream_;
-    const std::shared_ptr<bool> alive = alive_;
     ClientStream::Taken taken = stream->Take();
     for (CoordinatorFrame& frame : taken.frames) {
       OnFrame(std::move(frame));
-      if (!*alive || stream_ != stream) return;
+      if (stream_ != stream) return;
     }
     if (taken.ended) OnStreamOver(stream->status());
   }
@@ -361,13 +358,10 @@ class AgentClientImpl : public AgentClient {
           break;
         case Sequence<AgentFrame>::Taken::kGap:
           return stream_->Cancel();
-        case Sequence<AgentFrame>::Taken::kNew: {
+        case Sequence<AgentFrame>::Taken::kNew:
           AcknowledgeSoon();
-          const std::shared_ptr<bool> alive = alive_;
           callbacks_.message(std::move(*frame.mutable_message()));
-          if (!*alive || over_) return;
           break;
-        }
       }
     }
     if (closing_) CheckClosing();
@@ -392,7 +386,6 @@ class AgentClientImpl : public AgentClient {
     }
     expecting_since_ns_ = MonotonicNanoseconds();
     WatchSilence();
-    const std::shared_ptr<bool> alive = alive_;
     if (welcome.resumed()) {
       frames_.NoteAcknowledging();  // the hello told
       frames_.ForEachKept([&](const std::shared_ptr<const AgentFrame>& kept) { stream_->Write(kept); });
@@ -402,7 +395,7 @@ class AgentClientImpl : public AgentClient {
       session_ = welcome.session();
       if (!closing_ && callbacks_.up) callbacks_.up();
     }
-    if (*alive && !over_ && closing_) CheckClosing();
+    if (!over_ && closing_) CheckClosing();
   }
 
   void AcknowledgeSoon() {
@@ -479,7 +472,6 @@ class AgentClientImpl : public AgentClient {
   const std::string target_;
   const std::unique_ptr<AgentKey> key_;
   const std::shared_ptr<LoopGate> gate_;
-  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 
   std::string certificate_pem_;                           // empty: not enrolled yet
   std::string session_;                                   // empty: none

@@ -30,7 +30,8 @@ struct AgentClientOptions {
 
 // The agent's key is made here and never leaves the process. Proxies named in the environment are not asked.
 //
-// Methods belong to the loop's thread, where the callbacks come too, never from inside a call to this class. The loop outlives it.
+// Methods belong to the loop's thread, where the callbacks come too, never from inside a call to this class. The loop
+// outlives it; it is not destroyed from inside one of its callbacks.
 class AgentClient {
  public:
   struct Callbacks {

@@ -142,7 +142,6 @@ class AgentServerImpl : public AgentServer {
         service_(this) {}
 
   ~AgentServerImpl() override {
-    *alive_ = false;
     gate_->Close();
     door_.reset();
     for (auto& [from, timer] : awaiting_call_) loop_->Cancel(timer);
@@ -213,9 +212,7 @@ class AgentServerImpl : public AgentServer {
     MUSTER_CHECK(!flush_timer_.has_value(), "one Flush at a time");
     flushed_ = std::move(done);
     flush_timer_ = loop_->After(at_most, [this] { Flushed(); });
-    loop_->Post([this, alive = alive_] {
-      if (*alive) CheckFlush();
-    });
+    LoopGate::Post(gate_, [this] { CheckFlush(); });
   }
 
   uint16_t port() const override { return door_->port(); }
@@ -301,8 +298,9 @@ class AgentServerImpl : public AgentServer {
 
   void Admit(UniqueFd connection, const std::string& from) {
     if (const auto same = awaiting_call_.find(from); same != awaiting_call_.end()) OnNoCall(from);
-    // The TLS handshake and an idle connection are each bounded by gRPC; by then a call has come, or none will.
-    awaiting_call_[from] = loop_->After(options_.handshake_within * 2, [this, from] { OnNoCall(from); });
+    // An agent calls as soon as TLS stands. gRPC ends what does not: the handshake after this time, a connection without a call
+    // after as much again.
+    awaiting_call_[from] = loop_->After(options_.handshake_within, [this, from] { OnNoCall(from); });
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
     parameters.listener_fd = door_->listener();
     parameters.fd = connection.Release();
@@ -331,9 +329,8 @@ class AgentServerImpl : public AgentServer {
   // --- Enrolling ---
 
   absl::StatusOr<v1::EnrollReply> OnEnroll(const v1::EnrollRequest& request, const std::string& from) {
-    const std::shared_ptr<bool> alive = alive_;
     absl::StatusOr<v1::EnrollReply> reply = Enroll(request);
-    if (!reply.ok() && *alive) Refuse(std::string(reply.status().message()), from);
+    if (!reply.ok()) Refuse(std::string(reply.status().message()), from);
     return reply;
   }
 
@@ -350,11 +347,7 @@ class AgentServerImpl : public AgentServer {
     if (const absl::Status key = PublicKeyFromDer(request.public_key_der()).status(); !key.ok()) return key;  // costs no token
     MUSTER_ASSIGN_OR_RETURN(const uint32_t number, options_.authority->TakeToken(request.token()));
     MUSTER_ASSIGN_OR_RETURN(std::string certificate_pem, options_.authority->SignAgent(number, request.public_key_der()));
-    if (FindSession(number) != nullptr) {
-      const std::shared_ptr<bool> alive = alive_;
-      LoseSession(number, "its agent was started again");
-      if (!*alive) return absl::CancelledError("the coordinator is ending");
-    }
+    if (FindSession(number) != nullptr) LoseSession(number, "its agent was started again");
     v1::EnrollReply reply;
     reply.set_certificate_pem(certificate_pem);
     reply.set_node(number);
@@ -386,10 +379,9 @@ class AgentServerImpl : public AgentServer {
     if (found == conversations_.end()) return;  // closed by us
     const Stream stream = found->second.stream;
     ServerStream::Taken taken = stream->Take();
-    const std::shared_ptr<bool> alive = alive_;
     for (AgentFrame& frame : taken.frames) {
       OnFrame(key, std::move(frame));
-      if (!*alive || !conversations_.contains(key)) return;
+      if (!conversations_.contains(key)) return;
     }
     if (!taken.ended) return;
     if (conversations_.at(key).step == Conversation::Step::kHello) {
@@ -430,10 +422,8 @@ class AgentServerImpl : public AgentServer {
       case Conversation::Step::kHello:
         if (const absl::Status hello = OnHello(&conversation, std::move(frame)); !hello.ok()) RefuseStream(key, hello);
         return;
-      case Conversation::Step::kProof: {
-        const std::shared_ptr<bool> alive = alive_;
-        if (const absl::Status proof = OnProof(&conversation, frame); !proof.ok() && *alive) RefuseStream(key, proof);
-      }
+      case Conversation::Step::kProof:
+        if (const absl::Status proof = OnProof(&conversation, frame); !proof.ok()) RefuseStream(key, proof);
         return;
       case Conversation::Step::kReady:
         return OnSessionFrame(key, conversation.node, std::move(frame));
@@ -507,9 +497,7 @@ class AgentServerImpl : public AgentServer {
     --unproven_;
     PauseWhenCrowded();
     if (!resumes && node.session != nullptr) {
-      const std::shared_ptr<bool> alive = alive_;
       LoseSession(number, "its agent began a new session");
-      if (!*alive) return absl::OkStatus();
       MUSTER_RETURN_IF_ERROR(CheckCertificate(number, hello.certificate_pem()));  // who was told may have dropped it
     }
     if (node.session == nullptr) {
@@ -558,13 +546,10 @@ class AgentServerImpl : public AgentServer {
         case Sequence<CoordinatorFrame>::Taken::kGap:
           return CloseStream(key, absl::AbortedError(absl::StrCat("message ", frame.sequence(), " came after ",
                                                                   session->frames.received(), " on this stream")));
-        case Sequence<CoordinatorFrame>::Taken::kNew: {
+        case Sequence<CoordinatorFrame>::Taken::kNew:
           AcknowledgeSoon(session);
-          const std::shared_ptr<bool> alive = alive_;
           callbacks_.message(number, std::move(*frame.mutable_message()));
-          if (!*alive) return;
           break;
-        }
       }
     }
     CheckFlush();
@@ -605,17 +590,15 @@ class AgentServerImpl : public AgentServer {
   // From the loop only.
   void LoseSession(uint32_t number, std::string why) {
     EndSession(&nodes_[number], absl::AbortedError(absl::StrCat("this session is over: ", why)));
-    const std::shared_ptr<bool> alive = alive_;
     callbacks_.lost(number, std::move(why));
-    if (*alive) CheckFlush();
+    CheckFlush();
   }
 
   // From inside a call: the session takes and sends nothing any more, and `lost` follows.
   void EndLater(uint32_t number, std::string why) {
     Session* const session = FindSession(number);
     session->over = std::move(why);
-    loop_->Post([this, alive = alive_, number, name = session->name] {
-      if (!*alive) return;
+    LoopGate::Post(gate_, [this, number, name = session->name] {
       Session* const ending = FindSession(number);
       if (ending != nullptr && ending->name == name) LoseSession(number, *ending->over);
     });
@@ -640,7 +623,6 @@ class AgentServerImpl : public AgentServer {
   const AgentServerOptions options_;
   const Callbacks callbacks_;
   const std::shared_ptr<LoopGate> gate_;
-  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   Service service_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;
   std::unique_ptr<grpc::Server> server_;

@@ -36,7 +36,8 @@ struct ServerRefusal {
 // key of a certificate of ours; where TLS shows a certificate as well, that must name the same node. Only the newest certificate of
 // a node counts. Connections that have proved nothing are bounded in number and in time.
 //
-// Methods belong to the loop's thread, where the callbacks come too, never from inside a call to this class. The loop outlives it.
+// Methods belong to the loop's thread, where the callbacks come too, never from inside a call to this class. The loop
+// outlives it; it is not destroyed from inside one of its callbacks.
 class AgentServer {
  public:
   struct Callbacks {

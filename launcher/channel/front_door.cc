@@ -18,6 +18,8 @@ namespace muster {
 namespace {
 
 constexpr int kBacklog = 1024;
+constexpr char kTlsHandshakeRecord = 22;
+constexpr char kClosed[] = "a connection closed without a word";
 constexpr absl::Duration kRest = absl::Milliseconds(100);
 
 struct Address {
@@ -70,12 +72,11 @@ std::string TextOfAddress(const Address& address) {
 
 Opening OpeningOf(absl::string_view bytes) {
   // A TLSPlaintext record: type handshake (22), version 3.x, length (2), then HandshakeType client_hello (1).
-  constexpr unsigned char kHandshakeRecord = 22;
   constexpr unsigned char kClientHello = 1;
   const auto at = [&](size_t i) { return static_cast<unsigned char>(bytes[i]); };
   if (bytes.empty()) return Opening::kUndecided;
-  const bool may_be_tls =
-      at(0) == kHandshakeRecord && (bytes.size() < 2 || at(1) == 3) && (bytes.size() < kOpeningBytes || at(5) == kClientHello);
+  const bool may_be_tls = at(0) == kTlsHandshakeRecord && (bytes.size() < 2 || at(1) == 3) &&
+                          (bytes.size() < kOpeningBytes || at(5) == kClientHello);
   if (may_be_tls) return bytes.size() < kOpeningBytes ? Opening::kUndecided : Opening::kTls;
   for (absl::string_view method : {"GET ", "HEAD ", "POST ", "PUT ", "PRI * ", "OPTIONS ", "DELETE ", "CONNECT ", "PATCH "}) {
     const absl::string_view begin = method.substr(0, kOpeningBytes);
@@ -156,13 +157,16 @@ void FrontDoor::Accept() {
 }
 
 void FrontDoor::Wait(UniqueFd connection, std::string from) {
-  if (silent_.size() >= kSilentMax) GiveUpOn(oldest_first_.front(), "silence, when too many were silent");
+  if (silent_.size() >= kSilentMax) Look(oldest_first_.front(), "silence, when too many were silent");
   const int fd = connection.get();
-  const absl::Status added = loop_->Add(fd, EPOLLIN | EPOLLRDHUP, [this, fd](uint32_t ready) { Look(fd, ready); });
+  const absl::Status added = loop_->Add(fd, EPOLLIN | EPOLLRDHUP, [this, fd](uint32_t ready) {
+    Look(fd, (ready & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0 ? kClosed : nullptr);
+  });
   if (!added.ok()) return events_.refuse(absl::StrCat("no room: ", added.message()), from);
-  const EventLoop::TimerId timer = loop_->After(first_bytes_within_, [this, fd] { GiveUpOn(fd, "silence"); });
+  const EventLoop::TimerId timer = loop_->After(first_bytes_within_, [this, fd] { Look(fd, "silence"); });
   silent_[fd] = {.connection = std::move(connection), .from = std::move(from), .timer = timer};
   oldest_first_.push_back(fd);
+  Look(fd, nullptr);  // it may have spoken already
 }
 
 FrontDoor::Silent FrontDoor::Take(int fd) {
@@ -175,38 +179,33 @@ FrontDoor::Silent FrontDoor::Take(int fd) {
   return silent;
 }
 
-void FrontDoor::Look(int fd, uint32_t events) {
+void FrontDoor::Look(int fd, const char* if_silent) {
   char bytes[kOpeningBytes];
   const ssize_t count = ::recv(fd, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
-  if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (count <= 0) {
-    const Silent gone = Take(fd);
-    return events_.refuse("a connection closed without a word", gone.from);
-  }
-  const Opening opening = OpeningOf(absl::string_view(bytes, static_cast<size_t>(count)));
-  if (opening == Opening::kUndecided) {
-    if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) return GiveUpOn(fd, "silence");  // no more will come
+  const bool nothing_yet = count < 0 && (errno == EAGAIN || errno == EINTR);
+  if (nothing_yet && if_silent == nullptr) return;
+  const Opening opening = count > 0 ? OpeningOf(absl::string_view(bytes, static_cast<size_t>(count))) : Opening::kUndecided;
+  if (count > 0 && opening == Opening::kUndecided && if_silent == nullptr) {
     // Woken again when all of it is there, not for each byte, and not at once for those that are: socket(7), SO_RCVLOWAT.
     const int enough = kOpeningBytes;
     ::setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &enough, sizeof enough);
     return;
   }
   Silent known = Take(fd);
-  if (opening == Opening::kTls) {
-    const int one = 1;
-    ::setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof one);
-    return events_.admit(std::move(known.connection), known.from);
+  switch (opening) {
+    case Opening::kTls: {
+      const int one = 1;
+      ::setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof one);
+      return events_.admit(std::move(known.connection), known.from);
+    }
+    case Opening::kHttp:
+      return events_.refuse("HTTP without TLS", known.from);
+    case Opening::kPlainText:
+      return events_.refuse("plain text", known.from);
+    case Opening::kUndecided:
+      if (count <= 0) return events_.refuse(nothing_yet ? if_silent : kClosed, known.from);
+      return events_.refuse(bytes[0] == kTlsHandshakeRecord ? "a TLS greeting cut short" : "plain text", known.from);
   }
-  events_.refuse(opening == Opening::kHttp ? "HTTP without TLS" : "plain text", known.from);
-}
-
-void FrontDoor::GiveUpOn(int fd, const char* silence) {
-  char bytes[kOpeningBytes];
-  const ssize_t count = ::recv(fd, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
-  const Silent known = Take(fd);
-  if (count <= 0) return events_.refuse(silence, known.from);
-  const bool tls = static_cast<unsigned char>(bytes[0]) == 22;
-  events_.refuse(tls ? "a TLS greeting cut short" : "plain text", known.from);
 }
 
 }  // namespace muster

@@ -60,8 +60,8 @@ class FrontDoor {
   FrontDoor(EventLoop* loop, UniqueFd listener, uint16_t port, absl::Duration first_bytes_within, Events events);
   void Accept();
   void Wait(UniqueFd connection, std::string from);
-  void Look(int connection, uint32_t events);
-  void GiveUpOn(int connection, const char* silence);
+  // Decides by what has come so far; null: it may still speak, else it is refused in these words when it has said nothing.
+  void Look(int connection, const char* if_silent);
   Silent Take(int connection);
   void Rest();
 

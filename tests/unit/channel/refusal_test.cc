@@ -473,5 +473,17 @@ TEST_F(Silences, AreCountedAndNamedInTime) {
   EXPECT_EQ(coordinator_.Refused("silence instead of an answer to the challenge"), 1);
 }
 
+TEST_F(Silences, ACrowdOfThemHoldsUpNobodyForLong) {
+  // More greetings than connections that may be unproven: the door is shut until some are decided.
+  std::vector<UniqueFd> crowd;
+  for (int i = 0; i < 300; ++i) crowd.push_back(Call(std::string("\x16\x03\x01\x02\x00\x01", 6)));
+  const size_t before = good_.got.size();
+  ASSERT_TRUE(Await([&] { return good_.got.size() > before + 10; }));
+  test::TestAgent late(loop_.get());
+  late.Start(coordinator_.address(), authority_->MakeTicket(kOther, absl::Minutes(10)));
+  ASSERT_TRUE(Await([&] { return late.ups == 1; }));
+  ASSERT_TRUE(Await([&] { return coordinator_.Refused("TLS that was broken off, or used for no call of ours") >= 300; }));
+}
+
 }  // namespace
 }  // namespace muster
