@@ -1,5 +1,6 @@
 #include "runtime/checkpoint/content.h"
 
+#include <algorithm>
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -70,7 +71,14 @@ std::vector<CheckpointFilePlan> PlanFiles(const CheckpointContent& content, int6
     }
     size = with;
     plan.back().tensors.push_back(static_cast<int>(i));
-    plan.back().bytes = size.file_bytes();
+  }
+  for (CheckpointFilePlan& file : plan) {
+    std::stable_sort(file.tensors.begin(), file.tensors.end(), [&content](int a, int b) {
+      return SizeOf(content.tensors[static_cast<size_t>(a)].type) > SizeOf(content.tensors[static_cast<size_t>(b)].type);
+    });
+    SafetensorsSize sorted;
+    for (const int tensor : file.tensors) sorted.Add(content.tensors[static_cast<size_t>(tensor)]);
+    file.bytes = sorted.file_bytes();
   }
   return plan;
 }

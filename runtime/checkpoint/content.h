@@ -39,13 +39,15 @@ struct CheckpointContent {
 // step or extent, a tensor beyond 2^62 bytes).
 absl::Status CheckContent(const CheckpointContent& content);
 
-// A file of the checkpoint: whole tensors, in order.
+// A file of the checkpoint: whole tensors, those of larger elements first, so that each lies on a multiple of its elements' size
+// as some readers need; among equals in order.
 struct CheckpointFilePlan {
   std::vector<int> tensors;  // places in CheckpointContent::tensors
   int64_t bytes = 0;         // of the whole file, header included
 };
 
-// Fills files up to `file_bytes_max` in the order of the tensors; a larger tensor has a file of its own.
+// Fills files up to `file_bytes_max` (their headers may add a few bytes) in the order of the tensors; a larger tensor has a file
+// of its own.
 inline constexpr int64_t kCheckpointFileBytes = int64_t{64} << 20;
 std::vector<CheckpointFilePlan> PlanFiles(const CheckpointContent& content, int64_t file_bytes_max = kCheckpointFileBytes);
 

@@ -1,7 +1,7 @@
 // The safetensors format: u64 length of the header (little endian), the header (JSON), the tensors' bytes.
 // Source: https://github.com/huggingface/safetensors#format
 //
-// What is written here: tensors in the order given, without gaps; the header padded with spaces so that the first begins at a
+// What is written here: tensors in the order of the plan, without gaps; the header padded with spaces so that the first begins at a
 // multiple of 64 bytes; no metadata. So the bytes of a file depend on its tensors alone.
 #ifndef MUSTER_RUNTIME_CHECKPOINT_SAFETENSORS_H_
 #define MUSTER_RUNTIME_CHECKPOINT_SAFETENSORS_H_

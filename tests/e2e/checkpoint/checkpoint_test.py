@@ -53,9 +53,11 @@ class Checkpoint(MusterCase):
             dtype, shape, values = tensors[tensor["name"]]
             self.assertEqual((dtype, shape), (tensor["type"], tensor["shape"]))
             self.assertEqual(values, [(30 + 10 * place + i) % 100 for i in range(math.prod(shape))])
-            before = sum(math.prod(t["shape"]) * safetensors_reader.SIZES[t["type"]]
-                         for t in manifest["tensors"][:place] if t["file"] == tensor["file"])
+            names = list(tensors)  # in the order of their places
+            before = sum(len(tensors[name][2]) * safetensors_reader.SIZES[tensors[name][0]]
+                         for name in names[:names.index(tensor["name"])])
             self.assertEqual(tensor["offset"], begin + before)
+            self.assertEqual(tensor["offset"] % safetensors_reader.SIZES[dtype], 0)
         self.assertEqual(sum(len(tensors) for tensors, _ in read), len(expected_names))
 
     def test_ls(self):
