@@ -73,6 +73,9 @@ DEAF = "trap '' TERM INT HUP; echo ready $MUSTER_JOB_ID; while :; do sleep 0.05;
 
 
 class Signals(MusterCase):
+    RUN = ("run",)
+    TIMEOUT = "0.5"
+
     def ready(self, terminal, workers):
         end = time.monotonic() + DEADLINE
         while terminal.text.count(b"ready ") < workers or not terminal.text.endswith(b"\n"):
@@ -84,7 +87,7 @@ class Signals(MusterCase):
         self.assertTrue(poll(lambda: not processes_of(job_id), 2), processes_of(job_id))
 
     def test_ctrl_c_once_ends_the_workers_kindly(self):
-        terminal = Terminal(self, "run", "-np", "3", "sh", "-c", KIND)
+        terminal = Terminal(self, *self.RUN, "-np", "3", "sh", "-c", KIND)
         job_id = self.ready(terminal, 3)
         terminal.type("\x03")
         status, seconds = terminal.wait()
@@ -94,7 +97,7 @@ class Signals(MusterCase):
         self.nothing_left(job_id)
 
     def test_ctrl_c_once_kills_deaf_workers_after_five_seconds(self):
-        terminal = Terminal(self, "run", "-np", "2", "sh", "-c", DEAF)
+        terminal = Terminal(self, *self.RUN, "-np", "2", "sh", "-c", DEAF)
         job_id = self.ready(terminal, 2)
         terminal.type("\x03")
         status, seconds = terminal.wait()
@@ -105,7 +108,7 @@ class Signals(MusterCase):
         self.nothing_left(job_id)
 
     def test_ctrl_c_twice_ends_them_now(self):
-        terminal = Terminal(self, "run", "-np", "2", "sh", "-c", DEAF)
+        terminal = Terminal(self, *self.RUN, "-np", "2", "sh", "-c", DEAF)
         job_id = self.ready(terminal, 2)
         terminal.type("\x03")
         terminal.expect("Ctrl-C once more")
@@ -116,7 +119,7 @@ class Signals(MusterCase):
         self.nothing_left(job_id)
 
     def test_ctrl_c_reaches_those_that_left_by_setsid(self):
-        terminal = Terminal(self, "run", "-np", "2", STUBBORN)
+        terminal = Terminal(self, *self.RUN, "-np", "2", STUBBORN)
         job_id = self.ready(terminal, 2)
         self.assertGreaterEqual(len(processes_of(job_id)), 6)
         terminal.type("\x03\x03")
@@ -127,7 +130,7 @@ class Signals(MusterCase):
 
     def test_sigterm_and_sighup(self):
         for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)):
-            process = self.start("run", "-np", "2", "sh", "-c", KIND)
+            process = self.start(*self.RUN, "-np", "2", "sh", "-c", KIND)
             job_id = process.stdout.readline().split()[1]
             process.stdout.readline()
             process.send_signal(number)
@@ -139,7 +142,7 @@ class Signals(MusterCase):
 
     def test_sigusr1_and_sigusr2_are_the_programs_own(self):
         program = "trap 'echo one' USR1; trap 'echo two; exit 0' USR2; echo ready; while :; do sleep 0.05; done"
-        process = self.start("run", "-np", "2", "sh", "-c", program)
+        process = self.start(*self.RUN, "-np", "2", "sh", "-c", program)
         self.assertEqual([process.stdout.readline() for _ in range(2)], ["ready\n"] * 2)
         process.send_signal(signal.SIGUSR1)
         self.assertEqual([process.stdout.readline() for _ in range(2)], ["one\n"] * 2)
@@ -148,7 +151,7 @@ class Signals(MusterCase):
         self.assertEqual((process.returncode, out), (0, "two\n" * 2), err)
 
     def test_a_terminal_that_closes_ends_the_job(self):
-        terminal = Terminal(self, "run", "-np", "2", STUBBORN)
+        terminal = Terminal(self, *self.RUN, "-np", "2", STUBBORN)
         job_id = self.ready(terminal, 2)
         os.close(terminal.master)
         terminal.master = os.open("/dev/null", os.O_RDONLY)
@@ -165,7 +168,7 @@ class Signals(MusterCase):
         self.assertEqual((process.returncode, out), (0, "got on\n"), err)
 
     def test_ctrl_z_stops_the_workers_and_fg_goes_on(self):
-        terminal = Terminal(self, "run", "-np", "2", "sh", "-c", "echo ready $MUSTER_JOB_ID; exec sleep 60")
+        terminal = Terminal(self, *self.RUN, "-np", "2", "sh", "-c", "echo ready $MUSTER_JOB_ID; exec sleep 60")
         job_id = self.ready(terminal, 2)
         states = lambda: states_of(job_id)
         self.assertTrue(poll(lambda: states() == {"S"}), states())
@@ -181,7 +184,7 @@ class Signals(MusterCase):
     def test_ctrl_z_just_when_workers_start(self):
         for _ in range(10):
             # A worker may be heard before muster has been told that it runs.
-            terminal = Terminal(self, "run", "-np", "3", "sh", "-c", "echo ready $MUSTER_JOB_ID; while :; do sleep 0.05; done")
+            terminal = Terminal(self, *self.RUN, "-np", "3", "sh", "-c", "echo ready $MUSTER_JOB_ID; while :; do sleep 0.05; done")
             job_id = self.ready(terminal, 1)
             os.kill(terminal.pid, signal.SIGTSTP)
             stopped = poll(lambda: os.WIFSTOPPED(os.waitpid(terminal.pid, os.WUNTRACED | os.WNOHANG)[1]))
@@ -193,16 +196,23 @@ class Signals(MusterCase):
             self.assertEqual(terminal.wait()[0], 130)
 
     def test_workers_have_a_terminal_with_its_size(self):
-        terminal = Terminal(self, "run", "-np", "2", "sh", "-c", "[ -t 1 ] && stty size <&1")
+        terminal = Terminal(self, *self.RUN, "-np", "2", "sh", "-c", "[ -t 1 ] && stty size <&1")
         self.assertEqual(terminal.wait()[0], 0, terminal.text)
         self.assertEqual(terminal.text.count(b"40 100"), 2, terminal.text)
 
     def test_timeout_kills_the_deaf(self):
-        process = self.start("run", "-np", "2", "--timeout", "0.5", STUBBORN)
+        process = self.start(*self.RUN, "-np", "2", "--timeout", self.TIMEOUT, STUBBORN)
         job_id = process.stdout.readline().split()[1]
         _, err = process.communicate(timeout=DEADLINE)
         self.assertEqual(process.returncode, 124, err)
         self.nothing_left(job_id)
+
+
+class SignalsOverNodes(Signals):
+    """The same with agents and coordinator in processes of their own."""
+    RUN = ("run", "--nodes", "2")
+    TIMEOUT = "4"  # agents are started first
+    test_ignored_signals_stay_ignored = None  # of one worker
 
 
 if __name__ == "__main__":
