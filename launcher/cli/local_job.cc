@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <climits>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -68,6 +70,8 @@ absl::Status LocalJob::MakeCoordinator() {
   callbacks.finished = [this](const Judgement& judgement) { OnFinished(judgement); };
   callbacks.restarting = [this](const Judgement& why, uint64_t, uint32_t) {
     Say(RestartNote(why, coordinator_->membership(), options_.run.workers, options_.run.max_restarts));
+    restarting_ = true;
+    if (agent_gone_) ReplaceAgent();
   };
   callbacks.happened = [this](const v1::JobEvent& event) { reporter_->Happened(event); };
   callbacks.log = [](LogLevel level, const std::string& line) { Log(level, line); };
@@ -108,7 +112,7 @@ absl::Status LocalJob::MakeAgent() {
   options.output.copy = [this](uint32_t rank, OutputStream which, absl::string_view text) {
     logs_->Write(rank, which == OutputStream::kStderr, text);
   };
-  logs_.emplace(options_.job_folder, run.workers);
+  if (!logs_) logs_.emplace(options_.job_folder, run.workers);
   options.pty_stdout = run.pty || ::isatty(STDOUT_FILENO) == 1;
   options.stdin_fd = STDIN_FILENO;
   Agent::Callbacks callbacks;
@@ -139,9 +143,13 @@ JobResult LocalJob::Run() {
   result.workers = options_.run.workers;
   TakeMembership(coordinator_->membership(), &result);
   result.seconds = static_cast<double>(MonotonicNanoseconds() - begin) / 1e9;
-  result.lines_dropped = agent_->output().lines_dropped();
+  if (agent_ != nullptr) {
+    lines_dropped_ += agent_->output().lines_dropped();
+    write_failed_ = write_failed_ || agent_->output().WriteFailed();
+  }
+  result.lines_dropped = lines_dropped_;
   result.judgement = *judgement_;
-  if (agent_->output().WriteFailed() && result.judgement.verdict.exit_code() == kExitOk) {
+  if (write_failed_ && result.judgement.verdict.exit_code() == kExitOk) {
     v1::Verdict& verdict = result.judgement.verdict;  // the job is done, but whoever wants its output must not believe it whole
     verdict.set_exit_code(kExitCannotWrite);
     verdict.set_origin("muster");
@@ -217,6 +225,7 @@ void LocalJob::StopWhenWorkersAreTold() {
 
 void LocalJob::OnStarted(uint32_t started) {
   progress_->Started(started);
+  restarting_ = false;
   if (started < options_.run.workers) return;
   Log(LogLevel::kInfo, absl::StrCat("job ", absl::BytesToHexString(options_.job_id), ": ", started, " workers of ",
                                     options_.program, " started"));
@@ -270,17 +279,46 @@ void LocalJob::OnFinished(const Judgement& judgement) {
 
 void LocalJob::OnAgentGone(const absl::Status& status) {
   agent_gone_ = true;
-  if (!status.ok() && !judgement_) {
-    judgement_.emplace();
-    judgement_->verdict.set_exit_code(kExitInternal);
-    judgement_->verdict.set_origin("muster");
-    judgement_->verdict.set_failure_class("cannot start");
-    judgement_->verdict.set_rank(-1);
-    judgement_->verdict.set_host(host_);
-    judgement_->verdict.set_committed_step(-1);
-    judgement_->verdict.set_sentence(absl::StrCat(status.message()));
-  }
-  if (judgement_) EndWhenAllIsWritten();
+  if (!status.ok() && !judgement_) Judge(status);
+  if (judgement_) return EndWhenAllIsWritten();
+  if (restarting_) ReplaceAgent();
+}
+
+// The agent went, with its guard say, but the job goes on: another one takes its place, as a starter would see to it.
+void LocalJob::ReplaceAgent() {
+  agent_->output().DrainAll();
+  agent_->output().Flush([this] {
+    loop_->Post([this] {
+      if (judgement_ || !agent_gone_) return;
+      lines_dropped_ += agent_->output().lines_dropped();
+      write_failed_ = write_failed_ || agent_->output().WriteFailed();
+      agent_.reset();
+      // The guard has removed it with what was in it.
+      std::error_code error;
+      std::filesystem::create_directory(options_.session_folder, error);
+      std::filesystem::permissions(options_.session_folder, std::filesystem::perms::owner_all, error);
+      if (const absl::Status status = MakeAgent(); !status.ok()) {
+        Judge(status);
+        loop_->Quit();
+        return;
+      }
+      agent_gone_ = false;
+      agent_->Start();
+      agent_->ChannelUp();
+    });
+  });
+}
+
+// Ends a job that has no coordinator's verdict.
+void LocalJob::Judge(const absl::Status& status) {
+  judgement_.emplace();
+  judgement_->verdict.set_exit_code(kExitInternal);
+  judgement_->verdict.set_origin("muster");
+  judgement_->verdict.set_failure_class("cannot start");
+  judgement_->verdict.set_rank(-1);
+  judgement_->verdict.set_host(host_);
+  judgement_->verdict.set_committed_step(-1);
+  judgement_->verdict.set_sentence(absl::StrCat(status.message()));
 }
 
 void LocalJob::EndWhenAllIsWritten() {

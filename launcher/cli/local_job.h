@@ -55,6 +55,8 @@ class LocalJob {
   void StopWhenWorkersAreTold();
   void OnFinished(const Judgement& judgement);
   void OnAgentGone(const absl::Status& status);
+  void ReplaceAgent();
+  void Judge(const absl::Status& status);
   void EndWhenAllIsWritten();
   void ShowStopping();
 
@@ -70,6 +72,9 @@ class LocalJob {
   std::optional<StartProgress> progress_;
   std::optional<Judgement> judgement_;
   bool agent_gone_ = false;
+  bool restarting_ = false;  // from a generation's failure until the next one's workers run
+  uint64_t lines_dropped_ = 0;
+  bool write_failed_ = false;
   bool reader_gone_ = false;
   bool stopping_ = false;
   bool pausing_ = false;
