@@ -271,11 +271,7 @@ absl::Status Agent::OpenStreams(uint32_t rank, Worker* worker, SpawnRequest* req
   } else if (rank == 0 && options_.fed_stdin && (input_ || !input_ended_)) {
     MUSTER_ASSIGN_OR_RETURN(StdinPipe input, OpenStdinPipe());
     request->stdin_fd = std::move(input.worker_end);
-    MUSTER_ASSIGN_OR_RETURN(fed_stdin_, FedStdin::Start(loop_, std::move(input.our_end), [this](bool closed) {
-                              v1::AgentMessage message = NewMessage();
-                              message.mutable_input_taken()->set_closed(closed);
-                              callbacks_.send(std::move(message));
-                            }));
+    MUSTER_ASSIGN_OR_RETURN(fed_stdin_, FedStdin::Start(loop_, std::move(input.our_end), [this](bool closed) { TellInputTaken(closed); }));
     FeedStdin();
   } else {
     MUSTER_ASSIGN_OR_RETURN(request->stdin_fd, OpenEmptyStdin());
@@ -286,8 +282,16 @@ absl::Status Agent::OpenStreams(uint32_t rank, Worker* worker, SpawnRequest* req
 // Input may come before its reader.
 void Agent::FeedStdin() {
   if (fed_stdin_ == nullptr || !input_) return;
+  input_owed_ = true;
   fed_stdin_->Feed(std::move(*input_->mutable_bytes()), input_->end());
   input_.reset();
+}
+
+void Agent::TellInputTaken(bool closed) {
+  if (!std::exchange(input_owed_, false)) return;
+  v1::AgentMessage message = NewMessage();
+  message.mutable_input_taken()->set_closed(closed);
+  callbacks_.send(std::move(message));
 }
 
 absl::StatusOr<SpawnRequest> Agent::Request(const agent::Spawn& action) {
@@ -367,6 +371,8 @@ void Agent::OnTreeEnded() {
   // The streams of this generation end here: those of the next one's workers are others, though their ranks may be the same.
   if (has_output()) output_->DrainAll();
   stdin_.reset();
+  fed_stdin_.reset();      // what comes from here on waits for the next rank 0
+  TellInputTaken(false);  // of what the last one had not read the rest is lost with it
   port_->ForgetWorkers();
   Step(agent::TreeEnded{});
 }

@@ -113,6 +113,7 @@ class Agent {
   Agent(EventLoop* loop, AgentOptions options, Callbacks callbacks);
 
   void FeedStdin();
+  void TellInputTaken(bool closed);
   v1::AgentMessage NewMessage() const;
   void OnRefused(RefusalCount refused);
   void TellRefusal();
@@ -154,6 +155,7 @@ class Agent {
   std::unique_ptr<StdinForwarder> stdin_;
   std::unique_ptr<FedStdin> fed_stdin_;  // of the newest rank 0
   std::optional<v1::Input> input_;       // not fed yet
+  bool input_owed_ = false;   // an InputTaken, for what was fed last
   bool input_ended_ = false;
   std::map<uint32_t, Worker> workers_;  // by slot
   std::optional<winsize> window_size_;  // the last one that was said

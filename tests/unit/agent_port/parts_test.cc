@@ -1,4 +1,5 @@
 // The worker port's smaller parts.
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -8,10 +9,12 @@
 #include "gtest/gtest.h"
 #include "launcher/agent/control_segment.h"
 #include "launcher/agent/worker_identity.h"
+#include "launcher/agent/worker_port_impl.h"
 #include "launcher/agent/worker_resources.h"
 #include "muster/tensor.h"
 #include "proto/muster/v1/operation_text.h"
 #include "runtime/base/fd.h"
+#include "runtime/base/sealed_memory.h"
 
 namespace muster {
 namespace {
@@ -73,6 +76,31 @@ TEST(ControlSegment, KeepsTheFirstAbortWordAndTheNewestOperation) {
   (*segment)->MarkLeft(99);  // nobody's
   EXPECT_FALSE(ControlSegment::Create(3, job_id, 1, 0).ok());
   EXPECT_FALSE(ControlSegment::Create(3, job_id, 999, 999).ok());
+}
+
+// The watching thread may be late: what it says of an earlier process of the slot, or after all was let go of, aborts nothing.
+TEST(AbortTargets, OnlyTheExpectedProcessCounts) {
+  auto segment = ControlSegment::Create(3, std::string(16, 'j'), 9, 2);
+  ASSERT_TRUE(segment.ok()) << segment.status();
+  void* memory = MapSharedMemory((*segment)->fd(), sizeof(v1::ControlHeader)).value();
+  const auto* header = static_cast<const v1::ControlHeader*>(memory);
+  LocalGeneration generation;
+  generation.places = {{.slot = 5, .rank = 7}, {.slot = 6, .rank = 8}};
+  AbortTargets targets;
+  targets.AbortFor(LifeOf(5, 1), 9);
+  targets.Expect(5, 2);
+  targets.Set(*segment, generation);
+  targets.AbortFor(LifeOf(5, 1), 9);
+  targets.AbortFor(LifeOf(6, 2), 9);  // not expected at all
+  EXPECT_EQ(header->abort_word.load(), v1::kNoAbort);
+  targets.Clear();
+  targets.AbortFor(LifeOf(5, 2), 9);
+  EXPECT_EQ(header->abort_word.load(), v1::kNoAbort);
+  targets.Set(*segment, generation);
+  targets.Expect(5, 2);
+  targets.AbortFor(LifeOf(5, 2), 9);
+  EXPECT_EQ(header->abort_word.load(), v1::PackAbort(v1::AbortReason::kPeerLost, 7, 9)) << "a rank of the world";
+  ::munmap(memory, sizeof(v1::ControlHeader));
 }
 
 // What a dead worker left in its flight record may be any bytes.

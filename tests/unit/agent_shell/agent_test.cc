@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <string>
@@ -357,6 +358,35 @@ TEST_F(AgentTest, PassesSignalsWindowSizeAndInput) {
   agent_->OnMessage(input);
   ASSERT_TRUE(AwaitOutput(0, "line last\nend of input\n"));
   AwaitEnd(1, 0);
+  Stop();
+}
+
+// What the old rank 0 did not read is lost, but never the turn: the next piece goes to the new one.
+TEST_F(AgentTest, InputGoesOnWithTheNextGeneration) {
+  options_.fed_stdin = true;
+  Shell("if [ $TORCHELASTIC_RESTART_COUNT = 0 ]; then echo up; sleep 600 & wait; fi; read line; echo line $line");
+  Start();
+  Prepare(1, 1);
+  AwaitReady(1);
+  Go(1);
+  ASSERT_TRUE(AwaitOutput(0, "up\n"));
+  const auto taken = [this] {
+    return std::count_if(messages_.begin(), messages_.end(), [](const v1::AgentMessage& m) { return m.has_input_taken(); });
+  };
+  v1::CoordinatorMessage input = Message(0);
+  input.mutable_input()->set_bytes(std::string(1 << 20, 'x') + "\n");  // more than a pipe holds
+  agent_->OnMessage(input);
+  Abandon(1);
+  AwaitCleared(1);
+  ASSERT_TRUE(RunUntil([&] { return taken() == 1; }));
+  input.mutable_input()->set_bytes("for the next\n");
+  agent_->OnMessage(input);  // there is no worker now
+  Prepare(2, 1);
+  AwaitReady(2);
+  Go(2);
+  ASSERT_TRUE(AwaitOutput(0, "line for the next\n"));
+  ASSERT_TRUE(RunUntil([&] { return taken() == 2; }));
+  AwaitEnd(2, 0);
   Stop();
 }
 
