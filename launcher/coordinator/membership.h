@@ -14,7 +14,8 @@
 // A failure that a restart may cure, while restarts are left, does not end the job: RECALLING (from SETTLING) ends the generation on
 // all nodes and waits until each has told how its workers ended and that none is left, or is lost itself; CLOSING waits until the
 // generation's end and its cause are on disk. All evidence of it is then forgotten, and FORMING waits for lost nodes to come back,
-// up to `last_call`, after which `workers_min` suffice. The table is in membership_table.cc.
+// up to `last_call`, after which `workers_min` suffice; nodes that the generation before went without are taken if they are there,
+// and not waited for again. The table is in membership_table.cc.
 #ifndef MUSTER_LAUNCHER_COORDINATOR_MEMBERSHIP_H_
 #define MUSTER_LAUNCHER_COORDINATOR_MEMBERSHIP_H_
 

@@ -158,7 +158,7 @@ void Membership::Core::NeverStopped(const Event&) {
     if (agent.stopped) continue;
     Log(LogLevel::kError,
         absl::StrCat("the agent of node ", node, " (", HostOf(node), ") did not stop: look for processes left there"));
-    if (agent.member) LoseSeat(node, "it did not stop when it was told to", false, true);
+    if (agent.member) LoseSeat(node, "it did not stop when it was told to");
   }
   for (const auto& [node, seat] : seats_) {
     if (!seat.returned) LoseSeat(node, "it did not come back to the new coordinator");

@@ -38,7 +38,12 @@ uint32_t Membership::Core::WorkersMin() const {
   return options_.workers_min == 0 ? options_.workers : std::min(options_.workers_min, options_.workers);
 }
 
-bool Membership::Core::Enough() const { return Slots() >= (last_call_over_ ? WorkersMin() : options_.workers); }
+// Nodes that were missing in the generation before already are not waited for once more.
+bool Membership::Core::Enough() const {
+  const auto former = static_cast<uint32_t>(members_.places_size());
+  const uint32_t hoped_for = restarts_ > 0 && former > 0 ? std::min(options_.workers, former) : options_.workers;
+  return Slots() >= (last_call_over_ ? WorkersMin() : hoped_for);
+}
 
 void Membership::Core::NoteLastCall(const Event&) {
   last_call_over_ = true;

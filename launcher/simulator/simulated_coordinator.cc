@@ -19,6 +19,10 @@ void CoordinatorChecker::OnSend(uint32_t node, const v1::CoordinatorMessage& mes
     if (!first && members->second != message.prepare().members_sha256()) {
       world_->Violate(absl::StrCat("I1: generation ", generation, " has two memberships"));
     }
+    if (!formed_.empty() && *formed_.rbegin() < generation && !ended_.contains(*formed_.rbegin())) {
+      world_->Violate(
+          absl::StrCat("I1: Prepare of generation ", generation, " before the end of ", *formed_.rbegin(), " is durable"));
+    }
     if (!taken_.contains(generation))
       world_->Violate(absl::StrCat("I1: Prepare of generation ", generation, " before its number is durable"));
     const bool is_member = message.prepare().places_size() > 0 && message.prepare().places(0).node() == node;
@@ -31,7 +35,14 @@ void CoordinatorChecker::OnSend(uint32_t node, const v1::CoordinatorMessage& mes
 }
 
 void CoordinatorChecker::OnDurable(const v1::RecordEntry& entry) {
-  if (entry.has_generation_taken()) taken_.insert(entry.generation_taken().generation());
+  if (entry.has_generation_taken()) {
+    const uint64_t number = entry.generation_taken().generation();
+    if (!taken_.emplace(number, world_->time.now()).second) {
+      world_->Violate(absl::StrCat("I1: the number ", number, " was taken twice"));
+    }
+  }
+  if (entry.has_checkpoint()) restarts_since_checkpoint_ = 0;
+  if (entry.has_generation_ended()) OnEnded(entry.generation_ended(), entry.incarnation());
   if (entry.has_generation_formed()) formed_.insert(entry.generation_formed().generation());
   if (entry.has_step()) recorded_step_ = std::max(recorded_step_, entry.step().committed_step());
 }
@@ -49,6 +60,41 @@ void CoordinatorChecker::OnRecovered(int64_t committed_step) {
   step_ = committed_step;
 }
 
+void CoordinatorChecker::OnEnded(const v1::GenerationEnded& ended, uint64_t incarnations) {
+  ended_.insert(ended.generation());
+  ++restarts_since_checkpoint_;
+  if (ended.restarts() != ++restarts_) {
+    world_->Violate(absl::StrCat("restarts: ", restarts_, " were made, but the record says ", ended.restarts()));
+  }
+  if (restarts_since_checkpoint_ > world_->plan.max_restarts) {
+    world_->Violate(absl::StrCat("restarts: ", restarts_since_checkpoint_, " without a new checkpoint, but only ",
+                                 world_->plan.max_restarts, " are allowed"));
+  }
+  if (!IsTrue(ended.verdict(), ended.generation(), incarnations)) {
+    world_->Violate(absl::StrCat("verdict: generation ", ended.generation(),
+                                 " ended because of what did not break in it: ", ended.verdict().sentence()));
+  }
+}
+
+bool CoordinatorChecker::IsTrue(const v1::Verdict& verdict, uint64_t generation, uint64_t incarnations) const {
+  if (world_->stop_requested && verdict.exit_code() == 130) return true;
+  // What a coordinator knew and had not written dies with it: that it was asked to stop, that a worker failed, that all was done.
+  // The next one finds workers or agents that have stopped, or finds none, and says so.
+  const bool found_stopped = verdict.failure_class() == "stopped" || verdict.failure_class() == "agent lost" ||
+                             verdict.failure_class() == "not enough nodes";
+  if (incarnations > 1 && found_stopped) return true;
+  const auto taken = taken_.find(generation);
+  return std::any_of(world_->truths.begin(), world_->truths.end(), [&](const Truth& truth) {
+    // A node may break before it hears of the generation, which is noticed only when it is silent for long, or heard again.
+    const bool in_it = truth.generation == generation ||
+                       (truth.rank < 0 && taken != taken_.end() && truth.at + absl::Seconds(45) >= taken->second);
+    if (verdict.rank() >= 0) return in_it && truth.rank == verdict.rank();
+    const bool names_node = verdict.host().empty() ? verdict.exit_code() == 69 || verdict.failure_class() == "agent lost"
+                                                   : in_it && verdict.host() == truth.host;
+    return truth.rank < 0 && names_node;
+  });
+}
+
 // --- The coordinator ---
 
 void SimulatedCoordinator::Start() {
@@ -56,7 +102,12 @@ void SimulatedCoordinator::Start() {
   membership::Options options;
   options.job_id = std::string(16, 'j');
   options.workers = world_->plan.workers;
+  options.workers_min = world_->plan.workers_min;
+  options.max_restarts = world_->plan.max_restarts;
+  options.last_call = world_->plan.last_call;
+  options.silence_max = absl::Seconds(5);
   options.step_record_every = absl::Milliseconds(50);
+  options.planted_reuse_number = world_->plan.planted_reuse_number;
   options.random_bytes = [world = world_](size_t bytes) {
     std::string key;
     for (size_t i = 0; i < bytes; ++i) key.push_back(static_cast<char>(world->chance.Below(256)));
@@ -115,6 +166,10 @@ void SimulatedCoordinator::Do(const membership::Action& action) {
             timers_.erase(timer);
             Step(membership::TimerFired{timer});
           });
+        }
+        if constexpr (std::is_same_v<T, membership::Restarting>) {
+          restarts_ = a.restarts;
+          world_->Trace(absl::StrCat("restart ", a.restarts, ": ", a.why.verdict.sentence()));
         }
         if constexpr (std::is_same_v<T, membership::LogLine>) world_->Trace(absl::StrCat("coordinator: ", a.line));
         if constexpr (std::is_same_v<T, membership::Finish>) {

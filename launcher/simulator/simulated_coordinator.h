@@ -25,6 +25,8 @@ class SimulatedCoordinator {
   bool alive() const { return membership_.has_value(); }
   uint64_t starts() const { return starts_; }
   const std::optional<Judgement>& judgement() const { return judgement_; }
+  const CoordinatorChecker& checker() const { return checker_; }
+  uint32_t restarts() const { return restarts_; }
 
   void Step(const membership::Event& event);
 
@@ -42,6 +44,7 @@ class SimulatedCoordinator {
   absl::Duration disk_free_at_;
   std::map<membership::Timer, VirtualTime::Id> timers_;
   std::optional<Judgement> judgement_;
+  uint32_t restarts_ = 0;
 };
 
 }  // namespace muster

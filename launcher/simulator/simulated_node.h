@@ -20,7 +20,7 @@ class SimulatedNode {
   struct Wires {
     std::function<void(const v1::AgentMessage&)> send;
     std::function<SimulatedCollectives&(uint64_t generation, uint32_t world_size)> collectives;
-    std::function<void()> agent_died;
+    std::function<void()> agent_ended;  // its process: killed, or gone by itself
   };
 
   SimulatedNode(World* world, uint32_t node, Wires wires);
@@ -36,18 +36,22 @@ class SimulatedNode {
   void LeaveEarly(uint32_t slot);
   void KillGuard();
   void KillAgent();
+  void KillNode();
 
   bool agent_alive() const { return table_.has_value(); }
   bool gone() const { return gone_; }
   size_t processes() const;  // of workers and what they left behind
+  bool Holds(uint32_t slot) const { return processes_.contains(slot); }
 
  private:
   struct Process {
     uint64_t id = 0;  // what was meant for an earlier process of the slot does not reach this one
     v1::Place place;
+    uint32_t spawn = 0;
     uint64_t generation = 0;
     uint32_t world_size = 0;
-    bool running = false;  // exec'ed
+    int64_t first_step = 0;  // where it takes up the work
+    bool running = false;    // exec'ed
     bool joined = false;
     bool left = false;
     bool stubborn = false;
@@ -68,10 +72,15 @@ class SimulatedNode {
   void Signal(const agent::SignalWorker& signal);
   void EndTree();
   void KillAll(bool told);
-  void End(Process& process, int wait_status, bool told = true);
+  void End(Process& process, int wait_status, bool told = true, absl::Duration seen_after = absl::ZeroDuration());
+  void CheckMembers(const agent::BeginGeneration& begin);
+  void SaveCheckpoint(Process& process, int64_t step);
+  uint64_t OperationsOf(const Process& process) const;
   void Later(const Process& process, absl::Duration least, absl::Duration most, std::function<void(Process&)> event);
+  absl::Duration LateNews();
   void GuardSays(absl::Duration delay, std::function<void()> event);
   void CheckSend(const v1::AgentMessage& message);
+  bool OneGoesEarly() const;
   void AddTruth(int32_t rank, uint64_t generation, bool must_show);
 
   World* const world_;

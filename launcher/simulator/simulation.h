@@ -23,6 +23,8 @@ struct SimulatedFault {
     kFailSpawn,   // with errno `number`
     kKillGuard,
     kKillAgent,
+    kKillNode,         // all of it at once; nobody tells of it
+    kCutNode,          // its stream carries nothing for `number` ms; its workers reach the others all the same
     kKillCoordinator,  // it starts again from its record
     kLoseCoordinator,  // it does not
     kStop,             // from outside; again: now
@@ -42,12 +44,20 @@ struct SimulationPlan {
   bool linked = true;   // with libmuster; else each worker just runs for a while
   double stubborn = 0;  // share of workers that ignore SIGTERM
   double strays = 0;    // share of workers that leave a process behind
+  uint32_t workers_min = 0;
+  uint32_t max_restarts = 0;
+  absl::Duration last_call = absl::Seconds(5);
+  bool starter = false;           // agents that ended are started again
+  uint32_t checkpoint_every = 0;  // steps; 0: never
   std::vector<SimulatedFault> faults;
 
   // Planted bugs, by which tests prove that the checkers see them.
   bool planted_announce_early = false;  // the coordinator announces before its record is durable
   bool planted_stopped_early = false;   // agents say Stopped while processes run
   bool planted_false_success = false;   // an aborted collective call returns success
+  bool planted_cleared_early = false;   // agents say Cleared while processes run
+  bool planted_reuse_number = false;    // the coordinator takes a generation's number again
+  bool planted_ignore_spawn = false;    // agents take late news of an earlier process for the present one's
 };
 
 // A plan drawn from `seed`: any size, any faults, any time.
@@ -60,6 +70,7 @@ struct SimulationResult {
   absl::Duration ended_at;
   uint64_t events = 0;
   uint64_t incarnations = 0;
+  uint32_t restarts = 0;
   std::string trace;  // what happened, one line an event; equal for equal plans
 };
 

@@ -21,6 +21,7 @@ struct Truth {
   std::string host;
   uint64_t generation = 0;
   bool must_show = true;  // the job cannot go well with it, if this generation is its last
+  absl::Duration at;
 };
 
 struct World {
@@ -38,11 +39,14 @@ struct World {
   std::vector<Truth> truths;
   std::vector<std::string> violations;
   std::string trace;
+  int64_t checkpoint_step = 0;             // newest on disk; 0: none
+  std::map<uint64_t, int64_t> first_step;  // by generation: where its workers took up the work
   bool stop_requested = false;
   absl::Duration last_fault_at;
 };
 
-// I1 and I4, from what coordinators send and remember over all their incarnations.
+// I1 and I4, and that restarts keep to their bound and have a true cause, from what coordinators send and remember over all their
+// incarnations.
 class CoordinatorChecker {
  public:
   explicit CoordinatorChecker(World* world) : world_(world) {}
@@ -52,12 +56,20 @@ class CoordinatorChecker {
   void OnStep(int64_t committed_step);
   void OnRecovered(int64_t committed_step);
 
+  // True if the verdict on this generation names something that really broke.
+  bool IsTrue(const v1::Verdict& verdict, uint64_t generation, uint64_t incarnations) const;
+
  private:
+  void OnEnded(const v1::GenerationEnded& ended, uint64_t incarnations);
+
   World* const world_;
   std::map<uint64_t, uint64_t> incarnation_of_;  // by generation: who announced it
   std::map<uint64_t, std::string> members_of_;   // by generation: the announced table's digest
   std::set<uint64_t> formed_;                    // generations whose forming is durable
-  std::set<uint64_t> taken_;                     // numbers that are durable
+  std::map<uint64_t, absl::Duration> taken_;     // numbers that are durable, and since when
+  std::set<uint64_t> ended_;                     // generations whose end is durable
+  uint32_t restarts_ = 0;
+  uint32_t restarts_since_checkpoint_ = 0;
   int64_t recorded_step_ = -1;
   int64_t step_ = -1;
 };
