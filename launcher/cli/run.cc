@@ -114,11 +114,35 @@ struct Start {
   std::string temporary;
 };
 
+// A verdict that no coordinator has made, in the form of all reports.
+std::string ReportOf(const Start& start, const v1::Verdict& verdict) {
+  JobResult result;
+  result.job_id = absl::BytesToHexString(start.job_id);
+  result.command = start.run.command;
+  result.workers = start.run.workers;
+  result.started = absl::Now();
+  result.judgement.verdict = verdict;
+  return ReportJson(result);
+}
+
+// The job has a folder, and no coordinator has begun: who looks there finds why.
+int FailJob(const Start& start, const JobFolder& folder, int exit_code, const absl::Status& status) {
+  v1::Verdict verdict;
+  verdict.set_exit_code(exit_code);
+  verdict.set_origin("muster");
+  verdict.set_failure_class("cannot start");
+  verdict.set_rank(-1);
+  verdict.set_committed_step(-1);
+  verdict.set_sentence(std::string(status.message()));
+  SayVerdict(verdict);
+  return WriteReports(exit_code, ReportOf(start, verdict), folder.path(), start.run.report_file);
+}
+
 // In this process, joined by memory.
-int RunHere(Start start, const JobFolder& folder) {
+int RunHere(const Start& start, const JobFolder& folder) {
   LocalJobOptions options;
   auto session_folder = SessionFolder::Create(start.temporary, absl::BytesToHexString(start.job_id));
-  if (!session_folder.ok()) return Fail(kExitCannotWrite, session_folder.status());
+  if (!session_folder.ok()) return FailJob(start, folder, kExitCannotWrite, session_folder.status());
   options.job_id = start.job_id;
   options.program = start.program;
   options.guard_path = start.guard_path;
@@ -130,7 +154,7 @@ int RunHere(Start start, const JobFolder& folder) {
   if (!job.ok()) {
     // The record says so when the disk is full or may not be written.
     const bool disk = absl::IsResourceExhausted(job.status()) || absl::IsDataLoss(job.status());
-    return Fail(disk ? kExitCannotWrite : kExitInternal, job.status());
+    return FailJob(start, folder, disk ? kExitCannotWrite : kExitInternal, job.status());
   }
   const JobResult result = (*job)->Run();
   job->reset();  // the guard has ended before we say how it went
@@ -182,27 +206,17 @@ absl::StatusOr<v1::Launch> MakeLaunch(const Start& start, const JobFolder& folde
   return launch;
 }
 
-// The verdict of a coordinator that died, in the form of all reports.
-std::string ReportWithoutCoordinator(const Start& start, const v1::Verdict& verdict) {
-  JobResult result;
-  result.job_id = absl::BytesToHexString(start.job_id);
-  result.command = start.run.command;
-  result.workers = start.run.workers;
-  result.started = absl::Now();
-  result.judgement.verdict = verdict;
-  return ReportJson(result);
-}
-
 // With a coordinator in a process of its own.
 int RunRemotely(const Start& start, const JobFolder& folder) {
   auto launch = MakeLaunch(start, folder);
-  if (!launch.ok()) return Fail(kExitInternal, launch.status());
+  if (!launch.ok()) return FailJob(start, folder, kExitInternal, launch.status());
   RemoteJobOptions options;
   options.launch = *std::move(launch);
   options.coordinator_log = folder.path() + "/coordinator.log";
   options.job_lock = folder.lock_fd();
   auto job = RemoteJob::Create(std::move(options));
-  if (!job.ok()) return Fail(absl::IsInvalidArgument(job.status()) ? kExitUsage : kExitInternal, job.status());
+  if (!job.ok())
+    return FailJob(start, folder, absl::IsInvalidArgument(job.status()) ? kExitUsage : kExitInternal, job.status());
   const RemoteResult result = (*job)->Run();
   if (result.runs_on) {
     const std::string id = absl::BytesToHexString(start.job_id), brief = id.substr(0, 8);
@@ -211,11 +225,11 @@ int RunRemotely(const Start& start, const JobFolder& folder) {
   }
   job->reset();
   SayVerdict(result.verdict);
-  const std::string json = result.report_json.empty() ? ReportWithoutCoordinator(start, result.verdict) : result.report_json;
+  const std::string json = result.report_json.empty() ? ReportOf(start, result.verdict) : result.report_json;
   return WriteReports(result.verdict.exit_code(), json, folder.path(), start.run.report_file);
 }
 
-int RunJob(Start start) {
+int RunJob(const Start& start) {
   bool fallback = false;
   const std::string state_home = StateHome(Variable("XDG_STATE_HOME"), Variable("HOME"), start.temporary, &fallback);
   auto folder = JobFolder::Create(state_home, absl::BytesToHexString(start.job_id));
@@ -224,7 +238,7 @@ int RunJob(Start start) {
   const absl::Status kept = WriteFile((*folder)->path() + "/command", CommandText(start.run.command) + "\n");
   if (!kept.ok()) Say(absl::StrCat("`muster ps` will not show the command: ", kept.message()));
   SayDefaults(start.run, OwnEnvironment());
-  return start.run.nodes > 1 || start.run.detach ? RunRemotely(start, **folder) : RunHere(std::move(start), **folder);
+  return start.run.nodes > 1 || start.run.detach ? RunRemotely(start, **folder) : RunHere(start, **folder);
 }
 
 }  // namespace
@@ -259,7 +273,7 @@ int RunCommand(const std::vector<std::string>& arguments) {
   start.program = *std::move(program);
   start.guard_path = *std::move(guard);
   start.temporary = TemporaryFolder();
-  return RunJob(std::move(start));
+  return RunJob(start);
 }
 
 }  // namespace muster

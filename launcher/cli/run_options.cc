@@ -223,6 +223,7 @@ exit status
   124  --timeout                     70   a defect in muster
   126  program cannot be started     73   state, report or output not written
   127  program not found             130  Ctrl-C; 143 SIGTERM; 129 SIGHUP
+  69   not enough nodes are left
   else the failed worker's own, or 128 + its signal; --report says which
 )");
 }

@@ -176,6 +176,13 @@ class Looking(Job):
         self.assert_says(result, "is over already", "died")
         self.assertEqual(self.muster("logs", "--follow").stdout, "[0] out 0\n[1] out 1\n")
 
+    def test_a_job_that_could_not_start_says_why(self):
+        blocked = os.path.join(self.folder, "file")
+        with open(blocked, "w", encoding="utf-8"):
+            pass
+        self.assertEqual(self.muster("run", "true", env={**self.environment, "TMPDIR": blocked}).returncode, 73)
+        self.assertRegex(self.muster("status").stdout, f"verdict +exit status 73: .*{blocked}")
+
     def test_a_reader_that_goes_ends_a_follower(self):
         self.running("-np", "1")
         result = subprocess.run(["sh", "-c", '"$0" logs --follow | head -n 1', MUSTER], capture_output=True, text=True,
