@@ -338,12 +338,18 @@ void Agent::Do(agent::Spawn& action) {
     guard_->Spawn(*std::move(request));
   } else {
     workers_.erase(action.place.slot());
-    const bool short_of_descriptors = absl::IsResourceExhausted(request.status());
-    Post(
-        agent::SpawnFailed{.slot = action.place.slot(),
-                           .error = short_of_descriptors ? EMFILE : EIO,
-                           .stage = short_of_descriptors ? "its pipes, see ulimit -n" : std::string(request.status().message()),
-                           .spawn = action.spawn});
+    const absl::Status& why = request.status();
+    agent::SpawnFailed failed{
+        .slot = action.place.slot(), .error = EIO, .stage = std::string(why.message()), .spawn = action.spawn};
+    if (absl::IsResourceExhausted(why)) {
+      failed.error = EMFILE;
+      failed.stage = "its pipes, see ulimit -n";
+    } else if (!job_taken_.ok() && (absl::IsNotFound(why) || absl::IsPermissionDenied(why))) {
+      // Seen here already what execve would say.
+      failed.error = absl::IsNotFound(why) ? ENOENT : EACCES;
+      failed.stage = absl::StrCat("execve ", options_.argv.empty() ? "" : options_.argv[0]);
+    }
+    Post(std::move(failed));
   }
 }
 

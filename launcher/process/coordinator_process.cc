@@ -30,6 +30,7 @@ using membership::State;
 
 constexpr absl::Duration kSilenceCheck = absl::Seconds(1);
 constexpr absl::Duration kSilenceToTell = absl::Seconds(3);
+constexpr absl::Duration kSilenceToReplace = absl::Seconds(10);       // an agent of this machine that holds up a restart
 constexpr absl::Duration kStartAgainFirst = absl::Milliseconds(100);  // doubled with each start in vain
 constexpr absl::Duration kStartAgainLast = absl::Seconds(5);
 constexpr absl::Duration kLookAgain = absl::Milliseconds(20);
@@ -461,7 +462,10 @@ void CoordinatorProcess::GiveUp(uint32_t node) {
 void CoordinatorProcess::LookForSilence() {
   for (uint32_t node = 0; node < nodes_.size(); ++node) {
     const absl::Duration silence = server_->SilentFor(node);
-    if (silence >= kSilenceToTell && silence != absl::InfiniteDuration()) coordinator_->AgentSilent(node, silence);
+    if (silence < kSilenceToTell || silence == absl::InfiniteDuration()) continue;
+    coordinator_->AgentSilent(node, silence);
+    // Stopped, or stuck: another in its place is of more use than its return.
+    if (silence >= kSilenceToReplace && coordinator_->membership().state() == State::kForming) starter_->End(node);
   }
   loop_->After(kSilenceCheck, [this] { LookForSilence(); });
 }

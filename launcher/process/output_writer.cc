@@ -25,7 +25,7 @@ absl::StatusOr<std::unique_ptr<OutputWriter>> OutputWriter::Create(EventLoop* lo
   pthread_sigmask(SIG_BLOCK, &broken_pipe, nullptr);
   std::unique_ptr<OutputWriter> writer(new OutputWriter(loop, options, std::move(hold)));
   if (options.attached) {
-    const SinkLimits limits = {8 << 20, int64_t{1} << 30, options.job_folder, absl::Seconds(2)};  // as OutputOptions says
+    const SinkLimits limits = {options.memory_bytes_max, options.spill_bytes_max, options.job_folder, absl::Seconds(2)};
     MUSTER_ASSIGN_OR_RETURN(writer->sinks_, OutputSinks::Create(loop, STDOUT_FILENO, STDERR_FILENO, limits));
   }
   return writer;

@@ -22,6 +22,8 @@ struct OutputWriterOptions {
   bool attached = true;    // to descriptors 1 and 2; else to the logs alone
   std::string job_folder;  // of logs, and of what a slow reader has not taken yet
   int64_t workers = 1;
+  size_t memory_bytes_max = 8 << 20;  // as in OutputOptions
+  int64_t spill_bytes_max = int64_t{1} << 30;
 };
 
 // Belongs to the loop's thread, in which SIGPIPE is blocked. Never blocks, never fails the job.

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -24,6 +25,23 @@ std::string HowItEnded(int status) {
   if (!WIFSIGNALED(status)) return absl::StrCat("exited with ", WEXITSTATUS(status));
   const char* name = ::sigabbrev_np(WTERMSIG(status));
   return name != nullptr ? absl::StrCat("killed by SIG", name) : absl::StrCat("killed by signal ", WTERMSIG(status));
+}
+
+std::vector<pid_t> ChildrenOf(pid_t pid) {
+  std::ifstream file(absl::StrCat("/proc/", pid, "/task/", pid, "/children"));
+  std::vector<pid_t> children;
+  for (pid_t child; file >> child;) children.push_back(child);
+  return children;
+}
+
+// The agent's guard and its keeper end what it has started, unless they have been stopped with it: a frozen node.
+void KillWithTree(pid_t agent) {
+  std::vector<pid_t> family = ChildrenOf(agent);
+  for (size_t i = 0, keepers = family.size(); i < keepers; ++i) {
+    for (const pid_t guard : ChildrenOf(family[i])) family.push_back(guard);
+  }
+  ::kill(agent, SIGKILL);
+  for (const pid_t one : family) ::kill(one, SIGCONT);
 }
 
 }  // namespace
@@ -121,8 +139,13 @@ void LocalStarter::OnEnded(uint32_t node) {
   callbacks_.ended(node, HowItEnded(status));
 }
 
+void LocalStarter::End(uint32_t node) {
+  const auto agent = agents_.find(node);
+  if (agent != agents_.end()) KillWithTree(agent->second.pid);
+}
+
 void LocalStarter::EndAll() {
-  for (const auto& [node, agent] : agents_) ::kill(agent.pid, SIGKILL);  // its guard ends what it has started
+  for (const auto& [node, agent] : agents_) KillWithTree(agent.pid);
   for (const auto& [node, agent] : agents_) {
     ::waitpid(agent.pid, nullptr, 0);
     loop_->Remove(agent.pidfd.get());

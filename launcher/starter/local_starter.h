@@ -40,6 +40,7 @@ class LocalStarter final : public Starter {
 
   // The ticket goes through a pipe, as `--ticket-fd 3`. Errors: FailedPrecondition (it still runs), those of posix_spawn(3).
   absl::Status Start(uint32_t node, const std::string& coordinator, const std::string& ticket) override;
+  void End(uint32_t node) override;
   void EndAll() override;
   uint32_t running() const override { return static_cast<uint32_t>(agents_.size()); }
   bool sees_ends() const override { return true; }

@@ -23,6 +23,8 @@ class Starter {
   // Starts (or, after `ended`, starts again) the agent of `node`, which finds the coordinator at `coordinator` ("HOST:PORT"),
   // giving it `ticket` (a line of text) by a descriptor or a file of its own, never in arguments or environment.
   virtual absl::Status Start(uint32_t node, const std::string& coordinator, const std::string& ticket) = 0;
+  // Ends this node's agent, if it still runs, at once and with everything it started, also what is stopped; `ended` follows.
+  virtual void End(uint32_t node) = 0;
   // Ends all agents that still run, at once, with everything they started; there is no `ended` for them.
   virtual void EndAll() = 0;
   // Agents that were started and have not ended, as far as this kind of starter sees it.

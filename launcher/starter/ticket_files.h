@@ -17,6 +17,7 @@ class TicketFiles final : public Starter {
 
   // Replaces `folder`/node-N.ticket, which only this user may read.
   absl::Status Start(uint32_t node, const std::string& coordinator, const std::string& ticket) override;
+  void End(uint32_t) override {}
   void EndAll() override {}
   uint32_t running() const override { return 0; }
   bool sees_ends() const override { return false; }

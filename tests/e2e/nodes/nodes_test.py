@@ -235,6 +235,26 @@ class Kills(NodesCase):
         self.assertIn("node0 was lost", words[0])
         self.assertIn("restart 1 of 1", words[0])
 
+    def test_a_frozen_node_is_replaced(self):
+        program = 'echo $TORCHELASTIC_RESTART_COUNT; [ "$TORCHELASTIC_RESTART_COUNT" = 1 ] || exec sleep 600'
+        process = self.start("run", "--nodes", "2", "-np", "2", "--max-restarts", "1", "sh", "-c", program)
+        for _ in range(2):
+            self.assertEqual(process.stdout.readline(), "0\n")
+        (coordinator,) = muster_children(process.pid, "coordinator")
+        agents = {node_of(pid): pid for pid in muster_children(coordinator, "agent")}
+        frozen = [agents["node1"]]
+        for pid in frozen:
+            frozen.extend(children_of(pid))
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+        out, err = process.communicate(timeout=DEADLINE)
+        self.assertEqual(process.returncode, 0, err)
+        self.assertEqual(out, "1\n" * 2)
+        self.assertIn("nothing was heard", err)
+        self.assertIn("restart 1 of 1", err)
+        poll(lambda: not any(os.path.exists(f"/proc/{pid}/exe") for pid in frozen))
+        self.assertEqual([pid for pid in frozen if os.path.exists(f"/proc/{pid}/exe")], [])
+
     def test_of_the_command_ends_an_attached_job(self):
         job = Job(self, 4, 2)
         os.kill(job.process.pid, signal.SIGKILL)
@@ -291,6 +311,14 @@ class ByHand(NodesCase):
         self.assertIn("rank 1 on host hand1 exited with code 5", err)
         for agent in agents:
             self.assertEqual(agent.wait(DEADLINE), 0)
+
+    def test_a_program_that_a_node_does_not_have(self):
+        process, nodes = self.coordinator("--nodes", "1", "-np", "1", "no-such-program")
+        agent = self.agent(nodes[0], "--host", "hand0")
+        _, err = process.communicate(timeout=DEADLINE)
+        self.assertEqual(process.returncode, 127, err)
+        self.assertIn("was not found on host hand0 (no-such-program)", err)
+        self.assertEqual(agent.wait(DEADLINE), 0)
 
     def test_tickets_are_good_once_and_for_their_own_job_only(self):
         process, nodes = self.coordinator("--nodes", "2", "-np", "2", "sleep", "60")

@@ -57,6 +57,8 @@ class OutputWriterTest : public ::testing::Test {
     options.attached = attached;
     options.job_folder = folder_;
     options.workers = 2;
+    options.memory_bytes_max = memory_bytes_max_;
+    options.spill_bytes_max = spill_bytes_max_;
     auto writer = OutputWriter::Create(loop_.get(), options, [this](bool hold) { holds_.push_back(hold); });
     ASSERT_TRUE(writer.ok()) << writer.status();
     writer_ = *std::move(writer);
@@ -77,6 +79,8 @@ class OutputWriterTest : public ::testing::Test {
     return std::string(std::istreambuf_iterator<char>(file), {});
   }
   std::string folder_;
+  size_t memory_bytes_max_ = 8 << 20;
+  int64_t spill_bytes_max_ = 1 << 20;
   std::unique_ptr<EventLoop> loop_;
   std::vector<bool> holds_;
   std::unique_ptr<OutputWriter> writer_;
@@ -116,6 +120,29 @@ TEST_F(OutputWriterTest, AttachedOutputComesInOrderHoweverSlowItsReader) {
     return flushed && bytes <= 0;
   }));
   EXPECT_TRUE(got == all);
+  EXPECT_EQ(writer_->lines_dropped(), 0u);
+}
+
+TEST_F(OutputWriterTest, AsksWorkersToWaitForASlowReader) {
+  Streams streams;
+  memory_bytes_max_ = 64 << 10;
+  spill_bytes_max_ = 64 << 10;
+  Start(true);
+  const std::string line = std::string(999, 'x') + "\n";
+  // Fills pipe, memory and spill file; a reader that has just read something is only slow.
+  while (holds_.empty()) {
+    char byte;
+    (void)!::read(streams.reader_.get(), &byte, 1);
+    writer_->Write(Lines(0, false, line));
+  }
+  EXPECT_EQ(holds_, std::vector<bool>({true}));
+  EXPECT_TRUE(writer_->holding());
+  ASSERT_TRUE(RunUntil([&] {
+    char buffer[8192];
+    (void)!::read(streams.reader_.get(), buffer, sizeof buffer);
+    return !writer_->holding();
+  }));
+  EXPECT_EQ(holds_, std::vector<bool>({true, false}));
   EXPECT_EQ(writer_->lines_dropped(), 0u);
 }
 

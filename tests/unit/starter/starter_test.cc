@@ -141,6 +141,17 @@ TEST_F(LocalStarterTest, EndsAllWithoutAWord) {
   EXPECT_TRUE(ended_.empty());
 }
 
+TEST_F(LocalStarterTest, EndsOneThatIsStopped) {
+  Start(absl::StrCat("echo $$ > ", folder_.path, "/pid; kill -STOP $$; exit 0"));
+  ASSERT_TRUE(starter_->Start(0, "127.0.0.1:1", "a").ok());
+  ASSERT_TRUE(RunUntil([this] { return !folder_.Read("pid").empty(); }));
+  starter_->End(1);
+  EXPECT_EQ(starter_->running(), 1u);
+  starter_->End(0);
+  ASSERT_TRUE(RunUntil([this] { return !ended_.empty(); }));
+  EXPECT_THAT(ended_, ElementsAre("0 killed by SIGKILL"));
+}
+
 TEST_F(LocalStarterTest, SaysWhatCannotBeStarted) {
   Start("exit 0");
   std::filesystem::remove(folder_.path + "/muster");
