@@ -10,8 +10,8 @@ ALLREDUCE = os.path.join(os.path.dirname(MUSTER), "allreduce")
 
 class Allreduce(MusterCase):
     def test_every_rank_sees_the_sum(self):
-        for ranks in (1, 2, 3, 4, 8):
-            result = self.muster("run", "-np", str(ranks), ALLREDUCE)
+        for ranks, nodes in ((1, 1), (2, 1), (3, 1), (4, 1), (8, 1), (2, 2), (5, 3), (8, 4)):
+            result = self.muster("run", "-np", str(ranks), "--nodes", str(nodes), ALLREDUCE)
             self.assertEqual(result.returncode, 0, result.stderr)
             expected = [f"rank {rank} of {ranks}: the sum is {ranks * (ranks + 1) // 2}" for rank in range(ranks)]
             self.assertEqual(sorted(result.stdout.splitlines()), expected)

@@ -26,10 +26,11 @@ class TrainCase(MusterCase):
         with open(self.data, "w", encoding="utf-8") as file:
             file.write("".join(word + "\n" for word in words))
 
-    def train(self, ranks, *flags):
+    def train(self, ranks, *flags, nodes=1):
         """Trains to the end; the result's JSON object."""
         result = os.path.join(self.folder, "result.json")
-        done = self.muster("run", "-np", str(ranks), "train_words", "--data", self.data, "--steps", "30", "--result", result, *flags)
+        done = self.muster("run", "-np", str(ranks), "--nodes", str(nodes), "train_words", "--data", self.data, "--steps", "30",
+                           "--result", result, *flags)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.stdout = done.stdout
         with open(result, encoding="utf-8") as file:

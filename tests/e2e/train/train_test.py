@@ -35,6 +35,14 @@ class Bits(TrainCase):
     def test_same_on_any_number_of_ranks(self):
         self.same_at_every_world_size()
 
+    def test_same_on_several_nodes(self):
+        alone = self.train(1)
+        for ranks, nodes in ((4, 2), (8, 4), (5, 3), (3, 3)):
+            result = self.train(ranks, nodes=nodes)
+            self.assertEqual(result["world_size"], ranks)
+            for key in ("weights_sha256", "samples_sha256", "heldout_loss"):
+                self.assertEqual(result[key], alone[key], f"{key} of {ranks} ranks on {nodes} nodes")
+
     def test_same_with_accumulation_small_buckets_and_an_odd_batch(self):
         self.same_at_every_world_size("--accumulate", "3", "--bucket-bytes", "16K", "--hidden", "48", batch=61)
 
