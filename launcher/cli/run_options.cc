@@ -32,7 +32,8 @@ FlagSet Declare(RunOptions* options) {
              "after a loss");
   flags.Text("--node-network", "KIND", &options->node_network,
              "how nodes reach each other: namespaces (a network namespace for each,\n"
-             "where that is allowed), host (loopback addresses) or auto");
+             "where that is allowed: no way to any other network), host (loopback\n"
+             "addresses of this machine) or auto");
   flags.Count("--max-restarts", "N", &options->max_restarts, 0, 1'000'000,
               "when a worker or a node is lost, start all workers again, up to N\n"
               "times without a new checkpoint between them; 0 (default): the job ends");
