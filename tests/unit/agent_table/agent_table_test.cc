@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <openssl/sha.h>
 #include <signal.h>
 
 #include <map>
@@ -50,8 +51,15 @@ class AgentTableTest : public ::testing::Test {
     message.set_incarnation(1);
     return message;
   }
-  void Prepare(uint64_t generation, int workers) {
+  void Abandon(uint64_t generation, uint32_t grace_ms) {
     v1::CoordinatorMessage message = Message(generation);
+    message.mutable_abandon()->set_reason("test");
+    message.mutable_abandon()->set_grace_ms(grace_ms);
+    Step(agent::Received{message});
+  }
+  void Prepare(uint64_t generation, int workers, uint32_t nodes = 1) {
+    v1::CoordinatorMessage message = Message(generation);
+    message.mutable_prepare()->set_nodes(nodes);
     message.mutable_prepare()->set_world_size(workers);
     for (int i = 0; i < workers; ++i) {
       v1::Place* place = message.mutable_prepare()->add_places();
@@ -234,6 +242,103 @@ TEST_F(AgentTableTest, AnAbandonedGenerationMakesRoomForTheNext) {
   EXPECT_EQ(machine_.state(), State::kSpawning);
   EXPECT_EQ(machine_.generation(), 2u);
   EXPECT_EQ(Last<agent::Spawn>()[0].spawn, 2u);
+}
+
+TEST_F(AgentTableTest, AnAbandonedGenerationIsEndedKindlyAndToldCleared) {
+  Run(2);
+  Abandon(1, 400);
+  EXPECT_EQ(machine_.state(), State::kReconfig);
+  ASSERT_EQ(Last<agent::SignalWorker>().size(), 2u);
+  EXPECT_TRUE(Last<agent::EndTree>().empty());
+  Step(agent::Ended{.slot = 0, .wait_status = Killed(SIGTERM)});
+  EXPECT_TRUE(Last<agent::Send>()[0].message.worker_ended().expected());
+  Step(agent::TimerFired{Timer::kGrace});
+  EXPECT_EQ(Last<agent::EndTree>().size(), 1u);
+  Step(agent::Ended{.slot = 1, .wait_status = Killed(SIGKILL)});
+  for (const auto& send : Last<agent::Send>()) EXPECT_FALSE(send.message.has_cleared());
+  Step(agent::TreeEnded{});
+  ASSERT_EQ(Last<agent::Send>().size(), 1u);
+  EXPECT_TRUE(Last<agent::Send>()[0].message.has_cleared());
+  EXPECT_EQ(Last<agent::Send>()[0].message.generation(), 1u);
+  EXPECT_EQ(machine_.state(), State::kSpare);
+  // A coordinator that starts anew has to know how it ended here.
+  Step(agent::ChannelLost{});
+  Step(agent::ChannelUp{});
+  const auto sent = Last<agent::Send>();
+  ASSERT_EQ(sent.size(), 5u);  // Join, Ready, two endings, Cleared
+  EXPECT_TRUE(sent[4].message.has_cleared());
+}
+
+TEST_F(AgentTableTest, AWaitingGenerationCanBeAbandonedToo) {
+  Run(1);
+  Abandon(1, 0);
+  Prepare(2, 1);
+  Abandon(2, 0);
+  ASSERT_EQ(Last<agent::Send>().size(), 1u);
+  EXPECT_TRUE(Last<agent::Send>()[0].message.has_cleared());
+  EXPECT_EQ(Last<agent::Send>()[0].message.generation(), 2u);
+  Step(agent::Ended{.slot = 0, .wait_status = Killed(SIGKILL)});
+  Step(agent::TreeEnded{});
+  EXPECT_EQ(machine_.state(), State::kSpare);
+}
+
+TEST_F(AgentTableTest, NewsOfAnEarlierProcessIsDropped) {
+  Run(1);
+  Abandon(1, 0);
+  Step(agent::Ended{.slot = 0, .wait_status = Killed(SIGKILL), .spawn = 1});
+  Step(agent::TreeEnded{});
+  Prepare(2, 1);
+  Step(agent::Spawned{.slot = 0, .pid = 200, .spawn = 2});
+  Go(2);
+  ASSERT_EQ(machine_.state(), State::kRunning);
+  Step(agent::Ended{.slot = 0, .wait_status = Killed(SIGKILL), .spawn = 1});
+  Step(agent::WorkerBlamed{.slot = 0, .blamed_rank = 3, .spawn = 1});
+  EXPECT_TRUE(Last<agent::Send>().empty());
+  EXPECT_EQ(machine_.workers_alive(), 1u);
+}
+
+TEST_F(AgentTableTest, SeveralNodesAskForTheTableAndCheckIt) {
+  Prepare(1, 1, 2);
+  Step(agent::Spawned{.slot = 0, .pid = 100, .data_port = 4242});
+  ASSERT_EQ(Last<agent::Send>().size(), 1u);
+  EXPECT_EQ(Last<agent::Send>()[0].message.ready().places(0).data_port(), 4242u);
+  EXPECT_EQ(Last<agent::Send>()[0].message.ready().places(0).spawn(), 1u);
+  v1::CoordinatorMessage table = Message(1);
+  table.mutable_members()->add_places()->set_data_port(4242);
+  const std::string bytes = table.members().SerializeAsString();
+  std::string digest(SHA256_DIGEST_LENGTH, '\0');
+  SHA256(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), reinterpret_cast<unsigned char*>(digest.data()));
+  v1::CoordinatorMessage go = Message(1);
+  go.mutable_go()->set_members_sha256(digest);
+  Step(agent::Received{go});
+  EXPECT_EQ(machine_.state(), State::kAsking);
+  EXPECT_EQ(Last<agent::Send>()[0].message.members_request().members_sha256(), digest);
+  v1::CoordinatorMessage wrong = table;
+  wrong.mutable_members()->add_places();
+  Step(agent::Received{wrong});
+  EXPECT_EQ(machine_.state(), State::kAsking);
+  Step(agent::Received{table});
+  EXPECT_EQ(machine_.state(), State::kRunning);
+  ASSERT_EQ(Last<agent::BeginGeneration>().size(), 1u);
+  EXPECT_EQ(Last<agent::BeginGeneration>()[0].members->places_size(), 1);
+}
+
+TEST_F(AgentTableTest, ANewCheckpointIsToldThoughTheStepIsOld) {
+  Run(1);
+  Step(agent::StepReported{.slot = 0, .step = 7});
+  EXPECT_EQ(Last<agent::Send>().size(), 1u);
+  Step(agent::StepReported{.slot = 0, .step = 7, .checkpoint_step = 5});
+  ASSERT_EQ(Last<agent::Send>().size(), 1u);
+  EXPECT_EQ(Last<agent::Send>()[0].message.step_committed().checkpoint_step(), 5);
+  Step(agent::StepReported{.slot = 0, .step = 7, .checkpoint_step = 5});
+  EXPECT_TRUE(Last<agent::Send>().empty());
+}
+
+TEST_F(AgentTableTest, TheCoordinatorHearsHeartbeatsWhileConnected) {
+  Step(agent::TimerFired{Timer::kHeartbeat});
+  ASSERT_EQ(Last<agent::Send>().size(), 1u);
+  EXPECT_TRUE(Last<agent::Send>()[0].message.has_heartbeat());
+  EXPECT_EQ(Last<agent::SetTimer>().size(), 1u);
 }
 
 }  // namespace

@@ -31,6 +31,8 @@ class MembershipTest : public ::testing::Test {
     membership::Options options;
     options.job_id = std::string(16, 'j');
     options.workers = 3;
+    options.workers_min = workers_min_;
+    options.max_restarts = max_restarts_;
     options.random_bytes = [](size_t bytes) { return std::string(bytes, 'k'); };
     machine_.emplace(options);
     appends_.clear();
@@ -45,6 +47,8 @@ class MembershipTest : public ::testing::Test {
       if (auto* append = std::get_if<membership::AppendRecord>(&action)) appends_.push_back(*append);
       if (auto* send = std::get_if<membership::Send>(&action)) sent_.push_back(*send);
       if (auto* finish = std::get_if<membership::Finish>(&action)) finished_ = finish->judgement;
+      if (auto* restart = std::get_if<membership::Restarting>(&action)) restarting_ = *restart;
+      if (auto* happened = std::get_if<membership::Happened>(&action)) happened_.push_back(happened->event.kind());
       if (auto* timer = std::get_if<membership::SetTimer>(&action)) timers_[timer->timer] = timer->after;
       if (auto* timer = std::get_if<membership::CancelTimer>(&action)) timers_.erase(timer->timer);
     }
@@ -65,9 +69,16 @@ class MembershipTest : public ::testing::Test {
     message.mutable_join()->set_master_port(7000 + node);
     Step(membership::Received{node, message});
   }
-  void Ready(uint32_t node) {
+  void Ready(uint32_t node, uint32_t spawn = 1) {
     v1::AgentMessage message = Message(machine_->generation());
     message.mutable_ready();
+    for (const v1::Place& place : machine_->members().places()) {
+      if (place.node() != node) continue;
+      v1::Place* told = message.mutable_ready()->add_places();
+      *told = place;
+      told->set_spawn(spawn);
+      told->set_data_port(40000 + place.rank());
+    }
     Step(membership::Received{node, message});
   }
   void Ended(uint32_t node, uint32_t rank, v1::Ending::Kind kind, int code, bool expected = false) {
@@ -88,6 +99,41 @@ class MembershipTest : public ::testing::Test {
     message.mutable_peer_blamed()->set_blamed_rank(blamed);
     message.mutable_peer_blamed()->set_reason(static_cast<uint32_t>(v1::AbortReason::kPeerLost));
     Step(membership::Received{node, message});
+  }
+  void Cleared(uint32_t node) {
+    v1::AgentMessage message = Message(machine_->generation());
+    message.mutable_cleared();
+    Step(membership::Received{node, message});
+  }
+  void Committed(uint32_t node, int64_t step, int64_t checkpoint) {
+    v1::AgentMessage message = Message(machine_->generation());
+    message.mutable_step_committed()->set_step(step);
+    message.mutable_step_committed()->set_checkpoint_step(checkpoint);
+    Step(membership::Received{node, message});
+  }
+  // A job of three workers on two nodes that may be restarted.
+  void RunRestartable(uint32_t max_restarts, uint32_t workers_min = 0) {
+    max_restarts_ = max_restarts;
+    workers_min_ = workers_min;
+    Start({});
+    Run();
+  }
+  // Rank 2, on node 1, is killed, and all workers are gone.
+  void FailAndClear() {
+    Ended(1, 2, v1::Ending::SIGNALED, 9);
+    Step(membership::TimerFired{Timer::kEnd});
+    ASSERT_EQ(machine_->state(), State::kRecalling);
+    Ended(0, 0, v1::Ending::SIGNALED, 15, true);
+    Ended(0, 1, v1::Ending::SIGNALED, 15, true);
+    Cleared(0);
+    Cleared(1);
+  }
+  void RunAgain() {
+    Durable();
+    Ready(0, 2);
+    Ready(1, 2);
+    Durable();
+    ASSERT_EQ(machine_->state(), State::kRunning);
   }
   void Stopped(uint32_t node) {
     v1::AgentMessage message = Message(machine_->generation());
@@ -124,6 +170,10 @@ class MembershipTest : public ::testing::Test {
   std::vector<membership::Send> sent_;
   std::optional<Judgement> finished_;
   std::map<Timer, absl::Duration> timers_;
+  std::optional<membership::Restarting> restarting_;
+  std::vector<std::string> happened_;
+  uint32_t max_restarts_ = 0;
+  uint32_t workers_min_ = 0;
 };
 
 TEST_F(MembershipTest, TheTableIsComplete) {
@@ -135,8 +185,9 @@ TEST_F(MembershipTest, EveryWaitHasAnEndExceptTheWorkers) {
   const std::string text = Membership::PrintTable();
   EXPECT_THAT(text, HasSubstr("FORMING: waits for enough nodes to join; warns after 10s, ends after 1m\n"));
   const auto limits = membership::Options::DefaultLimits();
-  for (const State state : {State::kRecover, State::kResuming, State::kForming, State::kTaking, State::kPreparing,
-                            State::kCommitting, State::kSettling, State::kQuiescing, State::kConcluding}) {
+  for (const State state :
+       {State::kRecover, State::kResuming, State::kForming, State::kTaking, State::kPreparing, State::kCommitting,
+        State::kSettling, State::kRecalling, State::kClosing, State::kQuiescing, State::kConcluding}) {
     EXPECT_LT(limits[static_cast<size_t>(state)].end, absl::InfiniteDuration()) << membership::StateName(state);
   }
 }
@@ -337,6 +388,240 @@ TEST_F(MembershipTest, AnUnwritableRecordEndsTheJobWith73) {
   EXPECT_EQ(machine_->state(), State::kFailed);
   EXPECT_EQ(finished_->verdict.exit_code(), 73);
   EXPECT_THAT(finished_->verdict.sentence(), HasSubstr("/x"));
+}
+
+// --- Restarts ---
+
+TEST_F(MembershipTest, AFailureRecallsTheGenerationAndFormsTheNext) {
+  RunRestartable(2);
+  FailAndClear();
+  EXPECT_EQ(machine_->state(), State::kClosing);
+  EXPECT_EQ(CountSent(v1::CoordinatorMessage::kAbandon), 2);
+  EXPECT_EQ(CountSent(v1::CoordinatorMessage::kStop), 0);
+  const v1::GenerationEnded& ended = appends_.back().entry.generation_ended();
+  EXPECT_EQ(ended.generation(), 1u);
+  EXPECT_EQ(ended.restarts(), 1u);
+  EXPECT_EQ(ended.restarts_used(), 1u);
+  EXPECT_EQ(ended.verdict().exit_code(), 137);
+  EXPECT_FALSE(restarting_);  // nothing is said that is not on disk
+  Durable();
+  ASSERT_TRUE(restarting_);
+  EXPECT_EQ(restarting_->next_generation, 2u);
+  EXPECT_EQ(restarting_->restarts, 1u);
+  EXPECT_EQ(restarting_->why.verdict.rank(), 2);
+  EXPECT_EQ(machine_->state(), State::kTaking);  // all nodes are there
+  EXPECT_TRUE(machine_->evidence().endings.empty());
+  EXPECT_EQ(appends_.back().entry.generation_taken().generation(), 2u);
+  Durable();
+  EXPECT_EQ(sent_.back().message.prepare().restarts(), 1u);
+  EXPECT_EQ(sent_.back().message.prepare().max_restarts(), 2u);
+  EXPECT_EQ(machine_->failures().size(), 1u);
+  EXPECT_THAT(happened_, ::testing::IsSupersetOf({"failed", "restarting"}));
+}
+
+TEST_F(MembershipTest, TheNextGenerationIsNotFormedWhileWorkersOfTheLastMayRun) {
+  RunRestartable(2);
+  Ended(1, 2, v1::Ending::SIGNALED, 9);
+  Step(membership::TimerFired{Timer::kEnd});
+  Cleared(1);
+  EXPECT_EQ(machine_->state(), State::kRecalling);
+  Step(membership::TimerFired{Timer::kEnd});  // node 0 never answers
+  EXPECT_EQ(machine_->state(), State::kClosing);
+  EXPECT_EQ(sent_.back().node, 0u);
+  EXPECT_TRUE(sent_.back().message.has_stop());
+  Durable();
+  EXPECT_EQ(machine_->state(), State::kForming);  // and is not counted upon
+}
+
+TEST_F(MembershipTest, AnEndingOfTheGenerationBeforeIsDropped) {
+  RunRestartable(2);
+  FailAndClear();
+  Durable();
+  RunAgain();
+  v1::AgentMessage late = Message(1);
+  late.mutable_worker_ended()->set_slot(1);
+  late.mutable_worker_ended()->mutable_ending()->set_kind(v1::Ending::SIGNALED);
+  Step(membership::Received{0, late});
+  EXPECT_EQ(machine_->state(), State::kRunning);
+  EXPECT_TRUE(machine_->evidence().endings.empty());
+  // The same slot and number as before in this generation is news.
+  Ended(0, 0, v1::Ending::EXITED, 0);
+  EXPECT_EQ(machine_->evidence().endings.size(), 1u);
+}
+
+TEST_F(MembershipTest, RestartsThatAreUsedUpEndTheJob) {
+  RunRestartable(1);
+  FailAndClear();
+  Durable();
+  RunAgain();
+  Ended(1, 2, v1::Ending::EXITED, 3);
+  Step(membership::TimerFired{Timer::kEnd});
+  EXPECT_EQ(machine_->state(), State::kQuiescing);
+  Stopped(0);
+  Stopped(1);
+  Durable();
+  EXPECT_EQ(finished_->verdict.exit_code(), 3);
+  EXPECT_THAT(finished_->verdict.sentence(), HasSubstr("restarted 1 time, and --max-restarts 1 allows no more"));
+}
+
+TEST_F(MembershipTest, ANewCheckpointGivesTheRestartsBackAndAnOldOneDoesNot) {
+  RunRestartable(1);
+  Committed(0, 8, 5);
+  FailAndClear();
+  Durable();
+  EXPECT_EQ(machine_->restarts_used(), 1u);
+  RunAgain();
+  Committed(0, 6, 5);
+  EXPECT_EQ(machine_->restarts_used(), 1u);
+  EXPECT_EQ(machine_->committed_step(), 8);  // it never goes back
+  Committed(0, 12, 10);
+  EXPECT_EQ(machine_->restarts_used(), 0u);
+  EXPECT_EQ(machine_->checkpoint_step(), 10);
+  FailAndClear();
+  Durable();
+  EXPECT_EQ(machine_->restarts(), 2u);
+}
+
+TEST_F(MembershipTest, RestartsAndCheckpointsSurviveTheCoordinator) {
+  RunRestartable(3);
+  Committed(0, 8, 5);
+  FailAndClear();
+  Start(Written());
+  Durable();
+  EXPECT_EQ(machine_->state(), State::kForming);
+  EXPECT_EQ(machine_->restarts(), 1u);
+  EXPECT_EQ(machine_->restarts_used(), 1u);
+  EXPECT_EQ(machine_->checkpoint_step(), 5);
+  EXPECT_EQ(machine_->committed_step(), 8);
+  Join(0, 2, 1);  // an agent with a generation that is over
+  EXPECT_TRUE(sent_.back().message.has_abandon());
+  EXPECT_EQ(sent_.back().message.generation(), 1u);
+}
+
+TEST_F(MembershipTest, WhatNoRestartCuresEndsTheJob) {
+  max_restarts_ = 5;
+  Start({});
+  Form();
+  Durable();
+  v1::AgentMessage message = Message(1);
+  message.mutable_prepare_failed()->set_slot(2);
+  message.mutable_prepare_failed()->mutable_ending()->set_kind(v1::Ending::NOT_FOUND);
+  Step(membership::Received{1, message});
+  Step(membership::TimerFired{Timer::kEnd});
+  EXPECT_EQ(machine_->state(), State::kQuiescing);
+}
+
+TEST_F(MembershipTest, AStopWhileRecallingEndsTheJobWithTheFailure) {
+  RunRestartable(2);
+  Ended(1, 2, v1::Ending::SIGNALED, 9);
+  Step(membership::TimerFired{Timer::kEnd});
+  Step(membership::StopRequested{StopKind::kInterrupt});
+  EXPECT_EQ(machine_->state(), State::kQuiescing);
+  Stopped(0);
+  Stopped(1);
+  Durable();
+  EXPECT_EQ(finished_->verdict.exit_code(), 137);
+}
+
+TEST_F(MembershipTest, ALostHostIsWaitedForAndThenGoneWithout) {
+  RunRestartable(2, 2);
+  Step(membership::AgentLost{1, "no answer", true});
+  Step(membership::TimerFired{Timer::kEnd});
+  Cleared(0);
+  EXPECT_EQ(appends_.back().entry.generation_ended().verdict().failure_class(), "host lost");
+  Durable();
+  EXPECT_EQ(machine_->state(), State::kForming);
+  EXPECT_EQ(timers_[Timer::kEnd], absl::Seconds(30));
+  Step(membership::TimerFired{Timer::kEnd});
+  EXPECT_EQ(machine_->state(), State::kTaking);
+  Durable();
+  EXPECT_EQ(sent_.back().message.prepare().world_size(), 2u);
+}
+
+TEST_F(MembershipTest, TooFewNodesAfterTheLastCallAreNamed) {
+  RunRestartable(2);
+  Step(membership::AgentLost{1, "no answer", true});
+  Step(membership::TimerFired{Timer::kEnd});
+  Cleared(0);
+  Durable();
+  Step(membership::TimerFired{Timer::kEnd});
+  Stopped(0);
+  Durable();
+  EXPECT_EQ(finished_->verdict.exit_code(), 69);
+  EXPECT_THAT(finished_->verdict.sentence(), HasSubstr("these hosts are missing: node-b (no answer)"));
+}
+
+TEST_F(MembershipTest, ANodeThatComesBackTakesItsPlaceAgain) {
+  RunRestartable(2);
+  Step(membership::AgentLost{1, "killed"});
+  Join(1, 1);  // before the others have ended
+  Step(membership::TimerFired{Timer::kEnd});
+  EXPECT_EQ(machine_->state(), State::kRecalling);
+  Cleared(0);
+  Durable();
+  EXPECT_EQ(machine_->state(), State::kTaking);
+  Durable();
+  EXPECT_EQ(machine_->members().nodes_size(), 2);
+}
+
+TEST_F(MembershipTest, PlacesAreSpreadAsEvenlyAsSlotsAllow) {
+  Durable();
+  Join(0, 1);
+  Join(1, 4);
+  EXPECT_EQ(machine_->state(), State::kTaking);
+  Durable();
+  std::vector<uint32_t> nodes;
+  for (const v1::Place& place : machine_->members().places()) nodes.push_back(place.node());
+  EXPECT_THAT(nodes, ::testing::ElementsAre(0, 1, 1));
+}
+
+TEST_F(MembershipTest, GoNamesATableWithPortsAndSpawns) {
+  Run();
+  v1::AgentMessage request = Message(1);
+  request.mutable_members_request();
+  Step(membership::Received{1, request});
+  const v1::Members& members = sent_.back().message.members();
+  EXPECT_EQ(members.places(2).data_port(), 40002u);
+  EXPECT_EQ(members.places(2).spawn(), 1u);
+  const auto go = std::find_if(sent_.begin(), sent_.end(), [](const auto& send) { return send.message.has_go(); });
+  EXPECT_EQ(go->message.go().members_sha256().size(), 32u);
+}
+
+TEST_F(MembershipTest, ASilentAgentIsGivenUpUnlessStepsAreCommitted) {
+  RunRestartable(2);
+  Step(membership::AgentSilent{1, absl::Seconds(9)});
+  EXPECT_EQ(machine_->state(), State::kRunning);
+  Committed(0, 3, 0);
+  Step(membership::AgentSilent{1, absl::Seconds(11)});  // it took part in that step
+  Step(membership::AgentSilent{1, absl::Seconds(20)});
+  EXPECT_EQ(machine_->state(), State::kRunning);
+  Step(membership::AgentSilent{1, absl::Seconds(22)});
+  EXPECT_EQ(machine_->state(), State::kSettling);
+  ASSERT_EQ(machine_->evidence().lost_agents.size(), 1u);
+  EXPECT_TRUE(machine_->evidence().lost_agents[0].whole_node);
+  EXPECT_TRUE(sent_.back().message.has_abandon());  // should it be heard again
+}
+
+TEST_F(MembershipTest, AnAgentWhoseWorkersHaveEndedTakesNothingWithIt) {
+  Run();
+  Ended(1, 2, v1::Ending::EXITED, 0);
+  Step(membership::AgentLost{1, "killed"});
+  EXPECT_EQ(machine_->state(), State::kRunning);
+  Ended(0, 0, v1::Ending::EXITED, 0);
+  Ended(0, 1, v1::Ending::EXITED, 0);
+  Stopped(0);
+  Durable();
+  EXPECT_EQ(finished_->verdict.exit_code(), 0);
+}
+
+TEST_F(MembershipTest, RefusalsAreCountedAndNamed) {
+  Run();
+  v1::AgentMessage message = Message(1);
+  message.mutable_refusal()->set_what("a wrong key");
+  message.mutable_refusal()->set_count(3);
+  Step(membership::Received{1, message});
+  EXPECT_EQ(machine_->refusals(), 3u);
+  EXPECT_EQ(happened_.back(), "refused");
 }
 
 }  // namespace

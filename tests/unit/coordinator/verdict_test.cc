@@ -1,5 +1,6 @@
 #include "launcher/coordinator/verdict.h"
 
+#include <errno.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -234,6 +235,27 @@ TEST(BlameGraph, CirclesAndWhatLeadsIntoThem) {
 TEST(SignalName, KnownAndUnknown) {
   EXPECT_EQ(SignalName(9), "SIGKILL");
   EXPECT_EQ(SignalName(64), "signal 64");
+}
+
+TEST(Verdict, WhatAnotherTryMayCure) {
+  Evidence evidence;
+  EXPECT_TRUE(IsCurable(evidence));
+  evidence.spawn_failures.push_back({0, 0, {}});
+  v1::Ending& ending = evidence.spawn_failures[0].ending;
+  ending.set_kind(v1::Ending::SPAWN_FAILED);
+  ending.set_code(ENOMEM);
+  EXPECT_TRUE(IsCurable(evidence));
+  ending.set_code(ENOENT);  // its working directory
+  EXPECT_FALSE(IsCurable(evidence));
+  ending.set_kind(v1::Ending::NOT_EXECUTABLE);
+  EXPECT_FALSE(IsCurable(evidence));
+  evidence.spawn_failures.clear();
+  evidence.fault = Evidence::Fault{73, "cannot write state", "disk full"};
+  EXPECT_FALSE(IsCurable(evidence));
+  evidence.fault->curable = true;
+  EXPECT_TRUE(IsCurable(evidence));
+  evidence.stop = StopKind::kTimeout;
+  EXPECT_FALSE(IsCurable(evidence));
 }
 
 }  // namespace
