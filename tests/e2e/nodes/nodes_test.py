@@ -115,7 +115,7 @@ class Output(NodesCase):
         with open(os.path.join(self.job_folder(), "status.json"), encoding="utf-8") as file:
             status = json.load(file)
         self.assertEqual((status["state"], status["workers"], len(status["nodes"])), ("over", 3, 2))
-        self.assertIn("running", [event["kind"] for event in self.events()])
+        self.assertIn("preparing", [event["kind"] for event in self.events()])
 
 
 class Input(NodesCase):
