@@ -68,12 +68,14 @@ class DirectLane {
       plan_.ForEachRun(chunk, member_.rank(), owner, 0, INT64_MAX, [&](int64_t first, int64_t count, int64_t offset) {
         if (traffic_.partials == nullptr) {
           const int giver = traffic_.kind == Exchange::kBroadcast ? traffic_.root - member_.first_rank() : 0;
-          std::memcpy(own + offset * size_, inputs_[static_cast<size_t>(giver)] + first * size_, static_cast<size_t>(count * size_));
+          std::memcpy(own + offset * size_, inputs_[static_cast<size_t>(giver)] + first * size_,
+                      static_cast<size_t>(count * size_));
           return;
         }
         from.clear();
         for (const char* source : sources_) from.push_back(source + first * size_);
-        traffic_.partials->ReduceOwn(from, count, traffic_.type, traffic_.op, own + offset * plan_.call().wire_bytes, row_bytes);
+        traffic_.partials->ReduceOwn(from, count, traffic_.type, traffic_.op, own + offset * plan_.call().wire_bytes,
+                                     row_bytes);
       });
     }
   }

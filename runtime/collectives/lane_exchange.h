@@ -25,7 +25,8 @@ class LaneExchange {
 
   // Sends this node's calls to the peers. `plan`, and for reductions `partials`, outlive this object. `type` and `op` are those
   // of the reduction.
-  LaneExchange(Member& member, Network& network, const WirePlan& plan, const NodePartials* partials, DataType type, ReduceOp op);
+  LaneExchange(Member& member, Network& network, const WirePlan& plan, const NodePartials* partials, DataType type,
+               ReduceOp op);
 
   void Start(int64_t chunk);
   // What this node gives to the piece of `owner` (WirePlan::Gives): `rows` of the node, each RowBytes() long. To be filled

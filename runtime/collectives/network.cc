@@ -31,9 +31,8 @@ absl::Status Network::Progress(Member& member, absl::FunctionRef<bool()> ready, 
 absl::Status Network::Poll(Member& member) {
   int looks = 0;
   // With time to spin the mesh looks again before it would sleep.
-  const std::optional<MeshFailure> failure = mesh_->Progress([&looks] { return looks++ > 0; },
-                                                             [&member] { return member.IsAborted(); }, DeadlineOf(member),
-                                                             absl::Milliseconds(1));
+  const std::optional<MeshFailure> failure = mesh_->Progress(
+      [&looks] { return looks++ > 0; }, [&member] { return member.IsAborted(); }, DeadlineOf(member), absl::Milliseconds(1));
   return failure.has_value() ? FailWith(member, *failure, [] { return -1; }) : absl::OkStatus();
 }
 
@@ -63,9 +62,12 @@ void Network::Leave(uint32_t world_rank) {
 }
 
 void Network::PostCalls(Member& member) {
-  std::vector<Call> different = member.DifferentCalls();
+  const bool agree = member.CallsAgree();
+  const std::vector<Call> different =
+      agree ? std::vector<Call>{{member.announced(0), member.ranks(), member.first_rank()}} : member.DifferentCalls();
   own_calls_ = {};
-  own_calls_.digest = different.size() == 1 ? DigestOf(different[0].what) : 0;
+  own_calls_.digest = agree ? DigestOf(different[0].what) : 0;
+  own_calls_.buffer_bytes = static_cast<uint32_t>(member.slot_bytes() + member.staging_bytes());
   own_calls_.calls = static_cast<uint32_t>(std::min(different.size(), kCallsMax));
   for (size_t i = 0; i < own_calls_.calls; ++i) {
     Call& call = own_calls_.call[i];
@@ -101,7 +103,15 @@ int Network::AwaitedCalls(const Member& member) const {
 absl::Status Network::CheckCalls(Member& member) {
   bool agree = own_calls_.digest != 0;
   for (int n = 0; n < nodes_.count(); ++n) {
-    agree = agree && (n == nodes_.node || calls_[static_cast<size_t>(n)].digest == own_calls_.digest);
+    if (n == nodes_.node) continue;
+    const NodeCalls& calls = calls_[static_cast<size_t>(n)];
+    if (calls.buffer_bytes != own_calls_.buffer_bytes) {
+      // The choice of algorithm would differ.
+      return member.FailBetweenNodes(
+          v1::AbortReason::kAborted, static_cast<uint32_t>(nodes_.first_rank(n)), 0,
+          "the agents of the nodes made control memory of different sizes; they must be of one version");
+    }
+    agree = agree && calls.digest == own_calls_.digest;
   }
   if (agree) return absl::OkStatus();
   std::vector<Call> all;

@@ -88,7 +88,7 @@ class Network {
   struct NodeCalls {
     uint64_t digest = 0;  // 0: the ranks of the node differ
     uint32_t calls = 0;
-    uint32_t reserved = 0;
+    uint32_t buffer_bytes = 0;  // a slot's and a staging buffer's: they decide which algorithm is taken
     Call call[kCallsMax] = {};
   };
   static_assert(sizeof(Call) == 56 && sizeof(NodeCalls) == 184);

@@ -39,8 +39,8 @@ class NodePartials {
  private:
   NodePartials(const Nodes& nodes, const std::vector<std::vector<Partial>>& by_rank);
 
-  std::vector<int> rows_;            // by node
-  std::vector<ReducePlan> own_;      // by this node's partials
+  std::vector<int> rows_;             // by node
+  std::vector<ReducePlan> own_;       // by this node's partials
   std::vector<size_t> first_source_;  // by this node's partials; at the end the number of sources
   ReducePlan all_;
 };

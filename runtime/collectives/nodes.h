@@ -10,9 +10,9 @@ namespace muster {
 
 // Immutable. The ranks of a node follow each other, and nodes count up from 0.
 struct Nodes {
-  int node = 0;                // this rank's
-  std::vector<int> first;      // by node: its first rank; at the end the size of the world
-  int lanes = 1;               // ranks of the smallest node
+  int node = 0;            // this rank's
+  std::vector<int> first;  // by node: its first rank; at the end the size of the world
+  int lanes = 1;           // ranks of the smallest node
 
   // `node_of_rank` as in NativeOptions, not empty.
   static Nodes Of(const std::vector<int>& node_of_rank, int rank) {

@@ -180,8 +180,7 @@ void CopyOut(Member& member, const Nodes& nodes, const Operation& operation, con
 void BringSmall(Member& member, const Operation& operation, const Traffic& traffic) {
   if (traffic.bytes() == 0) return;
   if (traffic.kind == Exchange::kBroadcast && member.world_rank() != traffic.root) return;
-  const int64_t row_bytes =
-      traffic.kind == Exchange::kReduceScatter ? traffic.bytes() * member.world_size() : traffic.bytes();
+  const int64_t row_bytes = traffic.kind == Exchange::kReduceScatter ? traffic.bytes() * member.world_size() : traffic.bytes();
   for (int row = 0; row < RowsOf(operation, member.world_rank()); ++row) {
     std::memcpy(member.slot(member.rank()) + row * row_bytes,
                 static_cast<const char*>(operation.input) + row * operation.stride_bytes, static_cast<size_t>(row_bytes));

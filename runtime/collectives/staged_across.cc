@@ -104,14 +104,16 @@ class StagedLane {
     const int64_t shift = traffic_.kind == Exchange::kAllGather ? OwnPart() : 0;
     for (int lane = 0; lane < nodes_.lanes; ++lane) {
       for (size_t g = 0; g < given_.size(); ++g) {
-        plan_.ForEachRun(ChunkOf(i), lane, given_[g], BeginOf(i), BeginOf(i) + grain_, [&](int64_t first, int64_t count, int64_t offset) {
-          if (!HoldsInput(first)) return;
-          for (int row = 0; row < rows_[static_cast<size_t>(member_.rank())]; ++row) {
-            std::memcpy(InputOf(i, member_.rank(), row, lane, g) + (offset - BeginOf(i)) * size_,
-                        static_cast<const char*>(operation_.input) + row * operation_.stride_bytes + (first - shift) * size_,
-                        static_cast<size_t>(count * size_));
-          }
-        });
+        plan_.ForEachRun(
+            ChunkOf(i), lane, given_[g], BeginOf(i), BeginOf(i) + grain_, [&](int64_t first, int64_t count, int64_t offset) {
+              if (!HoldsInput(first)) return;
+              for (int row = 0; row < rows_[static_cast<size_t>(member_.rank())]; ++row) {
+                std::memcpy(
+                    InputOf(i, member_.rank(), row, lane, g) + (offset - BeginOf(i)) * size_,
+                    static_cast<const char*>(operation_.input) + row * operation_.stride_bytes + (first - shift) * size_,
+                    static_cast<size_t>(count * size_));
+              }
+            });
       }
     }
   }
@@ -127,18 +129,20 @@ class StagedLane {
       if (traffic_.partials != nullptr) {
         sources_.clear();
         for (int r = 0; r < member_.ranks(); ++r) {
-          for (int row = 0; row < rows_[static_cast<size_t>(r)]; ++row) sources_.push_back(InputOf(i, r, row, member_.rank(), g));
+          for (int row = 0; row < rows_[static_cast<size_t>(r)]; ++row)
+            sources_.push_back(InputOf(i, r, row, member_.rank(), g));
         }
         traffic_.partials->ReduceOwn(sources_, count, traffic_.type, traffic_.op, own + BeginOf(i) * plan_.call().wire_bytes,
                                      exchange_->RowBytes(chunk, given_[g]));
         continue;
       }
-      plan_.ForEachRun(chunk, member_.rank(), given_[g], BeginOf(i), BeginOf(i) + grain_, [&](int64_t first, int64_t n, int64_t offset) {
-        const int64_t giver = traffic_.kind == Exchange::kBroadcast ? traffic_.root : first / traffic_.count;
-        const int r = static_cast<int>(giver) - member_.first_rank();
-        std::memcpy(own + offset * size_, InputOf(i, r, 0, member_.rank(), g) + (offset - BeginOf(i)) * size_,
-                    static_cast<size_t>(n * size_));
-      });
+      plan_.ForEachRun(chunk, member_.rank(), given_[g], BeginOf(i), BeginOf(i) + grain_,
+                       [&](int64_t first, int64_t n, int64_t offset) {
+                         const int64_t giver = traffic_.kind == Exchange::kBroadcast ? traffic_.root : first / traffic_.count;
+                         const int r = static_cast<int>(giver) - member_.first_rank();
+                         std::memcpy(own + offset * size_, InputOf(i, r, 0, member_.rank(), g) + (offset - BeginOf(i)) * size_,
+                                     static_cast<size_t>(n * size_));
+                       });
     }
     if (i % sub_chunks_ == sub_chunks_ - 1) exchange_->Post(chunk);
   }
@@ -160,11 +164,12 @@ class StagedLane {
     const int64_t shift = traffic_.kind == Exchange::kReduceScatter ? OwnPart() : 0;
     for (int lane = 0; lane < nodes_.lanes; ++lane) {
       for (size_t w = 0; w < wanted_.size(); ++w) {
-        plan_.ForEachRun(ChunkOf(i), lane, wanted_[w], BeginOf(i), BeginOf(i) + grain_, [&](int64_t first, int64_t count, int64_t offset) {
-          if (!WantsOutput(first)) return;
-          std::memcpy(static_cast<char*>(operation_.output) + (first - shift) * size_,
-                      ResultOf(i, lane, w) + (offset - BeginOf(i)) * size_, static_cast<size_t>(count * size_));
-        });
+        plan_.ForEachRun(
+            ChunkOf(i), lane, wanted_[w], BeginOf(i), BeginOf(i) + grain_, [&](int64_t first, int64_t count, int64_t offset) {
+              if (!WantsOutput(first)) return;
+              std::memcpy(static_cast<char*>(operation_.output) + (first - shift) * size_,
+                          ResultOf(i, lane, w) + (offset - BeginOf(i)) * size_, static_cast<size_t>(count * size_));
+            });
       }
     }
   }

@@ -54,7 +54,9 @@ class WirePlan {
   int64_t UpBytes(int64_t chunk, int lane, int node, int owner) const {
     return PieceElements(chunk, lane, owner) * call_.rows[static_cast<size_t>(node)] * call_.wire_bytes;
   }
-  int64_t DownBytes(int64_t chunk, int lane, int owner) const { return PieceElements(chunk, lane, owner) * call_.element_bytes; }
+  int64_t DownBytes(int64_t chunk, int lane, int owner) const {
+    return PieceElements(chunk, lane, owner) * call_.element_bytes;
+  }
 
   // Elements [begin, end) of a piece, as runs of the vector: `visit(first, count, offset)`, `offset` counted from the piece's
   // beginning. A run lies within one rank's part.

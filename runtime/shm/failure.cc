@@ -40,8 +40,8 @@ std::vector<Call> DifferentCalls(std::span<const v1::OpDescriptor> announced, in
 
 void AddCalls(std::span<const Call> others, std::vector<Call>& calls) {
   for (const Call& other : others) {
-    const auto same = std::find_if(calls.begin(), calls.end(),
-                                   [&](const Call& call) { return DigestOf(call.what) == DigestOf(other.what); });
+    const auto same =
+        std::find_if(calls.begin(), calls.end(), [&](const Call& call) { return DigestOf(call.what) == DigestOf(other.what); });
     if (same == calls.end()) {
       calls.push_back(other);
     } else {
@@ -63,10 +63,9 @@ Failure MismatchFailure(std::span<const Call> calls) {
   const Call& odd = usual == &calls[0] ? calls[1] : calls[0];
   const bool brief_will_do = Describe(odd.what, v1::Detail::kBrief) != Describe(usual->what, v1::Detail::kBrief);
   const v1::Detail detail = brief_will_do ? v1::Detail::kBrief : v1::Detail::kFull;
-  std::string text =
-      absl::StrCat("rank ", odd.lowest_rank, " called ", Describe(odd.what, detail), ", ",
-                   ranks == 2 ? absl::StrCat("rank ", usual->lowest_rank) : std::string("the others"), " ",
-                   Describe(usual->what, detail), "; every rank must make the same calls in the same order");
+  std::string text = absl::StrCat("rank ", odd.lowest_rank, " called ", Describe(odd.what, detail), ", ",
+                                  ranks == 2 ? absl::StrCat("rank ", usual->lowest_rank) : std::string("the others"), " ",
+                                  Describe(usual->what, detail), "; every rank must make the same calls in the same order");
   return {absl::InvalidArgumentError(text), v1::AbortReason::kMismatch, static_cast<uint32_t>(odd.lowest_rank), 0,
           std::move(text)};
 }
@@ -83,8 +82,7 @@ Failure AbortFailure(uint64_t word, uint64_t generation, const std::string& host
     case v1::AbortReason::kPeerLeft:
       return failure(absl::UnavailableError(absl::StrCat(who, " left before the others", During(what))));
     case v1::AbortReason::kMismatch:
-      return failure(
-          absl::InvalidArgumentError(text.empty() ? absl::StrCat(who, " made another call than the others") : text));
+      return failure(absl::InvalidArgumentError(text.empty() ? absl::StrCat(who, " made another call than the others") : text));
     case v1::AbortReason::kDeadline:
       return failure(absl::DeadlineExceededError(absl::StrCat(who, " had not arrived when a deadline passed")));
     case v1::AbortReason::kAborted:

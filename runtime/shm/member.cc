@@ -176,7 +176,8 @@ absl::Status Member::FailBetweenNodes(v1::AbortReason reason, uint32_t world_ran
 absl::Status Member::FailByMismatch(std::span<const Call> calls) { return Fail(MismatchFailure(calls)); }
 
 std::string Member::HostOf(uint32_t world_rank) const {
-  if (world_rank - static_cast<uint32_t>(first_rank_) < static_cast<uint32_t>(ranks_) || world_rank == v1::kNoRank) return host_;
+  if (world_rank - static_cast<uint32_t>(first_rank_) < static_cast<uint32_t>(ranks_) || world_rank == v1::kNoRank)
+    return host_;
   if (control_->peers_offset == 0 || world_rank >= control_->world_size) return "";
   const char* begin = v1::PeerEntryOf(control_, world_rank).host;
   return std::string(begin, std::find(begin, begin + sizeof(v1::PeerEntry::host), '\0'));

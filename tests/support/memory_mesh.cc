@@ -82,7 +82,9 @@ class MemoryNetwork::MemoryMesh : public Mesh {
     bool begun;  // a send whose message is in the stream
   };
 
-  int StreamOf(const Posted& posted) const { return static_cast<int>(posted.tag.segment % static_cast<uint32_t>(network_.streams_)); }
+  int StreamOf(const Posted& posted) const {
+    return static_cast<int>(posted.tag.segment % static_cast<uint32_t>(network_.streams_));
+  }
   Stream& WireTo(const Posted& send) ABSL_EXCLUSIVE_LOCKS_REQUIRED(network_.mutex_) {
     return network_.wires_[{rank_, send.peer, StreamOf(send)}];
   }

@@ -21,9 +21,7 @@ namespace {
 
 constexpr Capabilities kCapabilities = {"native", /*windows_are_zero_copy=*/true, /*bits_follow_canonical_tree=*/true};
 
-bool IsOnSeveralNodes(const NativeOptions& options) {
-  return !options.node_of_rank.empty() && options.node_of_rank.back() > 0;
-}
+bool IsOnSeveralNodes(const NativeOptions& options) { return !options.node_of_rank.empty() && options.node_of_rank.back() > 0; }
 
 class NativeCommunicator : public Communicator {
  public:
@@ -183,8 +181,9 @@ absl::Status CheckNodes(const NativeOptions& options) {
   // Every piece of a chunk needs an element's room in the staging memory (staged_across.cc), whatever partials a rank has.
   const int64_t pieces = int64_t{nodes.count()} * (int64_t{2 * ReducePlan::kDepthMax} * nodes.lanes + 1);
   if (3 * int64_t{options.control->staging_bytes} < 2 * 8 * pieces) {
-    return absl::InvalidArgumentError(absl::StrCat("staging buffers of ", options.control->staging_bytes, " bytes are too small for ",
-                                                   nodes.count(), " nodes with ", nodes.lanes, " lanes"));
+    return absl::InvalidArgumentError(absl::StrCat("staging buffers of ", options.control->staging_bytes,
+                                                   " bytes are too small for ", nodes.count(), " nodes with ", nodes.lanes,
+                                                   " lanes"));
   }
   return absl::OkStatus();
 }

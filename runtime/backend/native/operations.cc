@@ -75,7 +75,8 @@ void Operations::Locate(int64_t input_bytes, int64_t output_bytes, Operation& op
 
 const Leaves& Operations::LeavesOf(int shards) {
   auto found = shard_leaves_.find(shards);
-  if (found == shard_leaves_.end()) found = shard_leaves_.emplace(shards, Leaves::ForShards(shards, member_.world_size())).first;
+  if (found == shard_leaves_.end())
+    found = shard_leaves_.emplace(shards, Leaves::ForShards(shards, member_.world_size())).first;
   return found->second;
 }
 
@@ -132,7 +133,8 @@ absl::StatusOr<Operation> Operations::Broadcast(Tensor buffer, int root, absl::T
 absl::StatusOr<Operation> Operations::AllGather(ConstTensor send, Tensor receive, absl::Time deadline) {
   MUSTER_RETURN_IF_ERROR(CheckBuffer("all_gather: send", send.data, send.count, send.type, member_.world_size()));
   MUSTER_RETURN_IF_ERROR(CheckBuffer("all_gather: receive", receive.data, receive.count, receive.type));
-  MUSTER_RETURN_IF_ERROR(CheckCounts("receive", receive.count, "send", send.count, member_.world_size(), send.type == receive.type));
+  MUSTER_RETURN_IF_ERROR(
+      CheckCounts("receive", receive.count, "send", send.count, member_.world_size(), send.type == receive.type));
   MUSTER_RETURN_IF_ERROR(CheckOverlap(receive.data, receive.bytes(), send.data, send.bytes(), member_.world_rank()));
   Operation operation = Make(v1::OpKind::kAllGather, send.type, send.count, deadline);
   operation.input = send.data;
@@ -145,7 +147,8 @@ absl::StatusOr<Operation> Operations::ReduceScatter(ConstTensor send, Tensor rec
   MUSTER_RETURN_IF_ERROR(CheckBuffer("reduce_scatter: send", send.data, send.count, send.type));
   MUSTER_RETURN_IF_ERROR(CheckBuffer("reduce_scatter: receive", receive.data, receive.count, receive.type));
   MUSTER_RETURN_IF_ERROR(CheckOp(op, send.type));
-  MUSTER_RETURN_IF_ERROR(CheckCounts("send", send.count, "receive", receive.count, member_.world_size(), send.type == receive.type));
+  MUSTER_RETURN_IF_ERROR(
+      CheckCounts("send", send.count, "receive", receive.count, member_.world_size(), send.type == receive.type));
   MUSTER_RETURN_IF_ERROR(CheckOverlap(send.data, send.bytes(), receive.data, receive.bytes(), member_.world_rank()));
   Operation operation = Make(v1::OpKind::kReduceScatter, send.type, send.count, deadline);
   operation.what.op = static_cast<uint8_t>(op);

@@ -16,7 +16,7 @@ namespace muster {
 // What windows keep after their communicator has gone: the mappings, and whether there still is a link to tell.
 struct WindowHome {
   std::shared_ptr<Member> member;
-  NodeLink* link = nullptr;  // null in a world of one, and once the communicator is destroyed
+  NodeLink* link = nullptr;    // null in a world of one, and once the communicator is destroyed
   Network* network = nullptr;  // null on a single node, and once the communicator is destroyed
 };
 

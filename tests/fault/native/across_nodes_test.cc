@@ -64,8 +64,8 @@ class Calls {
       case 5:
         return comm_.AllGather(MakeTensor(values_.data(), 15'000), MakeTensor(parts_.data(), 15'000 * world));
       case 6: {
-        auto work =
-            comm_.StartReduceScatter(MakeTensor(parts_.data(), 20'000 * world), MakeTensor(values_.data(), 20'000), ReduceOp::kMin);
+        auto work = comm_.StartReduceScatter(MakeTensor(parts_.data(), 20'000 * world), MakeTensor(values_.data(), 20'000),
+                                             ReduceOp::kMin);
         return work.ok() ? (*work)->Wait() : work.status();
       }
       default:
@@ -226,7 +226,9 @@ TEST(AbortElsewhere, ReachesEveryRankWithItsReason) {
 using Call = std::function<absl::Status(Communicator&, std::vector<float>&)>;
 
 Call AllReduceOf(int64_t count) {
-  return [=](Communicator& comm, std::vector<float>& data) { return comm.AllReduce(MakeTensor(data.data(), count), ReduceOp::kSum); };
+  return [=](Communicator& comm, std::vector<float>& data) {
+    return comm.AllReduce(MakeTensor(data.data(), count), ReduceOp::kSum);
+  };
 }
 
 // Every rank of every node gets the same InvalidArgument.
@@ -256,7 +258,8 @@ TEST(MismatchElsewhere, IsNamedAsOnOneNode) {
     return comm.AllGather(MakeTensor(data.data() + 8192, 1024), MakeTensor(data.data(), 1024 * comm.world_size()));
   };
   for (const std::vector<int>& layout : {std::vector<int>{2, 2}, {3, 1}, {1, 1, 1, 1}, {1, 3}}) {
-    ExpectNamed(layout, 3, gather, AllReduceOf(4096), "rank 3 called all_gather of 1024 f32, the others all_reduce of 4096 f32");
+    ExpectNamed(layout, 3, gather, AllReduceOf(4096),
+                "rank 3 called all_gather of 1024 f32, the others all_reduce of 4096 f32");
     const Call barrier = [](Communicator& comm, std::vector<float>&) { return comm.Barrier(); };
     ExpectNamed(layout, 0, barrier, AllReduceOf(100'000), "rank 0 called barrier, the others all_reduce of 100000 f32");
     const int64_t counts[] = {0, 1000, 100'000};

@@ -130,7 +130,8 @@ TEST(AcrossNodesLarge, OverLoopback) {
     for (Kind kind : {Kind::kAllReduce, Kind::kAllReduceShards, Kind::kReduceScatter, Kind::kAllGather, Kind::kBroadcast}) {
       for (int64_t count : {0, 3, 600, 60'001}) {
         const DataType type = ++variant % 3 == 0 ? DataType::kFloat16 : DataType::kFloat64;
-        cases.push_back(MakeCase(kind, type, ReduceOp::kAvg, count / (kind == Kind::kReduceScatter ? ranks : 1), ranks, variant));
+        cases.push_back(
+            MakeCase(kind, type, ReduceOp::kAvg, count / (kind == Kind::kReduceScatter ? ranks : 1), ranks, variant));
       }
     }
     std::vector<MeshOptions> places = LoopbackOptions(ranks);
@@ -156,7 +157,8 @@ TEST(AcrossNodesLarge, DependsOnNoBuffering) {
     std::vector<Case> cases;
     int variant = 0;
     for (Kind kind : {Kind::kAllReduce, Kind::kReduceScatter, Kind::kAllGather, Kind::kBroadcast}) {
-      for (int64_t count : {50, 9000}) cases.push_back(MakeCase(kind, DataType::kInt32, ReduceOp::kSum, count, ranks, ++variant));
+      for (int64_t count : {50, 9000})
+        cases.push_back(MakeCase(kind, DataType::kInt32, ReduceOp::kSum, count, ranks, ++variant));
     }
     FakeClusterOptions options = SmallBuffers(layout);
     options.streams = 1;
@@ -223,8 +225,8 @@ TEST(AcrossNodesOrder, SumsOfShardsDependOnNeitherRanksNorNodes) {
     std::vector<Bytes> shards;
     for (int s = 0; s < kShards; ++s) shards.push_back(TestVector(Seed(), s, DataType::kFloat32, ReduceOp::kAvg, count));
     const Bytes expected = ReferenceAllReduce(shards, DataType::kFloat32, ReduceOp::kAvg);
-    for (const Layout& layout :
-         {Layout{1, 1}, Layout{2, 1}, Layout{1, 1, 1}, Layout{2, 2}, Layout{3, 2}, Layout{4, 4}, Layout{2, 2, 2, 2}, Layout{3, 3, 1}}) {
+    for (const Layout& layout : {Layout{1, 1}, Layout{2, 1}, Layout{1, 1, 1}, Layout{2, 2}, Layout{3, 2}, Layout{4, 4},
+                                 Layout{2, 2, 2, 2}, Layout{3, 3, 1}}) {
       const int ranks = WorldSize(layout);
       FakeCluster cluster(SmallBuffers(layout));
       RunRanks(cluster, [&](Communicator& comm) {

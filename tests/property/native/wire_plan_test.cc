@@ -14,7 +14,8 @@ namespace {
 
 Nodes NodesOf(const std::vector<int>& ranks) {
   std::vector<int> node_of_rank;
-  for (size_t n = 0; n < ranks.size(); ++n) node_of_rank.insert(node_of_rank.end(), static_cast<size_t>(ranks[n]), static_cast<int>(n));
+  for (size_t n = 0; n < ranks.size(); ++n)
+    node_of_rank.insert(node_of_rank.end(), static_cast<size_t>(ranks[n]), static_cast<int>(n));
   return Nodes::Of(node_of_rank, 0);
 }
 

@@ -87,5 +87,26 @@ TEST(Tree, LeafShapedMeansTheStepsOfAsManyLeaves) {
 
 TEST(TreeDeathTest, NoSources) { EXPECT_DEATH(ReducePlan::ForLeaves(0), "at least one source"); }
 
+// A plan over partials of partials has the steps of the whole tree: here written out.
+TEST(ReducePlan, OverPartialsOfAnySize) {
+  // ((0 1) (2 3)) ((4 5) 6) in the partials {0,1} {2} {3} {4,5} {6}.
+  const std::vector<Partial> partials = {{0, 2}, {2, 1}, {3, 1}, {4, 2}, {6, 1}};
+  const ReducePlan plan = ReducePlan::ForPartials(partials);
+  EXPECT_EQ(plan.leaves(), 7);
+  EXPECT_EQ(std::vector<uint8_t>(plan.merges().begin(), plan.merges().end()), (std::vector<uint8_t>{0, 0, 2, 0, 2}));
+  // A subtree somewhere else in the tree has the steps of one at its beginning.
+  const std::vector<Partial> inside = {{4, 1}, {5, 1}, {6, 2}};
+  const ReducePlan subtree = ReducePlan::ForPartials(inside);
+  EXPECT_EQ(subtree.leaves(), 4);
+  EXPECT_EQ(std::vector<uint8_t>(subtree.merges().begin(), subtree.merges().end()), (std::vector<uint8_t>{0, 1, 1}));
+}
+
+TEST(AlignedSubtrees, AreMaximal) {
+  EXPECT_EQ(AlignedSubtrees(0, 8), (std::vector<Partial>{{0, 8}}));
+  EXPECT_EQ(AlignedSubtrees(3, 8), (std::vector<Partial>{{3, 1}, {4, 4}}));
+  EXPECT_EQ(AlignedSubtrees(3, 13), (std::vector<Partial>{{3, 1}, {4, 4}, {8, 4}, {12, 1}}));
+  EXPECT_TRUE(AlignedSubtrees(5, 5).empty());
+}
+
 }  // namespace
 }  // namespace muster

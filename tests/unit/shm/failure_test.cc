@@ -50,7 +50,8 @@ TEST(Mismatch, WhatDiffersIsAlwaysVisible) {
               HasSubstr("rank 1 called all_reduce of 8 f32, max, the others all_reduce of 8 f32, sum"));
   calls.assign(3, Called(v1::OpKind::kBroadcast, 8));
   calls[2].root = 2;
-  EXPECT_THAT(std::string(MismatchFailure(DifferentCalls(calls, 0)).status.message()), HasSubstr("rank 2 called broadcast of 8 f32 from root 2"));
+  EXPECT_THAT(std::string(MismatchFailure(DifferentCalls(calls, 0)).status.message()),
+              HasSubstr("rank 2 called broadcast of 8 f32 from root 2"));
 }
 
 TEST(Mismatch, CallsOfSeveralNodesAreCountedTogether) {
