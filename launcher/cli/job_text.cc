@@ -168,7 +168,7 @@ std::string StatusScreen(const StoredJob& job, absl::Time now, absl::TimeZone zo
     absl::StrAppend(&text, "  ", Clock(restart.unix_ms, zone), "  generation ", restart.generation, ": ", Plain(restart.cause),
                     "\n");
   }
-  if (!status.nodes.empty()) line("nodes", "");
+  if (!status.nodes.empty()) absl::StrAppend(&text, "nodes\n");
   for (const JobStatus::Node& node : status.nodes) {
     std::map<std::string, std::vector<int64_t>> ranks;  // by state
     for (const JobStatus::Rank& rank : status.ranks) {

@@ -69,7 +69,8 @@ absl::Status LocalJob::MakeCoordinator() {
   callbacks.send = [this](uint32_t, const v1::CoordinatorMessage& message) { agent_->OnMessage(message); };
   callbacks.finished = [this](const Judgement& judgement) { OnFinished(judgement); };
   callbacks.restarting = [this](const Judgement& why, uint64_t, uint32_t) {
-    Say(RestartNote(why, coordinator_->membership(), options_.run.workers, options_.run.max_restarts));
+    Say(RestartNote(why, coordinator_->membership(), options_.run.workers, options_.run.workers_min,
+                    options_.run.max_restarts));
     restarting_ = true;
     if (agent_gone_) ReplaceAgent();
   };

@@ -498,7 +498,8 @@ void CoordinatorProcess::SayRefusals() {
 // --- The job ---
 
 void CoordinatorProcess::OnRestarting(const Judgement& why) {
-  const std::string note = RestartNote(why, coordinator_->membership(), launch_.workers(), launch_.max_restarts());
+  const std::string note =
+      RestartNote(why, coordinator_->membership(), launch_.workers(), launch_.workers_min(), launch_.max_restarts());
   if (is_attached()) {
     v1::CoordinatorReport report;
     report.mutable_note()->set_text(note);

@@ -149,10 +149,12 @@ void JobReporter::Finished() {
   files_.Flush();
 }
 
-std::string RestartNote(const Judgement& why, const Membership& membership, int64_t workers, int64_t max_restarts) {
+std::string RestartNote(const Judgement& why, const Membership& membership, int64_t workers, int64_t workers_min,
+                        int64_t max_restarts) {
   const int64_t step = membership.checkpoint_step();
-  return absl::StrCat(absl::StripSuffix(why.verdict.sentence(), "."), "; restarting ",
-                      workers == 1 ? "the worker" : absl::StrCat("all ", workers, " workers"),
+  std::string who = workers == 1 ? "the worker" : absl::StrCat("all ", workers, " workers");
+  if (workers_min > 0 && workers_min < workers) who = absl::StrCat(workers_min, " to ", workers, " workers");
+  return absl::StrCat(absl::StripSuffix(why.verdict.sentence(), "."), "; restarting ", who,
                       step > 0 ? absl::StrCat(" from the checkpoint of step ", step) : "", ", restart ",
                       membership.restarts_used(), " of ", max_restarts);
 }

@@ -38,8 +38,9 @@ class JobReporter {
 };
 
 // What the user is told when the job goes on after a failure: "rank 2 on host node-a was killed by SIGKILL; restarting all 4
-// workers from the checkpoint of step 40, restart 1 of 3". `membership` has stepped already.
-std::string RestartNote(const Judgement& why, const Membership& membership, int64_t workers, int64_t max_restarts);
+// workers from the checkpoint of step 40, restart 1 of 3". `membership` has stepped already; 0 for `workers_min`: all.
+std::string RestartNote(const Judgement& why, const Membership& membership, int64_t workers, int64_t workers_min,
+                        int64_t max_restarts);
 
 }  // namespace muster
 

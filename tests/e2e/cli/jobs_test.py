@@ -304,9 +304,36 @@ class Nodes(Job):
         process.wait()
         self.assertTrue(poll(lambda: not processes_of(job_id)), processes_of(job_id))
 
+    def coordinator_of(self, process):
+        [coordinator] = [pid for pid in children_of(process.pid) if command_of(pid) == "muster"]
+        return coordinator
+
+    def lose_node_1(self, *arguments):
+        """The job's second try prints its size and ends."""
+        process = self.start("run", "-np", "4", "--nodes", "2", "--max-restarts", "1", *arguments, "sh", "-c",
+                             '[ "$TORCHELASTIC_RESTART_COUNT" = 1 ] && echo "size $WORLD_SIZE" && exit 0; echo ready; '
+                             'while :; do sleep 0.05; done')
+        for _ in range(4):
+            self.assertEqual(process.stdout.readline(), "ready\n")
+        [agent] = [pid for pid in children_of(self.coordinator_of(process)) if b"\0node1\0" in read(f"/proc/{pid}/cmdline")]
+        send(agent, signal.SIGKILL)
+        out, err = process.communicate(timeout=DEADLINE)
+        self.assertEqual(process.returncode, 0, err)
+        self.assertRegex(err, r"host node1 was lost.*; restarting (all|2 to) 4 workers, restart 1 of 1")
+        return out
+
+    def test_a_lost_node_comes_back(self):
+        self.assertEqual(self.lose_node_1(), "size 4\n" * 4)
+
+    def test_a_lost_node_is_not_waited_for_longer_than_the_last_call(self):
+        # No agent can be started, make itself known and join in a millisecond.
+        self.assertEqual(self.lose_node_1("--min-np", "2", "--last-call", "0.001"), "size 2\n" * 2)
+        status = self.status()
+        self.assertEqual((status["workers"], status["workers_min"], status["workers_now"]), (4, 2, 2))
+
     def test_a_coordinator_that_dies_is_named(self):
         process, job_id = self.running("-np", "2", "--nodes", "2")
-        [coordinator] = [pid for pid in children_of(process.pid) if command_of(pid) == "muster"]
+        coordinator = self.coordinator_of(process)
         send(coordinator, signal.SIGKILL)
         self.assertEqual(process.wait(DEADLINE), 70)
         self.assertRegex(process.stderr.read(), rf"coordinator \(process {coordinator}\) was killed by SIGKILL.*within \d+ seconds")
