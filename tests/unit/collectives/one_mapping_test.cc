@@ -8,7 +8,9 @@
 
 #include "proto/muster/v1/waiting_policy.h"
 #include "runtime/backend/native/local_control.h"
+#include "runtime/collectives/across_nodes.h"
 #include "runtime/collectives/registry.h"
+#include "tests/support/memory_mesh.h"
 
 namespace muster {
 namespace {
@@ -83,6 +85,44 @@ TEST_P(OneMapping, AllReduce) { Run(v1::OpKind::kAllReduce, SumOfRanks(), static
 TEST_P(OneMapping, ReduceScatter) { Run(v1::OpKind::kReduceScatter, SumOfRanks(), static_cast<float>(ranks_)); }
 TEST_P(OneMapping, AllGather) { Run(v1::OpKind::kAllGather, 0.0f, 1.0f); }
 TEST_P(OneMapping, Broadcast) { Run(v1::OpKind::kBroadcast, 0.0f, 1.0f); }
+
+// The same for the lanes between two nodes, which read and write the vectors of all their local ranks.
+TEST_P(OneMapping, AllReduceAndBroadcastOfTwoNodes) {
+  const int world = 2 * ranks_;
+  std::vector<int> node_of_rank(static_cast<size_t>(ranks_), 0);
+  node_of_rank.resize(static_cast<size_t>(world), 1);
+  const auto other_control = *LocalControl::Create(1, ranks_, 1024, 8192);
+  while (static_cast<int>(memory_.size()) < world) memory_.emplace_back(memory_[0].size());
+  test::MemoryNetwork wires;
+  const Leaves leaves = Leaves::ForRanks(world);
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < world; ++rank) {
+    threads.emplace_back([&, rank] {
+      const int node = rank / ranks_;
+      const int local = rank % ranks_;
+      Member member((node == 0 ? control_ : other_control)->header(), local, "host", node * ranks_, world);
+      std::vector<Mapping> mappings;
+      for (int r = node * ranks_; r < (node + 1) * ranks_; ++r) {
+        std::vector<float>& m = memory_[static_cast<size_t>(r)];
+        mappings.push_back(Mapping::Borrow(reinterpret_cast<char*>(m.data()), static_cast<int64_t>(m.size() * sizeof(float))));
+      }
+      member.windows().Add(0, local, std::move(mappings));
+      Network network(Nodes::Of(node_of_rank, rank), wires.Join(rank, {(1 - node) * ranks_ + local}));
+      std::vector<float>& own = memory_[static_cast<size_t>(rank)];
+      for (int round = 0; round < kRounds; ++round) {
+        std::fill_n(own.begin(), count(), static_cast<float>(rank + round));
+        ASSERT_TRUE(RunAcrossNodes(member, network, Call(v1::OpKind::kAllReduce, rank, leaves), nullptr).ok());
+        const auto sum = static_cast<float>(world * round + world * (world - 1) / 2);
+        for (int64_t i = 0; i < count(); ++i) ASSERT_EQ(own[static_cast<size_t>(i)], sum);
+        own[0] = static_cast<float>(rank);
+        ASSERT_TRUE(RunAcrossNodes(member, network, Call(v1::OpKind::kBroadcast, rank, leaves), nullptr).ok());
+        ASSERT_EQ(own[0], 0.0f);
+      }
+      network.Leave(static_cast<uint32_t>(rank));
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
 
 INSTANTIATE_TEST_SUITE_P(Ranks, OneMapping, testing::Values(2, 3, 5));
 
