@@ -123,10 +123,13 @@ absl::Status Checkpoints::Begin(int64_t step, int block, std::map<std::string, s
   block_ = block;
   absl::Status started;
   if (communicator_.rank() == 0) started = StartSave(files_, options_.folder, content_);
+  // Only rank 0 knows what was damaged when it resumed.
+  if (absl::IsAlreadyExists(started) && damaged_steps_.contains(step)) started = absl::DataLossError(started.message());
   const absl::Status shared = Share(started);
-  if (absl::IsAlreadyExists(failure_)) {  // a writer that is lost to us had come as far as this
+  if (absl::IsAlreadyExists(failure_) || absl::IsDataLoss(failure_)) {
+    // A writer that is lost to us had come as far as this. A damaged one stays as it is, too: the next save is soon enough.
+    if (absl::IsAlreadyExists(failure_)) last_step_ = step;
     failure_ = absl::OkStatus();
-    last_step_ = step;
     return absl::OkStatus();
   }
   MUSTER_RETURN_IF_ERROR(shared);

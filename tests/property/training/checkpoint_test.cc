@@ -125,6 +125,25 @@ TEST_P(Checkpointed, PassesOverADamagedOneAndSaysSo) {
   });
 }
 
+TEST_P(Checkpointed, ADamagedOneIsNotTakenForTheOneThatWouldBeWrittenInItsPlace) {
+  TrainOn(GetParam(), 2, Saving(New(1)), 7);
+  for (const auto& [name, bytes] : DataFiles(New(1) / "step-6")) FlipBit(New(1) / "step-6" / name, 5);
+  TrainerOptions options = Saving(New(1));
+  options.checkpoint.resume = true;
+  RunOn(GetParam(), 2, [&](Communicator& communicator) {
+    auto trainer = Trainer::Create(communicator, ToyParameters(), options);
+    ASSERT_TRUE(trainer.ok()) << trainer.status();
+    std::vector<int64_t> newest;
+    while ((*trainer)->step() < 10) {
+      ASSERT_TRUE((*trainer)->Step(ToyPass).ok());
+      newest.push_back((*trainer)->checkpoint_step());
+    }
+    EXPECT_THAT(newest, testing::Each(testing::AnyOf(3, 9)));
+    ASSERT_TRUE((*trainer)->Finish().ok());
+    EXPECT_EQ((*trainer)->checkpoint_step(), 9);
+  });
+}
+
 TEST_P(Checkpointed, AnotherRunsFolderIsRefused) {
   TrainOn(GetParam(), 2, Saving(New(1)), 4);
   const auto fails = [&](const TrainerOptions& options, const std::vector<ParameterSpec>& parameters, const char* message) {

@@ -308,16 +308,30 @@ TEST_F(AgentTest, TakesTheJobFromTheCoordinator) {
 }
 
 TEST_F(AgentTest, AJobThatCannotBeTakenIsEachWorkersReason) {
-  options_.take_job = [](const v1::JobSpec&, AgentOptions*) { return absl::NotFoundError("no such program here"); };
+  options_.take_job = [](const v1::JobSpec&, AgentOptions*) { return absl::InvalidArgumentError("no such folder here"); };
   Start();
   Prepare(1, 2);
   for (const uint32_t slot : {0u, 1u}) {
     const auto* message =
         Await(1, [slot](const v1::AgentMessage& m) { return m.has_prepare_failed() && m.prepare_failed().slot() == slot; });
     ASSERT_NE(message, nullptr);
-    EXPECT_TRUE(absl::StrContains(message->prepare_failed().ending().detail(), "no such program here"))
+    EXPECT_TRUE(absl::StrContains(message->prepare_failed().ending().detail(), "no such folder here"))
         << message->DebugString();
   }
+  Stop();
+}
+
+TEST_F(AgentTest, AProgramThatIsNotHereIsNamedAsExecveWouldNameIt) {
+  options_.take_job = [](const v1::JobSpec&, AgentOptions* options) {
+    options->argv = {"no-such-program"};
+    return absl::NotFoundError("not in PATH");
+  };
+  Start();
+  Prepare(1, 1);
+  const auto* message = Await(1, [](const v1::AgentMessage& m) { return m.has_prepare_failed(); });
+  ASSERT_NE(message, nullptr);
+  EXPECT_EQ(message->prepare_failed().ending().kind(), v1::Ending::NOT_FOUND);
+  EXPECT_EQ(message->prepare_failed().ending().detail(), "no-such-program");
   Stop();
 }
 
