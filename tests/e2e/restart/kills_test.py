@@ -1,7 +1,7 @@
 """Workers, guards, agents and whole nodes killed at random instants: the job names each cause, starts again, and ends with the
 bits of a run that nobody disturbed.
 
-MUSTER_KILLS sets how many (default 100), MUSTER_SEED what is drawn (printed when something fails)."""
+MUSTER_KILLS sets how many (default 100), MUSTER_TEST_SEED what is drawn (printed when something fails)."""
 import json
 import os
 import random
@@ -16,7 +16,7 @@ from muster_e2e import DEADLINE, MUSTER, all_pids, children_of, command_of, poll
 from train_case import TrainCase, some_words
 
 KILLS = int(os.environ.get("MUSTER_KILLS", "100"))
-SEED = int(os.environ.get("MUSTER_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
+SEED = int(os.environ.get("MUSTER_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 STEPS = 400
 
 
@@ -118,7 +118,7 @@ class Kills(TrainCase):
                 made += 1
             job.reader.join(DEADLINE)
             said = "\n".join(job.said)
-            context = f"MUSTER_SEED={SEED}, {arguments}, killed {killed}:\n{said}"
+            context = f"MUSTER_TEST_SEED={SEED}, {arguments}, killed {killed}:\n{said}"
             self.assertEqual(job.process.returncode, 0, context)
             with open(job.result, encoding="utf-8") as file:
                 result = json.load(file)
