@@ -32,8 +32,8 @@ namespace {
 constexpr int64_t kMillisecond = 1'000'000;
 // Below the 5 ms within which interrupted() is promised to be asked.
 constexpr int kLookMilliseconds = 4;
-// A stream of a peer has ended but not its connection for aborts: an Abort that says why may still be on the way.
-constexpr int64_t kAbortMayFollow = 1000 * kMillisecond;
+// A stream of a peer has ended and another has not: what that one says about the end may still be on the way.
+constexpr int64_t kNewsMayFollow = 1000 * kMillisecond;
 // Rounds of moving bytes between two looks at epoll, which tells of other streams.
 constexpr int kRoundsBetweenLooks = 4;
 // So many streams are asked directly while spinning; more are left to epoll.
@@ -68,7 +68,11 @@ absl::Status CheckOptions(const MeshOptions& options) {
 class Connecting {
  public:
   Connecting(const MeshOptions& options, const HandshakeParty& party, Acceptor* acceptor)
-      : options_(options), per_peer_(party.streams), acceptor_(acceptor), fds_(options.peers.size() * party.streams) {
+      : options_(options),
+        per_peer_(party.streams),
+        acceptor_(acceptor),
+        fds_(options.peers.size() * party.streams),
+        gone_since_(options.peers.size(), 0) {
     for (const MeshPeer& peer : options.peers) {
       if (peer.rank > options.rank) continue;
       for (int stream = 0; stream < per_peer_; ++stream) dials_.emplace_back(&party, peer, stream, options.silence_max);
@@ -92,17 +96,14 @@ class Connecting {
     polled_.clear();
     for (const Dial& dial : dials_) polled_.push_back(dial.Polled());
     polled_.push_back({acceptor_ != nullptr ? acceptor_->arrivals_fd() : -1, POLLIN, 0});
-    for (const UniqueFd& fd : fds_) polled_.push_back({fd.get(), POLLRDHUP, 0});
+    for (size_t i = 0; i < fds_.size(); ++i) {
+      const size_t peer = i / static_cast<size_t>(per_peer_);
+      polled_.push_back({gone_since_[peer] != 0 || IsComplete(peer) ? -1 : fds_[i].get(), POLLRDHUP, 0});
+    }
     bool due = false;
     for (const Dial& dial : dials_) due = due || (!dial.open() && dial.wake() <= now);
     if (::poll(polled_.data(), polled_.size(), due ? 0 : kLookMilliseconds) < 0 && errno != EINTR) {
       return ErrnoToStatus(errno, "poll while connecting to other nodes");
-    }
-    for (size_t i = 0; i < fds_.size(); ++i) {
-      if (polled_[dials_.size() + 1 + i].revents == 0) continue;
-      const MeshPeer& peer = options_.peers[i / static_cast<size_t>(per_peer_)];
-      return Blaming(peer.rank, absl::UnavailableError(
-                                    absl::StrCat(Describe(peer), ": closed a connection while others were still being made")));
     }
     for (size_t i = 0; i < dials_.size(); ++i) {
       Dial& dial = dials_[i];
@@ -115,7 +116,28 @@ class Connecting {
     if (polled_[dials_.size()].revents != 0) {
       for (Acceptor::Arrival& arrival : acceptor_->TakeArrivals()) Keep(arrival.rank, arrival.stream, std::move(arrival.fd));
     }
+    return JudgeGone(now);
+  }
+
+  // A peer that has closed a connection while others are missing. It may have all of them, have had nothing to do and have left,
+  // while the news of the last is still on the way: then it is for who waits for it to mind.
+  absl::Status JudgeGone(int64_t now) {
+    for (size_t i = 0; i < fds_.size(); ++i) {
+      int64_t& since = gone_since_[i / static_cast<size_t>(per_peer_)];
+      if (since == 0 && polled_[dials_.size() + 1 + i].revents != 0) since = now;
+    }
+    for (size_t peer = 0; peer < gone_since_.size(); ++peer) {
+      if (gone_since_[peer] == 0 || now - gone_since_[peer] < kNewsMayFollow || IsComplete(peer)) continue;
+      const MeshPeer& gone = options_.peers[peer];
+      return Blaming(gone.rank, absl::UnavailableError(
+                                    absl::StrCat(Describe(gone), ": closed a connection while others were still being made")));
+    }
     return absl::OkStatus();
+  }
+
+  bool IsComplete(size_t peer) const {
+    const auto first = fds_.begin() + static_cast<std::ptrdiff_t>(peer) * per_peer_;
+    return std::all_of(first, first + per_peer_, [](const UniqueFd& fd) { return fd.valid(); });
   }
 
   void Keep(int rank, int stream, UniqueFd fd) {
@@ -135,8 +157,7 @@ class Connecting {
     std::vector<std::string> late;
     uint32_t first_late = v1::kNoRank;
     for (size_t i = 0; i < options_.peers.size(); ++i) {
-      const auto first = fds_.begin() + static_cast<std::ptrdiff_t>(i) * per_peer_;
-      if (std::all_of(first, first + per_peer_, [](const UniqueFd& fd) { return fd.valid(); })) continue;
+      if (IsComplete(i)) continue;
       if (late.empty()) first_late = static_cast<uint32_t>(options_.peers[i].rank);
       late.push_back(absl::StrCat("rank ", options_.peers[i].rank, " (", options_.peers[i].host, ")"));
     }
@@ -149,6 +170,7 @@ class Connecting {
   Acceptor* const acceptor_;
   std::vector<UniqueFd> fds_;  // by peer, by stream
   size_t missing_ = fds_.size();
+  std::vector<int64_t> gone_since_;  // by peer, 0: it is there
   std::deque<Dial> dials_;
   std::vector<pollfd> polled_;
 };
@@ -189,6 +211,7 @@ class TcpMesh : public Mesh {
       const auto index = static_cast<uint32_t>(streams_.size());
       epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.u32 = index}};
       if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd.get(), &event) != 0) return ErrnoToStatus(errno, "epoll_ctl");
+      if (!IsForAborts(index)) MUSTER_RETURN_IF_ERROR(AllowFullWindow(fd.get()));
       streams_.emplace_back(std::move(fd), options_.generation);
     }
     is_hot_.assign(streams_.size(), false);
@@ -278,6 +301,7 @@ class TcpMesh : public Mesh {
  private:
   int per_peer() const { return options_.streams + 1; }
   size_t PeerOf(size_t stream) const { return stream / static_cast<size_t>(per_peer()); }
+  bool IsForAborts(size_t stream) const { return (stream + 1) % static_cast<size_t>(per_peer()) == 0; }
   MeshStream& AbortStreamOf(size_t peer) { return streams_[(peer + 1) * static_cast<size_t>(per_peer()) - 1]; }
 
   size_t IndexOf(int peer, MeshTag tag) const {
@@ -313,11 +337,21 @@ class TcpMesh : public Mesh {
       failure_ = *stream.abort();
       if (failure_->rank == v1::kNoRank) failure_->rank = static_cast<uint32_t>(ranks_[PeerOf(index)]);
     }
-    if (stream.faulty() && std::find(faulty_.begin(), faulty_.end(), index) == faulty_.end()) {
-      faulty_.push_back(index);
-      faulty_since_ = MonotonicNanoseconds();
+    if (IsForAborts(index) && stream.silent()) {
+      // It is always empty, so its kernel had no reason to be silent.
+      for (size_t other = index + 1 - static_cast<size_t>(per_peer()); other < index; ++other) {
+        streams_[other].End("fell silent: nothing that is sent there is acknowledged");
+        NoticeFault(other);
+      }
     }
+    NoticeFault(index);
     Heat(index);
+  }
+
+  void NoticeFault(size_t index) {
+    if (!streams_[index].faulty() || std::find(faulty_.begin(), faulty_.end(), index) != faulty_.end()) return;
+    faulty_.push_back(index);
+    faulty_since_ = MonotonicNanoseconds();
   }
 
   // A round over the streams that may move bytes. False: none did.
@@ -374,7 +408,7 @@ class TcpMesh : public Mesh {
       if (fault->reason == v1::AbortReason::kPeerLost) {
         if (AbortStreamOf(peer).left()) {
           failure.reason = v1::AbortReason::kPeerLeft;
-        } else if (!fault->garbled && !AbortStreamOf(peer).read_ended() && now - faulty_since_ < kAbortMayFollow) {
+        } else if (!fault->garbled && !AbortStreamOf(peer).read_ended() && now - faulty_since_ < kNewsMayFollow) {
           continue;
         }
       }

@@ -48,7 +48,8 @@ struct MeshOptions {
   std::vector<MeshPeer> peers;  // without this rank
   UniqueFd listener;            // bound; listening or not
   int streams = 4;              // connections to each peer, 1 to kMeshStreamsMax; equal on all ranks
-  // How long a peer's kernel may leave what we sent unacknowledged (TCP_USER_TIMEOUT) before it counts as lost.
+  // How long a peer's kernel may be silent before it counts as lost. The connection for aborts tells (TCP_USER_TIMEOUT and probes):
+  // a process that does not take what is sent to it, however long, is not silent.
   absl::Duration silence_max = absl::Seconds(20);
   // From the mesh's own thread.
   std::function<void(const MeshRefusal& refusal)> refused;

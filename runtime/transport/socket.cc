@@ -84,6 +84,12 @@ absl::Status PrepareConnection(int fd, absl::Duration silence_max) {
   return absl::OkStatus();
 }
 
+absl::Status AllowFullWindow(int fd) {
+  const int no_limit = 0;
+  if (::setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &no_limit, sizeof no_limit) == 0) return absl::OkStatus();
+  return ErrnoToStatus(errno, "set TCP_USER_TIMEOUT");
+}
+
 void ShutDown(UniqueFd* fd) {
   if (!fd->valid()) return;
   ::shutdown(fd->get(), SHUT_RDWR);

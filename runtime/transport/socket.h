@@ -28,6 +28,10 @@ int SocketError(int fd);
 // breaks the connection. Source: tcp(7), RFC 5482.
 absl::Status PrepareConnection(int fd, absl::Duration silence_max);
 
+// Takes back half of that: a peer's process may leave data untaken for as long as it likes. Linux counts the time for which a
+// window stays shut as unacknowledged, though the other kernel answers every probe (tcp_probe_timer, net/ipv4/tcp_timer.c).
+absl::Status AllowFullWindow(int fd);
+
 // Ends the connection for the peer too where a forked child still holds a copy of `fd`, then closes it.
 void ShutDown(UniqueFd* fd);
 

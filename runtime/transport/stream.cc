@@ -94,7 +94,9 @@ bool MeshStream::ReceivePiece() {
   if (received < 0) {
     if (errno == EINTR) return true;
     readable_ = false;
-    if (errno != EAGAIN && errno != EWOULDBLOCK) EndOfReading(std::strerror(errno));
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
+    silent_ = errno != ECONNRESET && errno != EPIPE;
+    EndOfReading(std::strerror(errno));
     return false;
   }
   if (received == 0) {
@@ -174,6 +176,12 @@ void MeshStream::Received(int64_t bytes) {
 void MeshStream::EndOfReading(std::string why) {
   readable_ = false;
   if (!read_end_) read_end_ = std::move(why);
+}
+
+void MeshStream::End(const char* why) {
+  EndOfReading(why);
+  writable_ = false;
+  if (!write_end_) write_end_ = why;
 }
 
 std::optional<MeshStream::Fault> MeshStream::fault() const {

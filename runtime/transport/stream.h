@@ -52,6 +52,10 @@ class MeshStream {
   const std::optional<MeshFailure>& abort() const { return abort_; }  // the first
   bool left() const { return left_; }
   bool read_ended() const { return read_end_.has_value(); }
+  // It ended because the other side's kernel does not answer, or cannot be reached.
+  bool silent() const { return silent_; }
+  // What is posted cannot be carried out any more.
+  void End(const char* why);
   uint64_t stale_frames() const { return parser_.stale_frames(); }
 
   int fd() const { return fd_.get(); }
@@ -100,6 +104,7 @@ class MeshStream {
   std::optional<MeshFailure> abort_;
   bool left_ = false;
   bool garbled_ = false;
+  bool silent_ = false;
 };
 
 }  // namespace muster

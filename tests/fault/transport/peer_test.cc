@@ -243,6 +243,22 @@ TEST(Abort, WinsOverTheEndsThatFollowIt) {
   }
 }
 
+// A program that needs nobody may be over while others are still connecting.
+TEST(Leaving, AtOnceDisturbsNobodyWhoIsConnecting) {
+  for (int round = 0; round < 100; ++round) {
+    auto options = LoopbackOptions(4, 4);
+    std::vector<std::thread> threads;
+    for (MeshOptions& each : options) {
+      threads.emplace_back([&each] {
+        const auto mesh = Mesh::Connect(std::move(each), absl::Now() + absl::Minutes(1), kNever);
+        EXPECT_TRUE(mesh.ok()) << mesh.status();
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    if (HasFailure()) break;
+  }
+}
+
 TEST(Leaving, DisturbsOnlyWhoStillWaitsForTheOneThatLeft) {
   for (const bool in_order : {true, false}) {
     auto meshes = ConnectAll(LoopbackOptions(3, 2));
@@ -279,7 +295,7 @@ TEST(Connections, FallSilentAtTheTimeThatWasAsked) {
       int silence_ms = 0, no_delay = 0, probe_s = 0, alive = 0;
       socklen_t size = sizeof silence_ms;
       if (::getsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &silence_ms, &size) != 0 || silence_ms == 0) continue;
-      ++connections;
+      ++connections;  // the one for aborts
       EXPECT_EQ(silence_ms, 8000);
       ::getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &no_delay, &size);
       EXPECT_NE(no_delay, 0);
@@ -288,8 +304,30 @@ TEST(Connections, FallSilentAtTheTimeThatWasAsked) {
       ::getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &probe_s, &size);
       EXPECT_EQ(probe_s, 2);
     }
-    EXPECT_EQ(connections, 2);
+    EXPECT_EQ(connections, 1);
   }
+}
+
+// Windows that stay shut are no silence: that process computes, or waits for somebody else, and its kernel answers.
+TEST(Peer, ThatTakesNothingForLongIsNotLost) {
+  auto options = LoopbackOptions(2, 2);
+  for (MeshOptions& each : options) each.silence_max = absl::Milliseconds(200);
+  const auto meshes = ConnectAll(std::move(options));
+  const std::string sent(64 << 20, 's');
+  std::string received(sent.size(), '\0');
+  MeshTransfer out, in;
+  meshes[0]->Send(1, {1, 0}, sent.data(), static_cast<int64_t>(sent.size()), &out);
+  const int64_t later = In(absl::Seconds(2));  // ten times the silence that is allowed
+  const auto failure = meshes[0]->Progress(
+      kNever, [later] { return MonotonicNanoseconds() >= later; }, In(absl::Minutes(1)), absl::ZeroDuration());
+  ASSERT_TRUE(failure.has_value());
+  EXPECT_EQ(failure->reason, AbortReason::kNone) << failure->text;
+  EXPECT_FALSE(out.done);
+  meshes[1]->Receive(0, {1, 0}, received.data(), static_cast<int64_t>(received.size()), &in);
+  std::thread sender([&] { EXPECT_TRUE(Await(*meshes[0], [&] { return out.done; })); });
+  EXPECT_TRUE(Await(*meshes[1], [&] { return in.done; }));
+  sender.join();
+  EXPECT_TRUE(received == sent);
 }
 
 // In a network of its own, whose only device can be taken down: what is sent vanishes, as if the other node had lost its power.
