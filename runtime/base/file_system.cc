@@ -117,8 +117,11 @@ class Posix : public FileSystem {
   }
 
   absl::StatusOr<std::unique_ptr<ReadFile>> OpenForRead(const std::string& path) override {
-    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));  // opening a pipe would wait for somebody who writes
     if (!fd) return ErrnoToStatus(errno, absl::StrCat("open ", path));
+    struct stat about;
+    if (::fstat(fd.get(), &about) != 0) return ErrnoToStatus(errno, absl::StrCat("fstat ", path));
+    if (!S_ISREG(about.st_mode)) return absl::InternalError(absl::StrCat("open ", path, ": it is not a regular file"));
     return std::make_unique<PosixReadFile>(std::move(fd), path);
   }
 

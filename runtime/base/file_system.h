@@ -51,6 +51,7 @@ class FileSystem {
   virtual absl::StatusOr<std::unique_ptr<AppendFile>> CreateExclusive(const std::string& path) = 0;
   // Never makes one. Errors: NotFound.
   virtual absl::StatusOr<std::unique_ptr<AppendFile>> OpenExisting(const std::string& path) = 0;
+  // Errors: Internal when it is no regular file.
   virtual absl::StatusOr<std::unique_ptr<ReadFile>> OpenForRead(const std::string& path) = 0;
   // One folder; its parent must be there. Mode by umask.
   virtual absl::Status MakeFolder(const std::string& path) = 0;

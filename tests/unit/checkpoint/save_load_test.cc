@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <string>
@@ -79,6 +80,28 @@ TEST(Checkpoint, OfTheMachinesOwnFilesToo) {
   EXPECT_THAT(CommittedSteps(PosixFileSystem(), folder), ElementsAre(40, 50));
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 2);
   EXPECT_EQ(writer.SaveAndPrune(50, 2).code(), absl::StatusCode::kAlreadyExists);
+}
+
+TEST(Checkpoint, APipeInAFilesPlaceIsDamageAndNotWaitedFor) {
+  const TemporaryFolder temporary;
+  CheckpointWriter writer(&PosixFileSystem(), temporary.path(), 1);
+  for (const int64_t step : {10, 20}) ASSERT_TRUE(writer.Save(step).ok());
+  std::string data;
+  for (const auto& file : std::filesystem::directory_iterator(temporary.path() + "/step-10")) {
+    if (file.path().extension() == ".safetensors") data = file.path().string();
+  }
+  for (const std::string& path : {data, temporary.path() + "/step-20/manifest.json"}) {
+    ASSERT_TRUE(std::filesystem::remove(path));
+    ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  }
+  const auto entries = ListCheckpoints(PosixFileSystem(), temporary.path());
+  ASSERT_TRUE(entries.ok());
+  ASSERT_EQ(entries->size(), 2u);
+  for (const CheckpointEntry& entry : *entries) {
+    const absl::Status status = VerifyCheckpoint(PosixFileSystem(), entry);
+    EXPECT_TRUE(absl::IsDataLoss(status)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("it is not a regular file"));
+  }
 }
 
 TEST(Checkpoint, AFolderThatIsNotThereHasNone) {
