@@ -122,7 +122,9 @@ int CancelCommand(const std::vector<std::string>& arguments) {
   while (IsHeld(job.folder)) {
     if (absl::Nanoseconds(MonotonicNanoseconds() - begin) > kPatience) {
       Say(absl::StrCat("job ", job.brief(), " was asked to end and has not for ", absl::FormatDuration(kPatience),
-                       "; muster status ", job.brief(), " shows it, muster cancel --now ", job.brief(), " asks with force"));
+                       "; muster status ", job.brief(), " shows it, ",
+                       now ? absl::StrCat("kill -9 ", job.owner, " ends it whatever it does")
+                           : absl::StrCat("muster cancel --now ", job.brief(), " asks with force")));
       return kExitTimeout;
     }
     absl::SleepFor(kBetweenLooks);

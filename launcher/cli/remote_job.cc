@@ -7,18 +7,23 @@
 #include <spawn.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "launcher/agent/stdin_forwarder.h"
 #include "launcher/cli/console.h"
 #include "launcher/coordinator/verdict.h"
 #include "launcher/process/exit_codes.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status.h"
 
@@ -30,6 +35,9 @@ namespace {
 constexpr size_t kInputBytesMax = 16 << 10;  // launch.proto
 constexpr absl::Duration kSlowStop = absl::Milliseconds(500);
 constexpr absl::Duration kCoordinatorGoes = absl::Seconds(10);
+constexpr absl::Duration kAgentsGo = absl::Seconds(5);      // with their workers, by themselves
+constexpr absl::Duration kStopUnheard = absl::Seconds(12);  // told to end at once a coordinator has ended within it
+constexpr absl::Duration kStopMeant = absl::Seconds(2);     // a third Ctrl-C sooner is only impatience
 
 // dup2 onto 3 and 4 must not hit a source that is still needed.
 absl::StatusOr<UniqueFd> CopyAbove(int fd) {
@@ -42,6 +50,32 @@ absl::StatusOr<UniqueFd> CopyAbove(int fd) {
 std::string HowEnded(int wait_status) {
   if (WIFSIGNALED(wait_status)) return absl::StrCat("was killed by ", SignalName(WTERMSIG(wait_status)));
   return absl::StrCat("exited with ", WEXITSTATUS(wait_status));
+}
+
+std::vector<pid_t> OurChildren() {
+  std::ifstream file(absl::StrCat("/proc/self/task/", ::getpid(), "/children"));
+  std::vector<pid_t> children;
+  for (pid_t child; file >> child;) children.push_back(child);
+  return children;
+}
+
+// What a dead coordinator has left to us: its agents, whose guards end all else once they are gone. What is still there after
+// `patience` is killed, and what that leaves to us in turn. Returns when nothing is left, or could not be killed for as long again.
+void EndWhatIsLeftToUs(absl::Duration patience) {
+  for (const pid_t agent : OurChildren()) ::kill(agent, SIGKILL);
+  const int64_t begin_ns = MonotonicNanoseconds();
+  while (true) {
+    pid_t ended;
+    do {
+      ended = ::waitpid(-1, nullptr, WNOHANG);
+    } while (ended > 0 || (ended < 0 && errno == EINTR));
+    const absl::Duration waited = absl::Nanoseconds(MonotonicNanoseconds() - begin_ns);
+    if (ended < 0 || waited > 2 * patience) return;
+    if (waited > patience) {
+      for (const pid_t child : OurChildren()) ::kill(child, SIGKILL);
+    }
+    absl::SleepFor(absl::Milliseconds(2));
+  }
 }
 
 }  // namespace
@@ -67,6 +101,9 @@ absl::StatusOr<std::unique_ptr<RemoteJob>> RemoteJob::Create(RemoteJobOptions op
 RemoteJob::~RemoteJob() { StopInput(); }
 
 absl::Status RemoteJob::StartCoordinator(const RemoteJobOptions& options) {
+  // So that agents whose coordinator dies are left to us. A shell that became us by exec may have left us children of its own; then
+  // agents and theirs could not be told apart.
+  inherits_agents_ = OurChildren().empty() && ::prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return ErrnoToStatus(errno, "socketpair");
   UniqueFd ours(ends[0]), ends_other(ends[1]);
@@ -180,6 +217,7 @@ void RemoteJob::OnClosed() {
   int status = 0;
   if (::poll(&ended, 1, static_cast<int>(absl::ToInt64Milliseconds(kCoordinatorGoes))) == 0) ::kill(coordinator_, SIGKILL);
   ::waitpid(coordinator_, &status, 0);
+  if (inherits_agents_) EndWhatIsLeftToUs(kAgentsGo);
   result_ = CoordinatorLost(HowEnded(status));
   progress_->End();
   loop_->Quit();
@@ -193,8 +231,10 @@ RemoteResult RemoteJob::CoordinatorLost(const std::string& how) const {
   result.verdict.set_rank(-1);
   result.verdict.set_committed_step(-1);
   result.verdict.set_sentence(absl::StrCat("the job's coordinator (process ", coordinator_, ") ", how,
-                                           " before the job was over; its agents end their workers within ",
-                                           kLocalOrphanSeconds, " seconds"));
+                                           " before the job was over; ",
+                                           inherits_agents_ ? "its workers were ended"
+                                                            : absl::StrCat("its agents end their workers within ",
+                                                                           kLocalOrphanSeconds, " seconds")));
   return result;
 }
 
@@ -228,10 +268,21 @@ void RemoteJob::RequestStop(v1::StopRequest::Kind kind) {
   v1::CommandMessage message;
   message.mutable_stop()->set_kind(kind);
   link_->Send(message);
-  if (++stops_ > 1) return;  // the coordinator ends the workers at once
-  loop_->After(kSlowStop, [this] {
-    if (!result_ && stops_ == 1) Say("waiting up to 5 s for the workers to end; Ctrl-C once more ends them now");
-  });
+  if (++stops_ == 1) {
+    loop_->After(kSlowStop, [this] {
+      if (!result_ && stops_ == 1) Say("waiting up to 5 s for the workers to end; Ctrl-C once more ends them now");
+    });
+  } else if (stops_ == 2) {  // the coordinator ends the workers at once
+    told_to_end_now_ns_ = MonotonicNanoseconds();
+    loop_->After(kStopUnheard, [this] {
+      if (!result_) {
+        Say(absl::StrCat("the job's coordinator (process ", coordinator_, ") does not end it; Ctrl-C once more kills ",
+                         "coordinator and workers"));
+      }
+    });
+  } else if (absl::Nanoseconds(MonotonicNanoseconds() - told_to_end_now_ns_) > kStopMeant) {
+    ::kill(coordinator_, SIGKILL);  // stuck, or stopped; the link's end tells us
+  }
 }
 
 void RemoteJob::SendSignal(int signal) {

@@ -42,7 +42,8 @@ class RemoteJob {
   // A coordinator of an attached job that still runs ends its job, for the link closes.
   ~RemoteJob();
 
-  // Until the job is over, or runs detached. If the coordinator dies the verdict says so (70).
+  // Until the job is over, or runs detached. If the coordinator dies the verdict says so (70), and what it has started is ended
+  // first. A coordinator that cannot be told to end is killed at the third request.
   RemoteResult Run();
 
  private:
@@ -76,7 +77,9 @@ class RemoteJob {
   std::optional<StartProgress> progress_;
   std::optional<RemoteResult> result_;
   bool all_started_ = false;
+  bool inherits_agents_ = false;  // should the coordinator die
   int stops_ = 0;
+  int64_t told_to_end_now_ns_ = 0;
 };
 
 }  // namespace muster

@@ -460,6 +460,11 @@ void CoordinatorProcess::GiveUp(uint32_t node) {
 }
 
 void CoordinatorProcess::LookForSilence() {
+  // Who was stopped itself has heard nobody, and reads what was said meanwhile only after this.
+  const int64_t last_ns = std::exchange(looked_for_silence_ns_, MonotonicNanoseconds());
+  const bool was_away = looked_for_silence_ns_ - last_ns > absl::ToInt64Nanoseconds(kSilenceToTell);
+  loop_->After(kSilenceCheck, [this] { LookForSilence(); });
+  if (was_away && last_ns != 0) return;
   for (uint32_t node = 0; node < nodes_.size(); ++node) {
     const absl::Duration silence = server_->SilentFor(node);
     if (silence < kSilenceToTell || silence == absl::InfiniteDuration()) continue;
@@ -467,7 +472,6 @@ void CoordinatorProcess::LookForSilence() {
     // Stopped, or stuck: another in its place is of more use than its return.
     if (silence >= kSilenceToReplace && coordinator_->membership().state() == State::kForming) starter_->End(node);
   }
-  loop_->After(kSilenceCheck, [this] { LookForSilence(); });
 }
 
 // Strangers may knock as often as they like: they are told of together.

@@ -130,6 +130,7 @@ class CoordinatorProcess {
   bool stopping_ = false;
   bool command_died_ = false;
   bool ending_ = false;
+  int64_t looked_for_silence_ns_ = 0;
   int64_t agents_deadline_ns_ = 0;
   int exit_code_ = 0;
 };

@@ -159,6 +159,21 @@ class Ends(NodesCase):
             self.assertEqual(process.returncode, code, err)
             self.assertEqual(sorted(out.splitlines()), ["0 goes", "1 goes"], "they were asked kindly")
 
+    def test_words_and_folders_that_are_no_utf8(self):
+        folder = os.path.join(self.folder, "caf\udce9")  # one byte 0xe9, as Python writes it
+        os.mkdir(folder)
+        with open(os.path.join(folder, "broken\udce9"), "w", encoding="utf-8") as file:
+            file.write("#!/no/such/interpreter\n")
+        os.chmod(file.name, 0o755)
+        result = self.run_nodes(2, 2, "-x", "WORD=\udce9", "sh", "-c", 'printf "%s" "$1 $WORD $PWD" | od -An -v -tx1 | tr -d " \n"; echo',
+                                "sh", "n\udce9e", cwd=folder)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        words = os.fsencode(f"n\udce9e \udce9 {os.path.realpath(folder)}").hex()
+        self.assertEqual(result.stdout.splitlines(), [words, words])
+        result = self.run_nodes(2, 2, "./broken\udce9", cwd=folder, errors="surrogateescape")
+        self.assertEqual(result.returncode, 126, result.stderr)
+        self.assert_says(result, "broken\udce9")
+
     def test_timeout(self):
         result = self.run_nodes(2, 2, "--timeout", "0.5", "sleep", "60")
         self.assertEqual(result.returncode, 124, result.stderr)
@@ -261,13 +276,41 @@ class Kills(NodesCase):
         job.process.wait()
         self.nothing_left(job, 5)
 
-    def test_of_the_coordinator_leaves_nothing_when_agents_find_none(self):
+    def test_of_the_coordinator_leaves_nothing(self):
         job = Job(self, 4, 2)
         os.kill(job.coordinator, signal.SIGKILL)
         code, err = self.end(job)
+        self.assertEqual(job.leftovers(self.temporary), [], "all is gone when the command is")
         self.assertEqual(code, 70, err)
-        self.assertIn("was killed by SIGKILL before the job was over", err)
-        self.nothing_left(job, 20)
+        self.assertIn("was killed by SIGKILL before the job was over; its workers were ended", err)
+
+    def test_of_the_coordinator_leaves_nothing_when_agents_find_none(self):
+        # A command that has children already could not tell them from those that it inherits.
+        process = subprocess.Popen(["sh", "-c", f'sleep {DEADLINE} & exec "$0" "$@"', MUSTER, "run", "-np", "4", "--nodes", "2", STUBBORN],
+                                   text=True, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.DEVNULL)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.kill)
+        job_id = [process.stdout.readline().split()[1] for _ in range(4)][0]
+        (sleeper,) = [pid for pid in children_of(process.pid) if command_of(pid) == "sleep"]
+        self.addCleanup(send, sleeper, signal.SIGKILL)
+        (coordinator,) = muster_children(process.pid, "coordinator")
+        os.kill(coordinator, signal.SIGKILL)
+        self.assertEqual(process.wait(DEADLINE), 70)
+        self.assertTrue(poll(lambda: not processes_of(job_id)), processes_of(job_id))
+        self.assertEqual(command_of(sleeper), "sleep", "not ours to end")
+
+    def test_of_a_coordinator_that_is_stuck_by_a_third_ctrl_c(self):
+        job = Job(self, 4, 2)
+        os.kill(job.coordinator, signal.SIGSTOP)
+
+        def ask():
+            job.process.send_signal(signal.SIGINT)
+            return job.process.poll() is not None
+        poll(ask)  # a person does it less often; what comes too early is not taken for a third
+        code, err = self.end(job)
+        self.assertEqual(job.leftovers(self.temporary), [])
+        self.assertEqual(code, 70, err)
 
     def test_of_all_that_is_ours_at_once(self):
         job = Job(self, 4, 2)
