@@ -201,6 +201,8 @@ void RemoteJob::Leave(RemoteResult result) {
 
 void RemoteJob::LeaveWithoutCoordinator() {
   ::kill(coordinator_, SIGKILL);
+  ::waitpid(coordinator_, nullptr, 0);
+  if (inherits_agents_) EndWhatIsLeftToUs(kAgentsGo);
   loop_->Quit();
 }
 

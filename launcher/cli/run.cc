@@ -76,17 +76,22 @@ int Fail(int exit_code, const absl::Status& status) {
   return exit_code;
 }
 
-// Writes the report; the job's own exit code goes before a failure to write it.
-int WriteReports(int exit_code, const std::string& json, const std::string& job_folder, const std::string& report_file) {
-  const absl::Status kept = WriteFile(job_folder + "/verdict.json", json);
-  // Where the job's record could not be written the verdict cannot either, and that has been said.
-  if (!kept.ok() && exit_code != kExitCannotWrite) Say(absl::StrCat("cannot keep the verdict: ", kept.message()));
+// Writes --report; the job's own exit code goes before a failure to write it.
+int WriteReport(int exit_code, const std::string& json, const std::string& report_file) {
   if (report_file.empty()) return exit_code;
   if (const absl::Status status = WriteFile(report_file, json); !status.ok()) {
     Say(absl::StrCat("cannot write the report: ", status.message()));
     return exit_code == kExitOk ? kExitCannotWrite : exit_code;
   }
   return exit_code;
+}
+
+// The same, and keeps the verdict in the job's folder.
+int WriteReports(int exit_code, const std::string& json, const std::string& job_folder, const std::string& report_file) {
+  const absl::Status kept = WriteFile(job_folder + "/verdict.json", json);
+  // Where the job's record could not be written the verdict cannot either, and that has been said.
+  if (!kept.ok() && exit_code != kExitCannotWrite) Say(absl::StrCat("cannot keep the verdict: ", kept.message()));
+  return WriteReport(exit_code, json, report_file);
 }
 
 void SayVerdict(const v1::Verdict& verdict) {
@@ -225,8 +230,11 @@ int RunRemotely(const Start& start, const JobFolder& folder) {
   }
   job->reset();
   SayVerdict(result.verdict);
-  const std::string json = result.report_json.empty() ? ReportOf(start, result.verdict) : result.report_json;
-  return WriteReports(result.verdict.exit_code(), json, folder.path(), start.run.report_file);
+  const int exit_code = result.verdict.exit_code();
+  if (result.report_json.empty()) {
+    return WriteReports(exit_code, ReportOf(start, result.verdict), folder.path(), start.run.report_file);
+  }
+  return WriteReport(exit_code, result.report_json, start.run.report_file);  // the coordinator has kept its verdict
 }
 
 int RunJob(const Start& start) {

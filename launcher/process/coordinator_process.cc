@@ -142,6 +142,8 @@ void CoordinatorProcess::Launch() {
   if (begun.ok()) return;
   const bool disk = absl::IsResourceExhausted(begun) || absl::IsDataLoss(begun);
   Fail(disk ? kExitCannotWrite : kExitInternal, "cannot start", std::string(begun.message()));
+  reporter_.reset();  // it looks at the next, which must not begin with half of us
+  coordinator_.reset();
   loop_->Post([this] { OnFinished(Judgement()); });
 }
 
@@ -321,7 +323,7 @@ void CoordinatorProcess::RequestStop(StopKind kind) {
     return;
   }
   stopping_ = true;
-  coordinator_->RequestStop(kind);
+  if (coordinator_ != nullptr) coordinator_->RequestStop(kind);
 }
 
 void CoordinatorProcess::SendSignal(const v1::Signal& signal) {

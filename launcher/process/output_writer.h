@@ -39,8 +39,11 @@ class OutputWriter {
   void Flush(std::function<void()> done);
 
   bool holding() const { return look_again_.has_value(); }
-  // Our stdout is closed: nobody reads the job's output any more.
-  bool reader_gone() const { return sinks_.stdout_sink != nullptr && sinks_.stdout_sink->reader_gone(); }
+  // Our stdout is closed: nobody reads the job's output any more. A disk that is full is another matter, write_failed().
+  bool reader_gone() const {
+    const OutputSink* const sink = sinks_.stdout_sink.get();
+    return sink != nullptr && sink->reader_gone() && !sink->write_failed();
+  }
   bool write_failed() const { return sinks_.stdout_sink != nullptr && sinks_.write_failed(); }
   uint64_t lines_dropped() const { return lines_dropped_; }
 

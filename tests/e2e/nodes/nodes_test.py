@@ -106,6 +106,16 @@ class Output(NodesCase):
         process.stdout.close()
         self.assertEqual(process.wait(DEADLINE), 141)
 
+    def test_that_finds_no_room_does_not_end_the_job(self):
+        ran = os.path.join(self.folder, "ran")
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            process = self.start("run", "--nodes", "2", "-np", "2", "sh", "-c", 'echo line; sleep 0.3; echo line; : > "$0$RANK"', ran,
+                                 stdout=full)
+            _, err = process.communicate(timeout=DEADLINE)
+        self.assertEqual(process.returncode, 73, err)
+        self.assertIn("No space left on device", err)
+        self.assertTrue(os.path.exists(ran + "0") and os.path.exists(ran + "1"), "the workers went on to their end")
+
     def test_is_kept_in_the_jobs_folder(self):
         result = self.run_nodes(2, 3, "sh", "-c", "echo out $RANK; echo err $RANK >&2")
         self.assertEqual(result.returncode, 0, result.stderr)
@@ -434,6 +444,13 @@ class ByHand(NodesCase):
         self.assertIn("the agent on host hand1 was lost", err)
         self.assertEqual(agents[0].wait(DEADLINE), 0)
         self.assertTrue(poll(lambda: not processes_of(job_id)))
+
+    def test_an_address_that_is_taken_or_not_ours(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            for address, why in ((f"127.0.0.1:{taken.getsockname()[1]}", "Address already in use"), ("192.0.2.1", "192.0.2.1")):
+                result = self.muster("coordinator", "--listen", address, "--nodes", "1", "true")
+                self.assertEqual(result.returncode, 70, result.stderr)
+                self.assert_says(result, why)
 
     def test_usage(self):
         for arguments, part in ((("--nodes", "2", "-np", "1", "true"), "--nodes 2 is more than -np 1"),
