@@ -1,10 +1,12 @@
 #include "runtime/training/checkpoints.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -152,14 +154,24 @@ void Checkpoints::StartThread(std::function<absl::Status()> work) {
     thread_done_ = false;
   }
   thread_process_ = ::getpid();
-  thread_ = std::make_unique<std::thread>([this, work = std::move(work)] {
-    const absl::Status status = work();
+  const auto done = [this](const absl::Status& status) {
     MutexLock lock(mutex_);
     thread_status_ = status;
     thread_done_ = true;
     unread_files_ = 0;
     changed_.SignalAll();
-  });
+  };
+  // The user's signal handlers must not run on our thread, except for what the thread itself brings about.
+  sigset_t blocked, before;
+  sigfillset(&blocked);
+  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) sigdelset(&blocked, fault);
+  pthread_sigmask(SIG_SETMASK, &blocked, &before);
+  try {
+    thread_ = std::make_unique<std::thread>([done, work = std::move(work)] { done(work()); });
+  } catch (const std::system_error& error) {
+    done(absl::ResourceExhaustedError(absl::StrCat("cannot make the thread that writes checkpoints: ", error.what())));
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 absl::Status Checkpoints::WriteShare() {

@@ -1,8 +1,11 @@
 // A run that is saved at one world size and resumed at another is the run that was never disturbed.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -189,6 +192,40 @@ TEST_P(Checkpointed, WhatCannotBeWrittenFailsTheStepOnAllRanksAndTrainingMayGoOn
     EXPECT_EQ((*trainer)->checkpoint_step(), 4);
     EXPECT_EQ((*trainer)->ParametersSha256(), plain.weights);
   });
+}
+
+// The program's signal handlers may rely on the program's own threads.
+thread_local bool is_ours = false;
+std::atomic<int> handled{0}, handled_elsewhere{0};
+
+TEST_P(Checkpointed, SignalsDoNotReachTheThreadThatWrites) {
+  handled = handled_elsewhere = 0;
+  struct sigaction action = {}, before = {};
+  action.sa_handler = [](int) { ++(is_ours ? handled : handled_elsewhere); };
+  action.sa_flags = SA_RESTART;
+  sigset_t signal;
+  sigemptyset(&signal);
+  sigaddset(&signal, SIGUSR1);
+  ASSERT_EQ(::sigaction(SIGUSR1, &action, &before), 0);
+  pthread_sigmask(SIG_BLOCK, &signal, nullptr);  // here and in every thread that is made here, but for those of the ranks
+  RunOn(GetParam(), 2, [&](Communicator& communicator) {
+    is_ours = true;
+    pthread_sigmask(SIG_UNBLOCK, &signal, nullptr);
+    auto trainer = Trainer::Create(communicator, ToyParameters(), Saving(New(1), /*every=*/1));
+    ASSERT_TRUE(trainer.ok()) << trainer.status();
+    while ((*trainer)->step() < 20) {
+      ASSERT_TRUE((*trainer)->Step(ToyPass).ok());
+      for (int i = 0; i < 50; ++i) ::kill(::getpid(), SIGUSR1);  // while a save is under way
+    }
+    ASSERT_TRUE((*trainer)->Finish().ok());
+    pthread_sigmask(SIG_BLOCK, &signal, nullptr);
+  });
+  action.sa_handler = SIG_IGN;  // drops one that is still pending
+  ::sigaction(SIGUSR1, &action, nullptr);
+  pthread_sigmask(SIG_UNBLOCK, &signal, nullptr);
+  ::sigaction(SIGUSR1, &before, nullptr);
+  EXPECT_GT(handled, 0);
+  EXPECT_EQ(handled_elsewhere, 0);
 }
 
 TEST_P(Checkpointed, ANewFolderHasNothingToResumeFrom) {
