@@ -97,7 +97,8 @@ absl::StatusOr<std::unique_ptr<NodeNetwork>> NodeNetwork::Create(uint32_t nodes)
   MUSTER_ASSIGN_OR_RETURN(const Place before, Here());
   std::unique_ptr<NodeNetwork> network(new NodeNetwork);
   if (absl::Status built = network->Build(nodes); !built.ok()) {
-    MUSTER_CHECK(Enter(before).ok(), "back to where we were");
+    // Where already the first step is refused, to go back would be as well.
+    MUSTER_CHECK(!network->moved_ || Enter(before).ok(), "back to where we were");
     return built;
   }
   return network;
@@ -110,6 +111,7 @@ absl::Status NodeNetwork::Build(uint32_t nodes) {
   if (::unshare(CLONE_NEWNET | CLONE_NEWUTS) != 0) {
     return ErrnoToStatus(errno, "a network namespace of its own is refused here (it takes root, or CAP_SYS_ADMIN)");
   }
+  moved_ = true;
   MUSTER_ASSIGN_OR_RETURN(coordinator_, Here());
   for (uint32_t node = 0; node < nodes; ++node) {
     if (::unshare(CLONE_NEWNET | CLONE_NEWUTS) != 0) return ErrnoToStatus(errno, "a node's network namespace");

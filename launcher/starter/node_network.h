@@ -40,6 +40,7 @@ class NodeNetwork {
   static absl::Status Enter(const Place& place);
   absl::Status Build(uint32_t nodes);
 
+  bool moved_ = false;  // out of the namespaces that we began in
   Place coordinator_;
   std::vector<Place> nodes_;
 };

@@ -206,6 +206,22 @@ class Networks(NodesCase):
         self.assertEqual(sorted(result.stdout.splitlines()),
                          [f"{rank} {here} 127.0.0.1 {rank % 2} {rank // 2}" for rank in range(4)])
 
+    def test_of_the_machine_for_a_user_who_may_make_none(self):
+        nobody = 65534
+        if os.geteuid() == 0:
+            for folder in (self.folder, self.temporary):
+                os.chown(folder, nobody, nobody)
+            try:
+                subprocess.run([MUSTER, "--version"], user=nobody, group=nobody, extra_groups=[], capture_output=True, check=True)
+            except (OSError, subprocess.CalledProcessError):
+                self.skipTest("another user cannot start this muster")
+            user = {"user": nobody, "group": nobody, "extra_groups": []}
+        else:
+            user = {}
+        result = self.run_nodes(2, 4, *self.PROGRAM, cwd=self.folder, **user)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(len(result.stdout.splitlines()), 4)
+
     def test_of_their_own(self):
         result = self.run_nodes(4, 5, "--node-network", "namespaces", *self.PROGRAM)
         self.assertEqual(result.returncode, 0, result.stderr)
