@@ -96,7 +96,16 @@ absl::StatusOr<std::unique_ptr<FrontDoor>> FrontDoor::Listen(EventLoop* loop, co
   // A coordinator that is started again takes its port while connections of the last are still in TIME_WAIT.
   ::setsockopt(listener.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   if (address.storage.ss_family == AF_INET6) ::setsockopt(listener.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-  if (::bind(listener.get(), address.get(), address.bytes) != 0) return ErrnoToStatus(errno, absl::StrCat("bind to ", where));
+  if (::bind(listener.get(), address.get(), address.bytes) != 0) {
+    // What somebody has asked for, not a defect.
+    if (errno == EADDRNOTAVAIL || errno == EADDRINUSE || errno == EACCES) {
+      return absl::InvalidArgumentError(absl::StrCat("cannot listen on ", where, ": ",
+                                                     errno == EADDRNOTAVAIL ? "this machine has no such address"
+                                                     : errno == EADDRINUSE  ? "the port is taken"
+                                                                            : "ports below 1024 take root"));
+    }
+    return ErrnoToStatus(errno, absl::StrCat("bind to ", where));
+  }
   if (::listen(listener.get(), kBacklog) != 0) return ErrnoToStatus(errno, absl::StrCat("listen on ", where));
   address.bytes = sizeof address.storage;
   if (::getsockname(listener.get(), address.get(), &address.bytes) != 0) return ErrnoToStatus(errno, "getsockname");

@@ -21,7 +21,8 @@ last committed step, age and command. The newest 20 jobs are kept after their en
 
 examples
   muster ps                    what runs
-  muster ps --all              and what has ended: done, failed, or lost with its coordinator
+  muster ps --all              and what has ended: done, failed, stopped by somebody, or lost
+                               with its coordinator
   muster ps --all --json       the same as a JSON array
 )";
 

@@ -312,7 +312,9 @@ void Membership::Core::GreetAgent(uint32_t node, Agent& agent) {
   if (agent.member && formed_ && (state_ == State::kRunning || state_ == State::kSettling)) SendGoTo(node);
   if (agent.member && state_ == State::kRecalling) SendAbandon(node, generation_, "a worker failed", Grace());
   Log(LogLevel::kInfo, absl::StrCat("node ", node, " (", agent.join.host(), ") joined, slots=", agent.join.slots()));
-  Happen("joined", absl::StrCat("host ", agent.join.host(), " joined with ", agent.join.slots(), " slots"),
+  Happen("joined",
+         absl::StrCat("host ", agent.join.host(), " joined with ", agent.join.slots(),
+                      agent.join.slots() == 1 ? " slot" : " slots"),
          static_cast<int32_t>(node));
 }
 

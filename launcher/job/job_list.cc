@@ -38,6 +38,8 @@ std::optional<StoredVerdict> ReadVerdict(const std::string& folder) {
   if (code == json.end() || !code->is_number_integer()) return std::nullopt;
   verdict.exit_code = code->get<int64_t>();
   if (sentence != json.end() && sentence->is_string()) verdict.sentence = sentence->get<std::string>();
+  const auto failure_class = json.find("class");
+  if (failure_class != json.end() && failure_class->is_string()) verdict.failure_class = failure_class->get<std::string>();
   if (seconds != json.end() && seconds->is_number()) verdict.seconds = seconds->get<double>();
   return verdict;
 }
@@ -62,7 +64,8 @@ std::string Listed(const std::vector<StoredJob>& jobs) {
 std::string StoredJob::state() const {
   if (held) return verdict ? "over" : status.state;
   if (!verdict) return "lost";
-  return verdict->exit_code == 0 ? "done" : "failed";
+  if (verdict->exit_code == 0) return "done";
+  return verdict->failure_class == "stopped" ? "stopped" : "failed";
 }
 
 bool IsHeld(const std::string& folder) {

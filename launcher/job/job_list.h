@@ -16,7 +16,8 @@ namespace muster {
 
 struct StoredVerdict {
   int64_t exit_code = 0;
-  std::string sentence;  // empty when the job went well
+  std::string sentence;       // empty when the job went well
+  std::string failure_class;  // "signal", "stopped", ...: coordinator/verdict.h
   double seconds = 0;
   std::string json;  // the whole of verdict.json
 };
@@ -31,8 +32,8 @@ struct StoredJob {
   JobStatus status;   // defaults where status.json is missing
   std::optional<StoredVerdict> verdict;
 
-  // While it runs what its status says; afterwards "done" (exit status 0), "failed", or "lost": whoever ran it died and left no
-  // verdict.
+  // While it runs what its status says; afterwards "done" (exit status 0), "stopped" (somebody asked for its end: muster cancel, Ctrl-C,
+  // a signal), "failed", or "lost": whoever ran it died and left no verdict.
   std::string state() const;
   // "4e525033", enough to name it.
   std::string brief() const { return job_id.substr(0, 8); }

@@ -141,7 +141,8 @@ void CoordinatorProcess::Launch() {
   const absl::Status begun = Begin();
   if (begun.ok()) return;
   const bool disk = absl::IsResourceExhausted(begun) || absl::IsDataLoss(begun);
-  Fail(disk ? kExitCannotWrite : kExitInternal, "cannot start", std::string(begun.message()));
+  const int exit_code = disk ? kExitCannotWrite : absl::IsInvalidArgument(begun) ? kExitUsage : kExitInternal;
+  Fail(exit_code, "cannot start", std::string(begun.message()));
   reporter_.reset();  // it looks at the next, which must not begin with half of us
   coordinator_.reset();
   loop_->Post([this] { OnFinished(Judgement()); });

@@ -60,18 +60,21 @@ class Jobs : public ::testing::Test {
 constexpr char kWell[] = R"({"exit_code": 0, "sentence": "", "seconds": 61.5})";
 constexpr char kBadly[] = R"({"exit_code": 137, "sentence": "rank 1 was killed", "seconds": 2})";
 
+constexpr char kAsked[] = R"({"exit_code": 143, "class": "stopped", "sentence": "terminated", "seconds": 2})";
+
 TEST_F(Jobs, AreListedNewestFirstWithHowTheyStand) {
   Keep('a', 30, kWell);
   Keep('b', 10, kBadly);
   Keep('c', 20, "");
   Keep('d', 40, "{\"exit_");
+  Keep('f', 50, kAsked);
   auto running = JobFolder::Create(folder_, std::string(32, 'e'));
   fs::create_directory(folder_ + "/muster/notes");
   const auto jobs = ListJobs(folder_);
-  ASSERT_THAT(jobs, SizeIs(5));
+  ASSERT_THAT(jobs, SizeIs(6));
   std::string order;
   for (const StoredJob& job : jobs) absl::StrAppend(&order, job.brief().substr(0, 1), ":", job.state(), " ");
-  EXPECT_EQ(order, "e:starting b:failed c:lost a:done d:lost ");
+  EXPECT_EQ(order, "e:starting b:failed c:lost a:done d:lost f:stopped ");
   EXPECT_EQ(jobs[0].owner, ::getpid());
   EXPECT_TRUE(jobs[0].held);
   EXPECT_EQ(jobs[1].verdict->sentence, "rank 1 was killed");
