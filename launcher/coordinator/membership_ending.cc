@@ -63,6 +63,7 @@ void Membership::Core::NoteBlame(const Event& event) {
   }
   if (++blames_of_[blame.rank()] > kBlamesPerRankMax) return;
   evidence_.blames.push_back(blame);
+  Log(LogLevel::kInfo, absl::StrCat("rank ", blame.rank(), " says: ", blame.message()));
 }
 
 void Membership::Core::NoteStep(const Event& event) {

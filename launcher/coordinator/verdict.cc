@@ -84,8 +84,9 @@ bool Case::FailedByItself(const Rank& rank) const {
 bool Case::IsCause(const Rank& rank) const {
   if (FailedByItself(rank)) return true;
   if (rank.accused == nullptr) return false;
-  const bool called_gone =
-      rank.accused->reason == v1::AbortReason::kPeerLost || rank.accused->reason == v1::AbortReason::kPeerLeft;
+  const bool called_gone = rank.accused->reason == v1::AbortReason::kPeerLost ||
+                           rank.accused->reason == v1::AbortReason::kPeerLeft ||
+                           rank.accused->reason == v1::AbortReason::kAgentLost;
   return !called_gone || rank.ended == nullptr || !rank.ended->expected();
 }
 
@@ -308,6 +309,7 @@ bool IsFailure(const v1::PeerBlamed& blame) {
     case v1::AbortReason::kMismatch:
     case v1::AbortReason::kAborted:
     case v1::AbortReason::kDeadline:
+    case v1::AbortReason::kAgentLost:  // of the blamed rank's node
       return true;
     default:
       return false;

@@ -192,6 +192,18 @@ TEST(Verdict, ALostAgentIsNamed) {
             "the agent on host node-a was lost (connection closed); 2 ranks ended because of it");
 }
 
+// The lost agent's worker tells its peers before it ends, and they end because of it.
+TEST(Verdict, ALostAgentIsNamedAloneWhenRanksElsewhereSayThatItIsGone) {
+  Told told(3);
+  told.evidence().members[0].node = 1;
+  told.evidence().members[0].host = "node-b";
+  told.evidence().lost_agents.push_back({1, "node-b", "its process was killed by SIGKILL", 1000});
+  for (const uint32_t rank : {1u, 2u}) told.Blames(rank, 0, AbortReason::kAgentLost).Ended(rank, v1::Ending::EXITED, 1);
+  EXPECT_EQ(told.Judged().causes.size(), 1u);
+  EXPECT_EQ(told.Judged().verdict.sentence(),
+            "the agent on host node-b was lost (its process was killed by SIGKILL); 3 ranks ended because of it");
+}
+
 TEST(Verdict, StopsFromOutsideHaveTheirOwnCodes) {
   const std::pair<StopKind, int> codes[] = {
       {StopKind::kInterrupt, 130}, {StopKind::kTerminate, 143}, {StopKind::kHangup, 129}, {StopKind::kTimeout, 124}};
