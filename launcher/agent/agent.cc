@@ -205,22 +205,28 @@ WorkerPort::Events Agent::PortEvents() {
   return events;
 }
 
-// At once, but at most one message a second: strangers choose how many there are.
+// At once, but at most once a second, by kind: strangers choose how many there are.
 void Agent::OnRefused(RefusalCount refused) {
   refusals_.Add(std::move(refused.what), std::move(refused.from), refused.count);
-  if (!refusal_timer_) TellRefusal();
+  if (!refusal_timer_) TellRefusals();
 }
 
-void Agent::TellRefusal() {
-  refusal_timer_.reset();
-  if (refusals_.empty()) return;
+v1::AgentMessage Agent::NextRefusal() {
   const RefusalCount refused = refusals_.Take();
   v1::AgentMessage message = NewMessage();
   message.mutable_refusal()->set_what(refused.what);
   message.mutable_refusal()->set_from(refused.from);
   message.mutable_refusal()->set_count(refused.count);
-  PostCall([this, message] { callbacks_.send(message); });
-  refusal_timer_ = loop_->After(kRefusalPause, [this] { TellRefusal(); });
+  return message;
+}
+
+void Agent::TellRefusals() {
+  refusal_timer_.reset();
+  if (refusals_.empty()) return;
+  while (!refusals_.empty()) {
+    PostCall([this, message = NextRefusal()] { callbacks_.send(message); });
+  }
+  refusal_timer_ = loop_->After(kRefusalPause, [this] { TellRefusals(); });
 }
 
 absl::StatusOr<v1::Join> Agent::Preflight() {
@@ -436,7 +442,12 @@ void Agent::Do(agent::EndGeneration& action) { port_->EndGeneration(action.reaso
 
 // --- The rest ---
 
-void Agent::Do(agent::Send& action) { callbacks_.send(std::move(action.message)); }
+void Agent::Do(agent::Send& action) {
+  if (action.message.has_stopped()) {  // nobody listens to what comes after it
+    while (!refusals_.empty()) callbacks_.send(NextRefusal());
+  }
+  callbacks_.send(std::move(action.message));
+}
 
 void Agent::Do(agent::SetTimer& action) {
   auto& timer = timers_[static_cast<int>(action.timer)];

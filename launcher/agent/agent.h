@@ -116,7 +116,8 @@ class Agent {
   void TellInputTaken(bool closed);
   v1::AgentMessage NewMessage() const;
   void OnRefused(RefusalCount refused);
-  void TellRefusal();
+  void TellRefusals();
+  v1::AgentMessage NextRefusal();
   void TakeJobOnce(const v1::Joined& joined);
   absl::Status MakeOutput();
   void Post(agent::Event event);

@@ -9,11 +9,6 @@
 #include "runtime/base/status.h"
 
 namespace muster {
-namespace {
-
-constexpr int kBacklog = 4096;  // cut by net.core.somaxconn
-
-}  // namespace
 
 absl::StatusOr<DataListener> OpenDataListener(const std::string& address) {
   union {
@@ -34,9 +29,9 @@ absl::StatusOr<DataListener> OpenDataListener(const std::string& address) {
   DataListener listener;
   listener.socket.Reset(::socket(bound.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listener.socket) return ErrnoToStatus(errno, "socket for a worker's peers");
-  if (::bind(listener.socket.get(), &bound.any, length) != 0 || ::listen(listener.socket.get(), kBacklog) != 0 ||
+  if (::bind(listener.socket.get(), &bound.any, length) != 0 ||
       ::getsockname(listener.socket.get(), &bound.any, &length) != 0) {
-    return ErrnoToStatus(errno, absl::StrCat("listen on ", address, " for a worker's peers"));
+    return ErrnoToStatus(errno, absl::StrCat("bind to ", address, " for a worker's peers"));
   }
   listener.port = ntohs(bound.any.sa_family == AF_INET ? bound.v4.sin_port : bound.v6.sin6_port);
   return listener;

@@ -12,12 +12,12 @@
 namespace muster {
 
 struct DataListener {
-  UniqueFd socket;  // listening, non-blocking, close-on-exec
+  UniqueFd socket;  // bound, not listening yet; non-blocking, close-on-exec
   uint16_t port = 0;
 };
 
-// On a free port of `address` (numeric, IPv4 or IPv6; an address of this node). What connects waits in the kernel until the
-// worker accepts it, so peers may be faster.
+// On a free port of `address` (numeric, IPv4 or IPv6; an address of this node), which is the job's from here on. Nothing listens
+// there before the worker does, who can tell a peer from a stranger; peers that are faster dial again.
 // Errors: InvalidArgument (no numeric address), others from bind(2), which name the address.
 absl::StatusOr<DataListener> OpenDataListener(const std::string& address);
 

@@ -88,6 +88,7 @@ Kind Membership::Core::KindOf(const Event& event) const {
           return agents_.contains(e.node) ? Kind::kAgentLost : Kind::kStale;
         if constexpr (std::is_same_v<T, membership::AgentSilent>)
           return agents_.contains(e.node) ? Kind::kAgentSilent : Kind::kStale;
+        if constexpr (std::is_same_v<T, membership::TurnedAway>) return Kind::kRefusal;
         if constexpr (std::is_same_v<T, membership::StopRequested>) return Kind::kStopRequested;
         if constexpr (std::is_same_v<T, membership::TimerFired>) {
           return e.timer == Timer::kWarn ? Kind::kWarn : e.timer == Timer::kEnd ? Kind::kEnd : Kind::kStep;
@@ -358,12 +359,16 @@ void Membership::Core::NeverReturned(const Event&) {
 }
 
 void Membership::Core::NoteRefusal(const Event& event) {
+  if (const auto* own = std::get_if<membership::TurnedAway>(&event)) {
+    std::string text = refusals_.Note("the coordinator", own->what, own->from, 1, now_);
+    if (!text.empty()) Happen("refused", std::move(text));
+    return;
+  }
   const auto& received = As<membership::Received>(event);
   const v1::Refusal& refusal = received.message.refusal();
-  const uint64_t count = std::max<uint64_t>(1, refusal.count());
-  refusals_ += count;
-  std::string text = absl::StrCat("host ", HostOf(received.node), " turned away ", refusal.what(), " from ", refusal.from(),
-                                  count > 1 ? absl::StrCat(", ", count, " times") : "");
+  std::string text =
+      refusals_.Note(absl::StrCat("host ", HostOf(received.node)), refusal.what(), refusal.from(), refusal.count(), now_);
+  if (text.empty()) return;
   Log(LogLevel::kWarning, text);
   Happen("refused", std::move(text), static_cast<int32_t>(received.node));
 }
@@ -440,6 +445,6 @@ const v1::Members& Membership::members() const { return core_->members_; }
 const std::vector<v1::GenerationEnded>& Membership::failures() const { return core_->failures_; }
 std::vector<membership::AgentStatus> Membership::agents() const { return core_->Agents(); }
 uint64_t Membership::stale_messages() const { return core_->stale_messages_; }
-uint64_t Membership::refusals() const { return core_->refusals_; }
+const RefusalLedger& Membership::refusals() const { return core_->refusals_; }
 
 }  // namespace muster

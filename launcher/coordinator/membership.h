@@ -30,6 +30,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "launcher/coordinator/refusal_ledger.h"
 #include "launcher/coordinator/verdict.h"
 #include "muster/v1/agent.pb.h"
 #include "muster/v1/record.pb.h"
@@ -92,10 +93,14 @@ struct AppendFailed {
 struct TimerFired {
   Timer timer = Timer::kWarn;
 };
+struct TurnedAway {
+  std::string what, from;
+};  // a connection, by the coordinator's own door
 struct StopRequested {
   StopKind kind = StopKind::kInterrupt;
 };
-using Event = std::variant<RecordLoaded, Received, AgentLost, AgentSilent, Appended, AppendFailed, TimerFired, StopRequested>;
+using Event = std::variant<RecordLoaded, Received, AgentLost, AgentSilent, Appended, AppendFailed, TimerFired, TurnedAway,
+                           StopRequested>;
 
 // What the table distinguishes: the kinds of events, of messages and of timers in one list.
 enum class Kind {
@@ -223,7 +228,7 @@ class Membership {
   const std::vector<v1::GenerationEnded>& failures() const;  // generations that failed before, and why
   std::vector<membership::AgentStatus> agents() const;
   uint64_t stale_messages() const;  // dropped: another job's or generation's
-  uint64_t refusals() const;        // connections that agents and workers have turned away
+  const RefusalLedger& refusals() const;  // connections that coordinator, agents and workers have turned away
 
   // Its states with their default times and its table as text, and what is wrong with the table (nothing).
   static std::string PrintTable();

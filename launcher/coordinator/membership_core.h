@@ -219,7 +219,7 @@ class Membership::Core {
   bool step_timer_runs_ = false;
   Judgement judgement_;
   uint64_t stale_messages_ = 0;
-  uint64_t refusals_ = 0;
+  RefusalLedger refusals_;
   uint32_t restarts_ = 0;
   uint32_t restarts_used_ = 0;
   int64_t checkpoint_step_ = -1;

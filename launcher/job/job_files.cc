@@ -70,7 +70,14 @@ std::string StatusJson(const JobStatus& status) {
                        {"step", OrNull(restart.step)},
                        {"cause", restart.cause}});
   }
-  for (const auto& one : status.refused) refused.push_back({{"unix_ms", one.unix_ms}, {"text", one.text}});
+  for (const auto& one : status.refused) {
+    refused.push_back({{"unix_ms", one.unix_ms},
+                       {"by", one.by},
+                       {"what", one.what},
+                       {"from", one.from},
+                       {"count", one.count},
+                       {"text", one.text}});
+  }
   const Json json = {{"job_id", status.job_id},
                      {"command", status.command},
                      {"launched_from", status.launched_from},
@@ -141,6 +148,10 @@ absl::StatusOr<JobStatus> ParseStatus(absl::string_view text) {
   Take(json, "refusals", &status.refusals);
   TakeList(json, "refused", &status.refused, [](const Json& one, JobStatus::Refused* refused) {
     Take(one, "unix_ms", &refused->unix_ms);
+    Take(one, "by", &refused->by);
+    Take(one, "what", &refused->what);
+    Take(one, "from", &refused->from);
+    Take(one, "count", &refused->count);
     Take(one, "text", &refused->text);
   });
   return status;

@@ -49,9 +49,14 @@ struct JobStatus {
     int64_t step = -1;        // of the newest checkpoint then; -1: none
     std::string cause;        // a sentence
   };
+  // Connections of one kind that one process has turned away.
   struct Refused {
-    int64_t unix_ms = 0;
-    std::string text;
+    int64_t unix_ms = 0;  // of the last
+    std::string by;       // "the coordinator", "host node1"
+    std::string what;     // "plain text", ...
+    std::string from;     // the last: numeric address and port, or process
+    uint64_t count = 0;
+    std::string text;  // all of it as a sentence
   };
 
   std::string job_id;   // hexadecimal
@@ -76,11 +81,10 @@ struct JobStatus {
   std::vector<Node> nodes;
   std::vector<Rank> ranks;
   std::vector<Restart> history;  // oldest first; the newest kHistoryMax
-  uint64_t refusals = 0;         // connections that agents and workers have turned away
-  std::vector<Refused> refused;  // oldest first; the newest kRefusedMax
+  uint64_t refusals = 0;         // connections that coordinator, agents and workers have turned away
+  std::vector<Refused> refused;  // all of them by kind, the kind last seen last; RefusalLedger bounds it
 
   static constexpr size_t kHistoryMax = 100;
-  static constexpr size_t kRefusedMax = 10;
 };
 
 std::string StatusJson(const JobStatus& status);

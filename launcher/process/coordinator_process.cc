@@ -37,7 +37,6 @@ constexpr absl::Duration kLookAgain = absl::Milliseconds(20);
 constexpr uint32_t kStartsInVainMax = 3;
 constexpr absl::Duration kAgentsGo = absl::Seconds(5);    // to end by themselves when the job is over
 constexpr absl::Duration kLastOutput = absl::Seconds(2);  // when the command has died
-constexpr absl::Duration kRefusalsTogether = absl::Seconds(2);
 constexpr absl::Duration kTicketForChild = absl::Minutes(2);
 constexpr absl::Duration kTicketForPerson = absl::Hours(24);
 
@@ -260,7 +259,7 @@ absl::Status CoordinatorProcess::MakeServer() {
   AgentServer::Callbacks callbacks;
   callbacks.message = [this](uint32_t node, v1::AgentMessage message) { OnAgent(node, std::move(message)); };
   callbacks.lost = [this](uint32_t node, const std::string& why) { OnSessionLost(node, why); };
-  callbacks.refused = [this](const ServerRefusal& refusal) { OnRefused(refusal); };
+  callbacks.refused = [this](const ServerRefusal& refusal) { coordinator_->TurnedAway(refusal.what, refusal.from); };
   callbacks.log = [](LogLevel level, const std::string& line) { Log(level, line); };
   MUSTER_ASSIGN_OR_RETURN(server_, AgentServer::Create(loop_.get(), std::move(options), std::move(callbacks)));
   return absl::OkStatus();
@@ -475,31 +474,6 @@ void CoordinatorProcess::LookForSilence() {
     // Stopped, or stuck: another in its place is of more use than its return.
     if (silence >= kSilenceToReplace && coordinator_->membership().state() == State::kForming) starter_->End(node);
   }
-}
-
-// Strangers may knock as often as they like: they are told of together.
-void CoordinatorProcess::OnRefused(const ServerRefusal& refusal) {
-  auto& [from, count] = refusals_[refusal.what];
-  from = refusal.from;
-  ++count;
-  if (!refusals_timer_) SayRefusals();
-}
-
-void CoordinatorProcess::SayRefusals() {
-  refusals_timer_.reset();
-  if (refusals_.empty()) return;
-  for (const auto& [what, who] : std::exchange(refusals_, {})) {
-    v1::JobEvent event;
-    event.set_unix_ms(absl::ToUnixMillis(absl::Now()));
-    event.set_kind("refused");
-    event.set_generation(coordinator_->membership().generation());
-    event.set_node(-1);
-    event.set_rank(-1);
-    event.set_text(absl::StrCat("the coordinator refused ", what, " from ", who.first,
-                                who.second > 1 ? absl::StrCat(" and others, ", who.second, " times") : ""));
-    OnHappened(event);
-  }
-  refusals_timer_ = loop_->After(kRefusalsTogether, [this] { SayRefusals(); });
 }
 
 // --- The job ---

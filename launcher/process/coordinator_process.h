@@ -86,8 +86,6 @@ class CoordinatorProcess {
   void StartAgentLater(uint32_t node);
   void GiveUp(uint32_t node);
   void LookForSilence();
-  void OnRefused(const ServerRefusal& refusal);
-  void SayRefusals();
   v1::CoordinatorMessage Message() const;
   void SendToAll(const v1::CoordinatorMessage& message);
 
@@ -123,8 +121,6 @@ class CoordinatorProcess {
   std::map<uint32_t, uint32_t> ready_;  // workers of this generation that have started, by node
   uint64_t ready_generation_ = 0;
   // Turned away since they were last told of; by what.
-  std::map<std::string, std::pair<std::string, uint64_t>> refusals_;
-  std::optional<EventLoop::TimerId> refusals_timer_;
   std::optional<v1::Verdict> override_;  // an end that no table decided
   std::optional<Judgement> judgement_;
   bool stopping_ = false;

@@ -69,6 +69,15 @@ std::vector<JobStatus::Rank> RanksOf(const Membership& membership, const std::ve
   return ranks;
 }
 
+std::vector<JobStatus::Refused> RefusedOf(const RefusalLedger& ledger) {
+  std::vector<JobStatus::Refused> refused;
+  for (const RefusalLedger::Entry& entry : ledger.entries()) {
+    refused.push_back({absl::ToUnixMillis(entry.last), entry.by, entry.what, entry.from, entry.count, Sentence(entry)});
+  }
+  std::sort(refused.begin(), refused.end(), [](const auto& a, const auto& b) { return a.unix_ms < b.unix_ms; });
+  return refused;
+}
+
 }  // namespace
 
 JobReporter::JobReporter(EventLoop* loop, const std::string& job_folder, JobStatus first, const Membership* membership)
@@ -106,7 +115,8 @@ void JobReporter::Look() {
     status_.checkpoint_step = step;
     status_.checkpoint_unix_ms = now;
   }
-  status_.refusals = membership_->refusals();
+  status_.refusals = membership_->refusals().total();
+  status_.refused = RefusedOf(membership_->refusals());
   status_.nodes = NodesOf(*membership_);
   status_.ranks = RanksOf(*membership_, status_.nodes);
   status_.workers_now = static_cast<int64_t>(status_.ranks.size());
@@ -125,10 +135,6 @@ void JobReporter::Happened(const v1::JobEvent& happened) {
   event.node = happened.node();
   event.host = happened.host();
   files_.Happened(event);
-  if (happened.kind() == "refused") {
-    status_.refused.push_back({happened.unix_ms(), happened.text()});
-    KeepNewest(&status_.refused, JobStatus::kRefusedMax);
-  }
   const auto& failures = membership_->failures();
   while (failures_seen_ < failures.size()) {
     const v1::GenerationEnded& ended = failures[failures_seen_++];

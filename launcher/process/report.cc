@@ -73,6 +73,18 @@ Json OfFailure(const v1::GenerationEnded& ended) {
           {"committed_step", OrNull(why.committed_step() >= 0, why.committed_step())}};
 }
 
+Json OfRefused(const RefusalLedger& ledger) {
+  Json refused = Json::array();
+  for (const RefusalLedger::Entry& entry : ledger.entries()) {
+    refused.push_back({{"by", entry.by},
+                       {"what", entry.what},
+                       {"from", entry.from},
+                       {"count", entry.count},
+                       {"unix_ms", absl::ToUnixMillis(entry.last)}});
+  }
+  return refused;
+}
+
 }  // namespace
 
 void TakeMembership(const Membership& membership, JobResult* result) {
@@ -80,6 +92,7 @@ void TakeMembership(const Membership& membership, JobResult* result) {
   result->restarts = membership.restarts();
   result->checkpoint_step = membership.checkpoint_step() > 0 ? membership.checkpoint_step() : -1;
   result->failures = membership.failures();
+  result->refusals = membership.refusals();
   result->evidence = membership.evidence();
 }
 
@@ -112,6 +125,8 @@ std::string ReportJson(const JobResult& result) {
                        {"seconds", result.seconds},
                        {"ranks", Ranks(result.evidence)},
                        {"lines_dropped", result.lines_dropped},
+                       {"refusals", result.refusals.total()},
+                       {"refused", OfRefused(result.refusals)},
                        {"muster_version", MUSTER_VERSION}};
   return report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }

@@ -20,6 +20,7 @@ struct JobResult {
   uint64_t generation = 0;
   int64_t restarts = 0;
   int64_t checkpoint_step = -1;               // newest on disk; -1: none
+  RefusalLedger refusals;
   std::vector<v1::GenerationEnded> failures;  // generations that failed before the last one, oldest first
   absl::Time started;
   double seconds = 0;
@@ -33,7 +34,7 @@ void TakeMembership(const Membership& membership, JobResult* result);
 
 // Members (null where there is none): exit_code origin sentence class rank host signal worker_exit_code ended_with_it causes[]
 // ranks[] job_id generation restarts generations[] workers committed_step checkpoint_step command started seconds lines_dropped
-// muster_version. `generations` are those that failed before the last one and why: generation class sentence rank host exit_code
+// refusals refused[] muster_version. `refused` are connections turned away, by kind: by what from count unix_ms of the last. `generations` are those that failed before the last one and why: generation class sentence rank host exit_code
 // committed_step.
 std::string ReportJson(const JobResult& result);
 

@@ -19,7 +19,7 @@ struct RefusalCount {
 // Strangers choose how many kinds there are: beyond a few they share one entry. Not thread-safe.
 class RefusalTally {
  public:
-  static constexpr size_t kKindsMax = 8;
+  static constexpr size_t kKindsMax = 16;
   static constexpr const char* kOtherKinds = "connections of further kinds";
 
   void Add(std::string what, std::string from, uint64_t count = 1) {

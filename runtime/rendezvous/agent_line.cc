@@ -279,10 +279,11 @@ void AgentLine::ReportRefusal(std::string what, std::string from) {
 }
 
 void AgentLine::TellRefusals(bool all) {
+  if (refusals_.empty()) return;
+  const int64_t now = MonotonicNanoseconds();
+  if (!all && now < next_refusals_at_) return;
+  next_refusals_at_ = now + kRefusalPauseNanoseconds;
   while (!refusals_.empty()) {
-    const int64_t now = MonotonicNanoseconds();
-    if (!all && now < next_refusals_at_) return;
-    next_refusals_at_ = now + kRefusalPauseNanoseconds;
     const RefusalCount refused = refusals_.Take();
     muster_v1_WorkerMessage message = NewWorkerMessage(job_id_, generation_);
     message.which_kind = muster_v1_WorkerMessage_refusals_tag;

@@ -17,7 +17,7 @@ namespace muster {
 namespace {
 
 constexpr int64_t kMillisecond = 1'000'000;
-constexpr int64_t kPauseMin = 10 * kMillisecond, kPauseMax = 500 * kMillisecond;
+constexpr int64_t kPauseMin = 10 * kMillisecond, kPauseMax = 200 * kMillisecond;
 // The kernel asks again after 1, 3, 7, 15 s...; a node that comes up meanwhile is found sooner by a new try.
 constexpr int64_t kConnectMax = 3'000 * kMillisecond;
 
@@ -71,7 +71,7 @@ absl::Status Dial::Greet(int64_t now) {
   }
   state_ = State::kWelcome;
   filled_ = 0;
-  wake_ = std::numeric_limits<int64_t>::max();  // a peer that has not begun leaves us in its listener's queue
+  wake_ = std::numeric_limits<int64_t>::max();  // one that is stopped leaves us in its listener's queue
   return absl::OkStatus();
 }
 

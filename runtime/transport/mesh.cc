@@ -215,6 +215,7 @@ class TcpMesh : public Mesh {
       streams_.emplace_back(std::move(fd), options_.generation);
     }
     is_hot_.assign(streams_.size(), false);
+    stale_told_.assign(streams_.size(), 0);
     return absl::OkStatus();
   }
 
@@ -333,6 +334,7 @@ class TcpMesh : public Mesh {
   // After anything that may have changed a stream.
   void Notice(size_t index) {
     MeshStream& stream = streams_[index];
+    if (stream.stale_frames() != stale_told_[index]) TellStale(index);
     if (stream.abort() && !failure_) {
       failure_ = *stream.abort();
       if (failure_->rank == v1::kNoRank) failure_->rank = static_cast<uint32_t>(ranks_[PeerOf(index)]);
@@ -352,6 +354,18 @@ class TcpMesh : public Mesh {
     if (!streams_[index].faulty() || std::find(faulty_.begin(), faulty_.end(), index) != faulty_.end()) return;
     faulty_.push_back(index);
     faulty_since_ = MonotonicNanoseconds();
+  }
+
+  void TellStale(size_t index) {
+    const MeshPeer& peer = options_.peers[PeerOf(index)];
+    if (options_.refused) {
+      for (uint64_t told = stale_told_[index]; told < streams_[index].stale_frames(); ++told) {
+        options_.refused(
+            {absl::StrCat("a frame of a generation before ", options_.generation, ", on a connection of rank ", peer.rank),
+             ToString(peer.address)});
+      }
+    }
+    stale_told_[index] = streams_[index].stale_frames();
   }
 
   // A round over the streams that may move bytes. False: none did.
@@ -447,6 +461,7 @@ class TcpMesh : public Mesh {
 
   std::vector<size_t> hot_, hot_now_;  // streams that may move bytes
   std::vector<bool> is_hot_;
+  std::vector<uint64_t> stale_told_;  // by stream: of stale_frames()
   std::vector<size_t> probed_;
   std::vector<size_t> faulty_;
   int64_t faulty_since_ = 0;

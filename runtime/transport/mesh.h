@@ -51,7 +51,7 @@ struct MeshOptions {
   // How long a peer's kernel may be silent before it counts as lost. The connection for aborts tells (TCP_USER_TIMEOUT and probes):
   // a process that does not take what is sent to it, however long, is not silent.
   absl::Duration silence_max = absl::Seconds(20);
-  // From the mesh's own thread.
+  // From the mesh's own thread; of frames of an older generation from that of Progress.
   std::function<void(const MeshRefusal& refusal)> refused;
 };
 inline constexpr int kMeshStreamsMax = 16;

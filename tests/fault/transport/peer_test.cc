@@ -115,8 +115,9 @@ TEST(Progress, IsInterruptedAndGoesOnAfterwards) {
   EXPECT_EQ(room, 'x');
 }
 
-TEST(Peer, FramesOfAnOlderGenerationAreDroppedAndCounted) {
-  RawPair pair = ConnectRawPair();
+TEST(Peer, FramesOfAnOlderGenerationAreDroppedCountedAndNamed) {
+  Refusals refusals;
+  RawPair pair = ConnectRawPair(2, refusals.Listener());
   std::string room(5, '\0');
   MeshTransfer transfer;
   pair.mesh->Receive(1, {1, 0}, room.data(), 5, &transfer);
@@ -125,6 +126,9 @@ TEST(Peer, FramesOfAnOlderGenerationAreDroppedAndCounted) {
   EXPECT_TRUE(Await(*pair.mesh, [&] { return transfer.done; }));
   EXPECT_EQ(room, "fresh");
   EXPECT_EQ(pair.mesh->stale_frames(), 2u);
+  for (const std::string& what : refusals.Await(2)) {
+    EXPECT_EQ(what, "a frame of a generation before 5, on a connection of rank 1");
+  }
 }
 
 TEST(Peer, ThatSendsWhatIsNoFrameIsLostAndItsWordsAreNamed) {

@@ -42,8 +42,9 @@ RawConnection DialRaw(const HandshakeParty& party, const MeshPeer& peer, int str
   return made;
 }
 
-RawPair ConnectRawPair(int streams) {
+RawPair ConnectRawPair(int streams, std::function<void(const MeshRefusal&)> refused) {
   std::vector<MeshOptions> options = LoopbackOptions(2, streams);
+  options[0].refused = std::move(refused);
   const HandshakeParty raw = PartyOf(options[1]);
   const MeshPeer place = options[1].peers[0];
   options.pop_back();

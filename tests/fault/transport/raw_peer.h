@@ -33,7 +33,7 @@ struct RawPair {
   std::unique_ptr<Mesh> mesh;
   std::vector<UniqueFd> raw;
 };
-RawPair ConnectRawPair(int streams = 2);
+RawPair ConnectRawPair(int streams = 2, std::function<void(const MeshRefusal&)> refused = {});
 
 // The whole of `bytes`; false when the other side has closed.
 bool SendRaw(const UniqueFd& fd, absl::string_view bytes);

@@ -127,7 +127,7 @@ StoredJob SomeJob() {
         {absl::ToUnixMillis(kNow) - 50'000, generation, 1700, absl::StrCat("cause ", generation, "\x1b[2J")});
   }
   status.refusals = 12;
-  status.refused = {{absl::ToUnixMillis(kNow), "the coordinator refused a stranger"}};
+  status.refused = {{absl::ToUnixMillis(kNow), "the coordinator", "a stranger", "", 12, "the coordinator refused a stranger"}};
   return job;
 }
 

@@ -620,8 +620,37 @@ TEST_F(MembershipTest, RefusalsAreCountedAndNamed) {
   message.mutable_refusal()->set_what("a wrong key");
   message.mutable_refusal()->set_count(3);
   Step(membership::Received{1, message});
-  EXPECT_EQ(machine_->refusals(), 3u);
+  EXPECT_EQ(machine_->refusals().total(), 3u);
   EXPECT_EQ(happened_.back(), "refused");
+  const size_t told = happened_.size();
+  Step(membership::Received{1, message});  // the same again: counted, and not told of until it is ten
+  EXPECT_EQ(machine_->refusals().total(), 6u);
+  EXPECT_EQ(happened_.size(), told);
+  Step(membership::TurnedAway{"plain text", "10.0.0.9:5000"});
+  EXPECT_EQ(happened_.size(), told + 1);
+  ASSERT_EQ(machine_->refusals().entries().size(), 2u);
+  EXPECT_EQ(Sentence(machine_->refusals().entries()[1]), "the coordinator turned away plain text from 10.0.0.9:5000");
+}
+
+TEST(RefusalLedger, CountsAllAndTellsLittle) {
+  RefusalLedger ledger;
+  const absl::Time now = absl::FromUnixSeconds(1'700'000'000);
+  int told = 0;
+  for (int i = 0; i < 100'000; ++i) told += ledger.Note("the coordinator", "plain text", "10.0.0.9:1", 1, now).empty() ? 0 : 1;
+  EXPECT_EQ(told, 6);  // 1, 10, ... 100,000
+  for (int i = 0; i < 100'000; ++i) {
+    told += ledger.Note("host b", absl::StrCat("rank ", i, " of another job"), "10.0.0.9:1", 1, now).empty() ? 0 : 1;
+  }
+  EXPECT_LE(told, 6 + 64 + 6);
+  EXPECT_EQ(ledger.total(), 200'000u);
+  ASSERT_EQ(ledger.entries().size(), RefusalLedger::kKindsMax);
+  uint64_t sum = 0;
+  for (const RefusalLedger::Entry& entry : ledger.entries()) sum += entry.count;
+  EXPECT_EQ(sum, ledger.total());
+  EXPECT_EQ(ledger.entries().back().what, RefusalLedger::kOtherKinds);
+  ledger.Note("host b", "rank 7 of another job", "10.0.0.8:2", 5, now + absl::Seconds(1));  // a kind that is known stays itself
+  EXPECT_EQ(ledger.entries()[8].count, 6u);
+  EXPECT_EQ(Sentence(ledger.entries()[8]), "host b turned away rank 7 of another job, 6 times, last from 10.0.0.8:2");
 }
 
 }  // namespace

@@ -137,7 +137,7 @@ JobStatus SomeStatus() {
   status.nodes = {{0, "node0", "10.0.0.1", "up"}, {1, "node1", "10.0.0.2", "lost"}};
   status.ranks = {{0, 0, "node0", "running"}};
   status.history = {{1'700'000'000'500, 2, 40, "rank 1 (node1) was killed by SIGKILL"}};
-  status.refused = {{1'700'000'000'700, "wrong key, from 10.0.0.9:5000"}};
+  status.refused = {{1'700'000'000'700, "host b", "wrong key", "10.0.0.9:5000", 2, "host b turned away wrong key"}};
   return status;
 }
 

@@ -288,7 +288,7 @@ TEST(DataListener, TellsWhereItIs) {
   EXPECT_TRUE(absl::StrContains(elsewhere.message(), "192.0.2.1")) << elsewhere;
 }
 
-// What dials a port before its worker has even joined reaches the worker.
+// Nobody listens before the worker does.
 TEST(Generations, TheListenerGoesToTheWorker) {
   LocalAgent agent;
   auto listener = OpenDataListener("127.0.0.1");
@@ -297,9 +297,9 @@ TEST(Generations, TheListenerGoesToTheWorker) {
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   address.sin_port = htons(listener->port);
-  UniqueFd dialed(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  ASSERT_EQ(::connect(dialed.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-  ASSERT_EQ(::send(dialed.get(), "hello", 5, 0), 5);
+  UniqueFd early(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  EXPECT_NE(::connect(early.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  EXPECT_EQ(errno, ECONNREFUSED);
 
   v1::Members members = TwoNodes();
   agent.Expect(10, ::getpid(), std::move(listener->socket));
@@ -311,6 +311,10 @@ TEST(Generations, TheListenerGoesToTheWorker) {
   EXPECT_EQ(joined->membership.local_rank, 0u);
   EXPECT_EQ(joined->membership.local_world_size, 1u);
   EXPECT_EQ(joined->membership.nodes, 2u);
+  ASSERT_EQ(::listen(joined->membership.listener.get(), 1), 0);
+  UniqueFd dialed(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::connect(dialed.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(::send(dialed.get(), "hello", 5, 0), 5);
   UniqueFd accepted(::accept4(joined->membership.listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   ASSERT_TRUE(accepted) << std::strerror(errno);
   char text[6] = {};
