@@ -1,7 +1,11 @@
 #include "launcher/channel/agent_server.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <grpcpp/grpcpp.h>
 #include <openssl/crypto.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
 
 #include <chrono>
 #include <map>
@@ -33,7 +37,7 @@ using v1::CoordinatorFrame;
 
 // Connections and streams whose other end has proved nothing yet. At the bound nobody is accepted until one of them is decided,
 // which each is within handshake_within.
-constexpr size_t kUnprovenMax = 256;
+constexpr size_t kUnprovenMax = 128;
 constexpr int kStreamsOfAConnectionMax = 128;
 constexpr size_t kNonceBytes = 32;
 constexpr size_t kSessionNameBytes = 16;
@@ -144,7 +148,10 @@ class AgentServerImpl : public AgentServer {
   ~AgentServerImpl() override {
     gate_->Close();
     door_.reset();
-    for (auto& [from, timer] : awaiting_call_) loop_->Cancel(timer);
+    for (auto& [from, newcomer] : newcomers_) {
+      loop_->Remove(newcomer.connection.get());
+      loop_->Cancel(newcomer.deadline);
+    }
     for (auto& [key, stream] : conversations_) loop_->Cancel(stream.deadline);
     for (auto& [number, node] : nodes_) {
       if (node.session != nullptr) CancelTimers(node.session.get());
@@ -261,6 +268,13 @@ class AgentServerImpl : public AgentServer {
     EventLoop::TimerId deadline;
   };
 
+  // A connection in gRPC's hands whose other end has proved nothing yet.
+  struct Newcomer {
+    UniqueFd connection;  // a second descriptor of it
+    EventLoop::TimerId deadline;
+    bool called = false;
+  };
+
   class Service : public v1::AgentService::CallbackService {
    public:
     explicit Service(AgentServerImpl* server) : server_(server), gate_(server->gate_) {}
@@ -297,10 +311,15 @@ class AgentServerImpl : public AgentServer {
   }
 
   void Admit(UniqueFd connection, const std::string& from) {
-    if (const auto same = awaiting_call_.find(from); same != awaiting_call_.end()) OnNoCall(from);
-    // An agent calls as soon as TLS stands. gRPC ends what does not: the handshake after this time, a connection without a call
-    // after as much again.
-    awaiting_call_[from] = loop_->After(options_.handshake_within, [this, from] { OnNoCall(from); });
+    if (newcomers_.contains(from)) Leave(from);
+    // gRPC ends no connection of its own that goes on calling, so we keep a hold on it until its other end has proved itself.
+    UniqueFd ours(::fcntl(connection.get(), F_DUPFD_CLOEXEC, 0));
+    const absl::Status watched = ours ? loop_->Add(ours.get(), EPOLLRDHUP, [this, from](uint32_t) { Leave(from); })
+                                      : ErrnoToStatus(errno, "no room for a connection");
+    if (!watched.ok()) return Refuse(std::string(watched.message()), from);
+    // An agent calls as soon as TLS stands, and answers at once.
+    const EventLoop::TimerId deadline = loop_->After(options_.handshake_within, [this, from] { Leave(from); });
+    newcomers_.emplace(from, Newcomer{.connection = std::move(ours), .deadline = deadline});
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
     parameters.listener_fd = door_->listener();
     parameters.fd = connection.Release();
@@ -309,20 +328,35 @@ class AgentServerImpl : public AgentServer {
   }
 
   void NoteCall(const std::string& from) {
-    const auto found = awaiting_call_.find(from);
-    if (found == awaiting_call_.end()) return;
-    loop_->Cancel(found->second);
-    awaiting_call_.erase(found);
+    const auto found = newcomers_.find(from);
+    if (found == newcomers_.end() || std::exchange(found->second.called, true)) return;
+    // Its streams have a deadline of their own, and it should read why they were refused.
+    loop_->Cancel(found->second.deadline);
+    found->second.deadline = loop_->After(2 * options_.handshake_within, [this, from] { Leave(from); });
+  }
+
+  // Its other end is one of ours: let go of the connection.
+  void NoteProof(const std::string& from) {
+    if (newcomers_.contains(from)) Forget(from);
+  }
+
+  // The connection is over, by its other end or because it has proved nothing in its time.
+  void Leave(std::string from) {
+    const bool called = newcomers_.at(from).called;
+    ::shutdown(newcomers_.at(from).connection.get(), SHUT_RDWR);
+    Forget(from);
+    if (!called) Refuse("TLS that was broken off, or used for no call of ours", from);
+  }
+
+  void Forget(const std::string& from) {
+    const auto entry = newcomers_.extract(from);
+    loop_->Remove(entry.mapped().connection.get());
+    loop_->Cancel(entry.mapped().deadline);
     PauseWhenCrowded();
   }
 
-  void OnNoCall(const std::string& from) {
-    NoteCall(from);
-    Refuse("TLS that was broken off, or used for no call of ours", from);
-  }
-
   void PauseWhenCrowded() {
-    const bool crowded = awaiting_call_.size() + unproven_ >= kUnprovenMax;
+    const bool crowded = newcomers_.size() >= kUnprovenMax || unproven_ >= kUnprovenMax;
     if (std::exchange(crowded_, crowded) != crowded) door_->Pause(crowded);
   }
 
@@ -491,6 +525,7 @@ class AgentServerImpl : public AgentServer {
     if (resumes) MUSTER_RETURN_IF_ERROR(node.session->frames.Acknowledge(hello.received()));
     node.certificate_pem = hello.certificate_pem();
     node.enrolment.reset();
+    NoteProof(stream->from());
     loop_->Cancel(conversation->deadline);
     conversation->step = Conversation::Step::kReady;
     conversation->hello.reset();
@@ -630,8 +665,8 @@ class AgentServerImpl : public AgentServer {
 
   std::map<uint32_t, Node> nodes_;
   std::unordered_map<ServerStream*, Conversation> conversations_;
-  std::unordered_map<std::string, EventLoop::TimerId> awaiting_call_;  // connections handed to gRPC, by peer
-  size_t unproven_ = 0;                                                // conversations that are not ready
+  std::unordered_map<std::string, Newcomer> newcomers_;  // connections handed to gRPC that have proved nothing, by peer
+  size_t unproven_ = 0;                                  // conversations that are not ready
   bool crowded_ = false;
   uint64_t refusals_ = 0;
   std::optional<EventLoop::TimerId> flush_timer_;
