@@ -651,8 +651,11 @@ class Intruders(TrainCase):
         """Only who checks whoever comes has ever listened."""
         roles = collections.Counter(door.role for door in watch.doors.values())
         self.assertEqual(set(roles), {"coordinator", "agent", "train_words"}, watch.doors)
-        for door in watch.doors.values():
+        of_workers = {inode for (inode, _), door in watch.doors.items() if door.role == "train_words"}
+        for (inode, _), door in watch.doors.items():
             self.assertIn(door.family, (socket.AF_INET, socket.AF_UNIX), door)
+            if door.family == socket.AF_INET and inode in of_workers:
+                continue  # for a moment the agent still holds what it has just handed over
             self.assertEqual(door.family == socket.AF_UNIX, door.role == "agent", door)
         for thread, door, said in watch.visits:
             self.assertFalse(thread.is_alive(), f"{door} keeps strangers waiting")
