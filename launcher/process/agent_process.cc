@@ -5,7 +5,6 @@
 #include <netdb.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "launcher/process/exit_codes.h"
+#include "launcher/process/signal_watch.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status.h"
 
@@ -77,18 +77,8 @@ AgentProcess::~AgentProcess() {
 }
 
 absl::Status AgentProcess::TakeSignals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&signals, signal);
-  ::sigprocmask(SIG_BLOCK, &signals, nullptr);
-  signals_.Reset(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!signals_) return ErrnoToStatus(errno, "signalfd");
-  return loop_->Add(signals_.get(), EPOLLIN, [this](uint32_t) {
-    signalfd_siginfo info;
-    while (::read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
-      OnSignal(static_cast<int>(info.ssi_signo));
-    }
-  });
+  MUSTER_ASSIGN_OR_RETURN(signals_, WatchEndingSignals(loop_.get(), [this](int signal) { OnSignal(signal); }));
+  return absl::OkStatus();
 }
 
 absl::Status AgentProcess::MakeAgent() {

@@ -4,7 +4,6 @@
 #include <limits.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +16,7 @@
 #include "absl/time/clock.h"
 #include "launcher/job/write_file.h"
 #include "launcher/process/exit_codes.h"
+#include "launcher/process/signal_watch.h"
 #include "launcher/starter/local_starter.h"
 #include "launcher/starter/ticket_files.h"
 #include "runtime/base/clock.h"
@@ -118,18 +118,8 @@ int CoordinatorProcess::Run() {
 }
 
 absl::Status CoordinatorProcess::TakeSignals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&signals, signal);
-  ::sigprocmask(SIG_BLOCK, &signals, nullptr);
-  signals_.Reset(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!signals_) return ErrnoToStatus(errno, "signalfd");
-  return loop_->Add(signals_.get(), EPOLLIN, [this](uint32_t) {
-    signalfd_siginfo info;
-    while (::read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
-      OnSignal(static_cast<int>(info.ssi_signo));
-    }
-  });
+  MUSTER_ASSIGN_OR_RETURN(signals_, WatchEndingSignals(loop_.get(), [this](int signal) { OnSignal(signal); }));
+  return absl::OkStatus();
 }
 
 // --- Beginning ---

@@ -100,6 +100,24 @@ def children_of(pid):
     return [child for child in all_pids() if parent_of(child) == pid]
 
 
+def net_of(pid):
+    """The network namespace it is in; None where it is gone."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net")
+    except OSError:
+        return None
+
+
+def tree_of(pid):
+    """A process and all its living descendants."""
+    found, open_pids = [], [pid]
+    while open_pids:
+        one = open_pids.pop()
+        found.append(one)
+        open_pids.extend(children_of(one))
+    return found
+
+
 def keeper_and_guard_of(muster_pid):
     """Process ids of muster's child, which keeps the guard, and of the guard, the parent of the workers; 0 where there is none."""
     keeper = next((pid for pid in children_of(muster_pid) if command_of(pid) == "muster-guard"), 0)

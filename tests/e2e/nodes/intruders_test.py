@@ -18,7 +18,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "train"))
-from muster_e2e import DEADLINE, MUSTER, children_of, command_of, poll, read
+from muster_e2e import DEADLINE, MUSTER, children_of, command_of, net_of, poll, read, tree_of
 from train_case import TrainCase, some_words
 
 STEPS = 200
@@ -29,22 +29,6 @@ CLONE_NEWNET, SYS_PIDFD_OPEN, SYS_PIDFD_GETFD = 0x40000000, 434, 438
 
 
 # --- Looking ---
-
-def net_of(pid):
-    try:
-        return os.readlink(f"/proc/{pid}/ns/net")
-    except OSError:
-        return None
-
-
-def tree_of(pid):
-    found, open_pids = [], [pid]
-    while open_pids:
-        one = open_pids.pop()
-        found.append(one)
-        open_pids.extend(children_of(one))
-    return found
-
 
 def role_of(pid):
     name = command_of(pid)

@@ -12,28 +12,12 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "train"))
-from muster_e2e import DEADLINE, MUSTER, all_pids, children_of, command_of, poll, read, send
+from muster_e2e import DEADLINE, MUSTER, all_pids, command_of, net_of, poll, read, send, tree_of
 from train_case import TrainCase, some_words
 
 KILLS = int(os.environ.get("MUSTER_KILLS", "100"))
 SEED = int(os.environ.get("MUSTER_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 STEPS = 400
-
-
-def net_of(pid):
-    try:
-        return os.readlink(f"/proc/{pid}/ns/net")
-    except OSError:
-        return None
-
-
-def tree_of(pid):
-    found, open_pids = [], [pid]
-    while open_pids:
-        one = open_pids.pop()
-        found.append(one)
-        open_pids.extend(children_of(one))
-    return found
 
 
 class Job:
