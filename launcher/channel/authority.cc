@@ -271,8 +271,9 @@ absl::StatusOr<JoinTicket> JoinTicketFromText(const std::string& text) {
         absl::StrCat("the join ticket is cut: ", rest.size(), " of ", length, " characters", kRemedy));
   }
   std::string payload;
+  // Escaped again it must be the same text: the last letter may carry bits that no byte takes.
   if (rest.size() > length || !absl::WebSafeBase64Unescape(rest, &payload) ||
-      payload.size() <= kTokenBytes + kJobIdBytes + kChecksumBytes) {
+      absl::WebSafeBase64Escape(payload) != rest || payload.size() <= kTokenBytes + kJobIdBytes + kChecksumBytes) {
     return absl::InvalidArgumentError(absl::StrCat("the join ticket is garbled", kRemedy));
   }
   const std::string checksum = payload.substr(payload.size() - kChecksumBytes);
