@@ -196,6 +196,10 @@ absl::Status LaneExchange::Finish(int64_t chunk) {
 }
 
 absl::Status LaneExchange::Poll() {
+  const bool idle = std::all_of(slots_.begin(), slots_.end(), [this](const Slot& slot) {
+    return slot.chunk < 0 || (slot.posted && IsFinished(slot));
+  });
+  if (idle && calls_agree_) return absl::OkStatus();
   MUSTER_RETURN_IF_ERROR(network_.Poll(member_));
   if (!calls_agree_ && network_.CallsAreHere()) MUSTER_RETURN_IF_ERROR(AwaitCalls());
   Advance();

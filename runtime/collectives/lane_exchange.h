@@ -37,7 +37,7 @@ class LaneExchange {
 
   // Waits until the chunk's results are here and all its messages are off.
   absl::Status Finish(int64_t chunk);
-  // Moves what can be moved at once.
+  // Moves what can be moved at once. Looks away when nothing is in flight: a peer that has everything may leave.
   absl::Status Poll();
 
   // The piece of an owner that this node wants, PieceElements() elements.

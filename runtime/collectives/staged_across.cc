@@ -55,12 +55,23 @@ class StagedLane {
       }
       if (round < total) CopyIn(round);
       if (const int64_t i = round - 2 - depth; i >= 0 && i < total) CopyOut(i);
-      if (round + 1 < total + depth + 2) MUSTER_RETURN_IF_ERROR(member_.Step());
+      if (round + 1 < total + depth + 2) MUSTER_RETURN_IF_ERROR(Step());
     }
     return absl::OkStatus();
   }
 
  private:
+  // A lane that waits for the others of its node goes on serving its own streams: they are waiting for theirs.
+  absl::Status Step() {
+    if (exchange_ == nullptr) return member_.Step();
+    absl::Status served;
+    const auto serve = [&, this] {
+      if (served.ok()) served = exchange_->Poll();
+    };
+    const absl::Status stepped = member_.Step(serve);
+    return served.ok() ? stepped : served;
+  }
+
   // The staging memory of a rank holds two sub-chunks of inputs and two of results.
   void ChooseGrain() {
     const int64_t rows_max = *std::max_element(rows_.begin(), rows_.end());

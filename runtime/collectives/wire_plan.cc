@@ -13,7 +13,7 @@ constexpr int64_t kSegmentBytesMax = 1 << 20;
 constexpr int64_t kPieceBytesMin = 16 * 1024;
 // An operation is cut into this many chunks at least, as long as pieces do not get too small: the first chunk's way up and the
 // last one's way down overlap with nothing.
-constexpr int64_t kChunksMin = 8;
+constexpr int64_t kChunksMin = 16;
 
 int64_t PieceBytes(int64_t lane_bytes, int64_t owners) {
   const int64_t most = std::max(kSegmentBytesMax / owners, kPieceBytesMin);

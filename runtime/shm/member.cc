@@ -89,13 +89,14 @@ int64_t Member::spin_nanoseconds() const {
   return may_spin ? control_->waiting.spin_nanoseconds.load(std::memory_order_relaxed) : 0;
 }
 
-absl::Status Member::Step() {
+absl::Status Member::Step(Waiter::Meanwhile meanwhile) {
   const uint64_t steps = ++steps_;
   int seen = 0;
-  return PublishAndWait(own_.steps, steps, [&, this] {
+  const auto condition = [&, this] {
     while (seen < ranks_ && areas_[seen].steps.load(std::memory_order_seq_cst) >= steps) ++seen;
     return seen == ranks_ ? -1 : seen;
-  });
+  };
+  return PublishAndWait(own_.steps, steps, condition, meanwhile);
 }
 
 bool Member::Claim(int owner, int chunk) {
@@ -136,10 +137,11 @@ bool Member::SomeInputInWindow() const {
   return false;
 }
 
-absl::Status Member::PublishAndWait(std::atomic<uint64_t>& word, uint64_t value, Waiter::Condition condition) {
+absl::Status Member::PublishAndWait(std::atomic<uint64_t>& word, uint64_t value, Waiter::Condition condition,
+                                    Waiter::Meanwhile meanwhile) {
   if (failure_.has_value()) return failure_->status;
   const bool may_spin = callers_inside_ == nullptr || callers_inside_->load(std::memory_order_relaxed) > 0;
-  const WaitOutcome outcome = waiter_.PublishAndWait(word, value, condition, deadline_, may_spin);
+  const WaitOutcome outcome = waiter_.PublishAndWait(word, value, condition, deadline_, may_spin, meanwhile);
   return outcome.end == WaitEnd::kDone ? absl::OkStatus() : Fail(outcome);
 }
 

@@ -65,8 +65,8 @@ class Member {
   int64_t copied_bytes_max() const { return slot_bytes() / 8; }
   int64_t staging_bytes() const { return control_->staging_bytes; }
 
-  // A barrier inside an operation.
-  absl::Status Step();
+  // A barrier inside an operation; `meanwhile` as for Waiter.
+  absl::Status Step(Waiter::Meanwhile meanwhile = std::nullopt);
 
   // Between nodes a rank waits for ranks that wait for others in their turn. Each outer wait gets some time more, so that the
   // innermost one ends first and names who is really missing.
@@ -105,7 +105,8 @@ class Member {
 
  private:
   size_t parity() const { return op_seq_ & 1; }
-  absl::Status PublishAndWait(std::atomic<uint64_t>& word, uint64_t value, Waiter::Condition condition);
+  absl::Status PublishAndWait(std::atomic<uint64_t>& word, uint64_t value, Waiter::Condition condition,
+                              Waiter::Meanwhile meanwhile = std::nullopt);
   absl::Status Fail(const WaitOutcome& outcome);
   absl::Status Fail(Failure failure);
   Failure FailureOfAbortWord(uint64_t word) const;

@@ -45,16 +45,19 @@ Waiter::Waiter(v1::ControlHeader* control, int local_rank)
       local_size_(static_cast<int>(control->local_size)) {}
 
 WaitOutcome Waiter::PublishAndWait(std::atomic<uint64_t>& word, uint64_t value, Condition condition, int64_t deadline,
-                                   bool may_spin) {
+                                   bool may_spin, Meanwhile meanwhile) {
   word.exchange(value, std::memory_order_seq_cst);
   if (condition() < 0) {
     WakeSleepers();
     return {};
   }
   WaitOutcome outcome;
+  const int64_t sleep_max = meanwhile.has_value() ? kMeanwhileNanoseconds : kSleepMaxNanoseconds;
+  if (meanwhile.has_value()) (*meanwhile)();
   if (may_spin && (Spin(condition, deadline, outcome) || Yield(condition, deadline, outcome))) return outcome;
-  while (!Sleep(condition, deadline, outcome)) {
-  }
+  do {
+    if (meanwhile.has_value()) (*meanwhile)();
+  } while (!Sleep(condition, deadline, sleep_max, outcome));
   return outcome;
 }
 
@@ -103,7 +106,7 @@ bool Waiter::Yield(Condition condition, int64_t deadline, WaitOutcome& outcome) 
 }
 
 // Sleeps once. True when the wait is over.
-bool Waiter::Sleep(Condition condition, int64_t deadline, WaitOutcome& outcome) {
+bool Waiter::Sleep(Condition condition, int64_t deadline, int64_t nanoseconds_max, WaitOutcome& outcome) {
   const uint32_t doorbell = own_.doorbell.load(std::memory_order_seq_cst);
   own_.asleep.exchange(1, std::memory_order_seq_cst);
   if (Look(condition, outcome)) {
@@ -113,12 +116,12 @@ bool Waiter::Sleep(Condition condition, int64_t deadline, WaitOutcome& outcome) 
   const int64_t left = deadline - MonotonicNanoseconds();
   bool timed_out = false;
   if (left > 0) {
-    timed_out = FutexWait(own_.doorbell, doorbell, std::min(left, kSleepMaxNanoseconds));
+    timed_out = FutexWait(own_.doorbell, doorbell, std::min(left, nanoseconds_max));
     Count(own_.sleeps);
   }
   own_.asleep.exchange(0, std::memory_order_seq_cst);
   if (Look(condition, outcome)) {
-    if (timed_out) Count(own_.late_wakes);
+    if (timed_out && nanoseconds_max == kSleepMaxNanoseconds) Count(own_.late_wakes);
     return true;
   }
   if (MonotonicNanoseconds() < deadline) return false;

@@ -21,6 +21,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 
 #include "absl/functional/function_ref.h"
 #include "proto/muster/v1/control_memory.h"
@@ -45,15 +46,21 @@ class Waiter {
   // `control` outlives the waiter.
   Waiter(v1::ControlHeader* control, int local_rank);
 
+  // What a rank does between looks and sleeps while it waits; shared memory does not wake it for that.
+  using Meanwhile = std::optional<absl::FunctionRef<void()>>;
+  static constexpr int64_t kMeanwhileNanoseconds = 200'000;
+
   // Publishes `value` in `word`, which only this rank writes, and waits until `condition` holds. `deadline` is in
-  // MonotonicNanoseconds(). With `may_spin` false the wait goes straight to sleep after the first look.
-  WaitOutcome PublishAndWait(std::atomic<uint64_t>& word, uint64_t value, Condition condition, int64_t deadline, bool may_spin);
+  // MonotonicNanoseconds(). With `may_spin` false the wait goes straight to sleep after the first look. With `meanwhile` a sleep
+  // lasts kMeanwhileNanoseconds at most.
+  WaitOutcome PublishAndWait(std::atomic<uint64_t>& word, uint64_t value, Condition condition, int64_t deadline, bool may_spin,
+                             Meanwhile meanwhile = std::nullopt);
 
  private:
   bool Look(Condition condition, WaitOutcome& outcome) const;
   bool Spin(Condition condition, int64_t deadline, WaitOutcome& outcome);
   bool Yield(Condition condition, int64_t deadline, WaitOutcome& outcome);
-  bool Sleep(Condition condition, int64_t deadline, WaitOutcome& outcome);
+  bool Sleep(Condition condition, int64_t deadline, int64_t nanoseconds_max, WaitOutcome& outcome);
   void WakeSleepers();
 
   v1::ControlHeader* control_;

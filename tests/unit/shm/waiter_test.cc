@@ -44,14 +44,15 @@ class WaiterTest : public testing::Test {
   v1::RankArea& area(uint32_t rank) { return v1::RankAreaOf(control(), rank); }
 
   // Both ranks wait until both have published 1 in `steps`.
-  WaitOutcome Meet(uint32_t rank, int64_t deadline = INT64_MAX, bool may_spin = true) {
+  WaitOutcome Meet(uint32_t rank, int64_t deadline = INT64_MAX, bool may_spin = true,
+                   Waiter::Meanwhile meanwhile = std::nullopt) {
     auto missing = [this] {
       for (uint32_t r = 0; r < 2; ++r) {
         if (area(r).steps.load() < 1) return static_cast<int>(r);
       }
       return -1;
     };
-    return waiters_[rank].PublishAndWait(area(rank).steps, 1, missing, deadline, may_spin);
+    return waiters_[rank].PublishAndWait(area(rank).steps, 1, missing, deadline, may_spin, meanwhile);
   }
 
   std::unique_ptr<LocalControl> control_;
@@ -147,6 +148,18 @@ TEST_F(WaiterTest, ADeadlineNamesTheMissingRank) {
 }
 
 // Many meetings of ranks that do and do not sleep: a lost wake-up would be found only by the 100 ms look and counted.
+// Nobody rings the sleeper's doorbell here: what ends its wait is found between two sleeps.
+TEST_F(WaiterTest, DoesWhatItIsGivenBetweenSleeps) {
+  int calls = 0;
+  const auto serve = [&, this] {
+    if (++calls == 5) area(1).steps.store(1);
+  };
+  EXPECT_EQ(Meet(0, INT64_MAX, true, serve).end, WaitEnd::kDone);
+  EXPECT_EQ(calls, 5);
+  EXPECT_EQ(area(0).sleeps.load(), 3u);
+  EXPECT_EQ(area(0).late_wakes.load(), 0u);
+}
+
 TEST_F(WaiterTest, NoWakeUpComesLate) {
   constexpr uint64_t kMeetings = 3000;
   v1::StoreWaitingAdvice({0, 2, true}, control()->waiting);
