@@ -80,7 +80,27 @@ absl::Status CheckLaunch(const v1::Launch& launch) {
       launch.nodes() > launch.workers() || launch.workers_min() > launch.workers() || launch.job_folder().empty()) {
     return absl::InvalidArgumentError("the command's Launch is not complete; install both from one build");
   }
+  if (launch.hosts().empty()) return absl::OkStatus();
+  uint64_t slots = 0;
+  bool each_has_some = true;
+  for (const v1::LaunchHost& host : launch.hosts()) {
+    slots += host.slots();
+    each_has_some = each_has_some && host.slots() > 0 && !host.name().empty();
+  }
+  if (static_cast<uint32_t>(launch.hosts_size()) != launch.nodes() || slots != launch.workers() || !each_has_some) {
+    return absl::InvalidArgumentError(absl::StrCat("the command's Launch has ", launch.hosts_size(), " hosts with ", slots,
+                                                   " slots for ", launch.nodes(), " nodes and ", launch.workers(),
+                                                   " workers; install both from one build"));
+  }
   return absl::OkStatus();
+}
+
+// How many workers each node holds: what the host list says, else as even as can be.
+std::vector<uint32_t> SlotsOf(const v1::Launch& launch) {
+  if (launch.hosts().empty()) return SpreadSlots(launch.workers(), launch.nodes());
+  std::vector<uint32_t> slots;
+  for (const v1::LaunchHost& host : launch.hosts()) slots.push_back(host.slots());
+  return slots;
 }
 
 }  // namespace
@@ -142,7 +162,7 @@ absl::Status CoordinatorProcess::Begin() {
   if (job_folder_ == nullptr) {
     MUSTER_ASSIGN_OR_RETURN(job_folder_, JobFolder::Adopt(launch_.job_folder(), UniqueFd(kJobLockFd)));
   }
-  slots_ = SpreadSlots(launch_.workers(), launch_.nodes());
+  slots_ = SlotsOf(launch_);
   nodes_.resize(launch_.nodes());
   MUSTER_RETURN_IF_ERROR(MakeStarter());  // first: it may move us into a network of our own
   OutputWriterOptions output;
@@ -184,13 +204,24 @@ absl::Status CoordinatorProcess::Begin() {
 
 absl::Status CoordinatorProcess::MakeStarter() {
   const auto say = [](const std::string& line) { Log(LogLevel::kWarning, line); };
-  if (launch_.starter() == v1::Launch::NONE) {
-    const std::string listen = launch_.listen().empty() ? "0.0.0.0" : launch_.listen();
-    starter_ = std::make_unique<TicketFiles>(job_folder_->path(), listen, say);
-    return absl::OkStatus();
+  Starter::Callbacks callbacks;
+  callbacks.ended = [this](uint32_t node, const std::string& why) { OnAgentEnded(node, why); };
+  switch (launch_.starter()) {
+    case v1::Launch::NONE: {
+      const std::string listen = launch_.listen().empty() ? "0.0.0.0" : launch_.listen();
+      starter_ = std::make_unique<TicketFiles>(job_folder_->path(), listen, say);
+      return absl::OkStatus();
+    }
+    case v1::Launch::LOCAL:
+      break;
+    default:
+      return absl::InvalidArgumentError(absl::StrCat("this version of muster has no starter ",
+                                                     v1::Launch::Starter_Name(launch_.starter()),
+                                                     "; use --starter local, or start agents by hand with muster coordinator"));
   }
   LocalStarterOptions local;
   local.nodes = launch_.nodes();
+  for (const v1::LaunchHost& host : launch_.hosts()) local.host_names.push_back(host.name());
   local.network = NetworkOf(launch_.node_network());
   local.program = launch_.agent_program();
   local.arguments = {"--orphan-after", absl::StrCat(kLocalOrphanSeconds)};
@@ -198,8 +229,6 @@ absl::Status CoordinatorProcess::MakeStarter() {
     local.arguments.insert(local.arguments.end(), {"--temporary-folder", launch_.temporary_folder()});
   }
   if (launch_.verbose()) local.arguments.push_back("--verbose");
-  Starter::Callbacks callbacks;
-  callbacks.ended = [this](uint32_t node, const std::string& why) { OnAgentEnded(node, why); };
   MUSTER_ASSIGN_OR_RETURN(starter_, LocalStarter::Create(loop_.get(), std::move(local), std::move(callbacks), say));
   return absl::OkStatus();
 }

@@ -53,7 +53,7 @@ absl::StatusOr<std::unique_ptr<LocalStarter>> LocalStarter::Create(EventLoop* lo
   std::unique_ptr<LocalStarter> starter(new LocalStarter(loop, std::move(options), std::move(callbacks)));
   const LocalStarterOptions& chosen = starter->options_;
   if (chosen.network == Network::kNamespaces || (chosen.network == Network::kAuto && chosen.nodes > 1)) {
-    auto network = NodeNetwork::Create(chosen.nodes);
+    auto network = NodeNetwork::Create(chosen.nodes, chosen.host_names);
     if (network.ok()) {
       starter->network_ = *std::move(network);
     } else if (chosen.network == Network::kNamespaces) {
@@ -70,6 +70,10 @@ std::string LocalStarter::NodeAddress(uint32_t node) const {
   if (network_ != nullptr) return NodeNetwork::NodeAddress(node);
   const uint32_t host = 1 + node;  // 127.0.0.0/8 is all of this machine
   return absl::StrCat("127.", host >> 16 & 0xff, ".", host >> 8 & 0xff, ".", host & 0xff);
+}
+
+std::string LocalStarter::HostName(uint32_t node) const {
+  return node < options_.host_names.size() ? options_.host_names[node] : absl::StrCat("node", node);
 }
 
 absl::Status LocalStarter::Start(uint32_t node, const std::string& coordinator, const std::string& ticket) {
@@ -103,7 +107,7 @@ absl::Status LocalStarter::Spawn(uint32_t node, const std::string& coordinator, 
   std::vector<std::string> words = {"muster",        "agent",
                                     "--coordinator", coordinator,
                                     "--ticket-fd",   absl::StrCat(kTicketFd),
-                                    "--host",        absl::StrCat("node", node),
+                                    "--host",        HostName(node),
                                     "--address",     NodeAddress(node)};
   words.insert(words.end(), options_.arguments.begin(), options_.arguments.end());
   std::vector<char*> argv;

@@ -25,6 +25,7 @@ struct LocalStarterOptions {
     kHost,        // node i is at 127.0.0.(1+i), and reaches what the machine reaches
   };
   uint32_t nodes = 1;
+  std::vector<std::string> host_names;  // of the nodes, in order; empty: node0 and up
   Network network = Network::kAuto;
   std::string program;                 // path of `muster`
   std::vector<std::string> arguments;  // more for each `muster agent`
@@ -48,6 +49,7 @@ class LocalStarter final : public Starter {
 
   bool has_own_network() const { return network_ != nullptr; }
   std::string NodeAddress(uint32_t node) const;
+  std::string HostName(uint32_t node) const;
 
  private:
   struct Process {

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
@@ -93,10 +94,10 @@ absl::Status NodeNetwork::Enter(const Place& place) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<NodeNetwork>> NodeNetwork::Create(uint32_t nodes) {
+absl::StatusOr<std::unique_ptr<NodeNetwork>> NodeNetwork::Create(uint32_t nodes, const std::vector<std::string>& host_names) {
   MUSTER_ASSIGN_OR_RETURN(const Place before, Here());
   std::unique_ptr<NodeNetwork> network(new NodeNetwork);
-  if (absl::Status built = network->Build(nodes); !built.ok()) {
+  if (absl::Status built = network->Build(nodes, host_names); !built.ok()) {
     // Where already the first step is refused, to go back would be as well.
     MUSTER_CHECK(!network->moved_ || Enter(before).ok(), "back to where we were");
     return built;
@@ -104,7 +105,7 @@ absl::StatusOr<std::unique_ptr<NodeNetwork>> NodeNetwork::Create(uint32_t nodes)
   return network;
 }
 
-absl::Status NodeNetwork::Build(uint32_t nodes) {
+absl::Status NodeNetwork::Build(uint32_t nodes, const std::vector<std::string>& host_names) {
   if (nodes > kNodesMax) return absl::InvalidArgumentError(absl::StrCat("at most ", kNodesMax, " nodes in one machine"));
   const std::string ip = FindIp();
   if (ip.empty()) return absl::NotFoundError("there is no `ip` here (package iproute2)");
@@ -115,7 +116,8 @@ absl::Status NodeNetwork::Build(uint32_t nodes) {
   MUSTER_ASSIGN_OR_RETURN(coordinator_, Here());
   for (uint32_t node = 0; node < nodes; ++node) {
     if (::unshare(CLONE_NEWNET | CLONE_NEWUTS) != 0) return ErrnoToStatus(errno, "a node's network namespace");
-    const std::string host = absl::StrCat("node", node);
+    std::string host = node < host_names.size() ? host_names[node] : absl::StrCat("node", node);
+    host.resize(std::min<size_t>(host.size(), HOST_NAME_MAX));
     if (::sethostname(host.c_str(), host.size()) != 0) return ErrnoToStatus(errno, "a node's host name");
     MUSTER_ASSIGN_OR_RETURN(Place place, Here());
     nodes_.push_back(std::move(place));

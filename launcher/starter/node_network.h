@@ -20,9 +20,10 @@ namespace muster {
 
 class NodeNetwork {
  public:
+  // `host_names`: of the nodes, in order; empty: node0 and up.
   // Moves the calling thread into the coordinator's namespace: call it before any other thread is started, they inherit it.
   // Errors: PermissionDenied (not root), NotFound (no `ip`), and what `ip` says; the thread is then where it was.
-  static absl::StatusOr<std::unique_ptr<NodeNetwork>> Create(uint32_t nodes);
+  static absl::StatusOr<std::unique_ptr<NodeNetwork>> Create(uint32_t nodes, const std::vector<std::string>& host_names = {});
 
   // Calls `start` inside the node's namespaces: processes that it starts stay there.
   absl::Status Inside(uint32_t node, const std::function<absl::Status()>& start) const;
@@ -38,7 +39,7 @@ class NodeNetwork {
   };
   static absl::StatusOr<Place> Here();
   static absl::Status Enter(const Place& place);
-  absl::Status Build(uint32_t nodes);
+  absl::Status Build(uint32_t nodes, const std::vector<std::string>& host_names);
 
   bool moved_ = false;  // out of the namespaces that we began in
   Place coordinator_;
