@@ -38,6 +38,15 @@ void TakeJob(const v1::JobSpec& job, AgentOptions* options) {
   options->program = options->argv.empty() ? "" : options->argv[0];
   options->chosen_environment.assign(job.environment().begin(), job.environment().end());
   options->working_directory = job.working_directory();
+  options->applications.clear();
+  for (const v1::Application& one : job.applications()) {
+    WorkerProgram& program = options->applications.emplace_back();
+    program.argv.assign(one.command().begin(), one.command().end());
+    program.program = program.argv.empty() ? "" : program.argv[0];
+    program.chosen_environment.assign(one.environment().begin(), one.environment().end());
+    program.working_directory = one.working_directory();
+    program.workers = one.workers();
+  }
   options->checkpoint = job.checkpoint();
   options->output.tag = job.tag_output();
   options->output.timestamp = job.timestamp_output();
@@ -300,14 +309,29 @@ void Agent::TellInputTaken(bool closed) {
   callbacks_.send(std::move(message));
 }
 
+// With what the job says for all programs filled in.
+WorkerProgram Agent::ProgramOf(uint32_t application) const {
+  if (options_.applications.empty()) {
+    return {options_.program, options_.argv, options_.chosen_environment, options_.working_directory, 0};
+  }
+  if (application >= options_.applications.size()) return {};
+  WorkerProgram program = options_.applications[application];
+  program.chosen_environment.insert(program.chosen_environment.begin(), options_.chosen_environment.begin(),
+                                    options_.chosen_environment.end());
+  if (program.working_directory.empty()) program.working_directory = options_.working_directory;
+  return program;
+}
+
 absl::StatusOr<SpawnRequest> Agent::Request(const agent::Spawn& action) {
   SpawnRequest request;
   MUSTER_RETURN_IF_ERROR(job_taken_);
   if (!has_output()) return absl::FailedPreconditionError("the coordinator never said what the job is");
   request.slot = action.place.slot();
-  request.program = options_.program;
-  request.argv = options_.argv;
-  request.working_directory = options_.working_directory;
+  WorkerProgram program = ProgramOf(action.place.application());
+  if (program.program.empty()) return absl::InternalError("the coordinator named a program that the job does not have");
+  request.program = std::move(program.program);
+  request.argv = std::move(program.argv);
+  request.working_directory = std::move(program.working_directory);
   WorkerPlace place;
   place.job_id = absl::BytesToHexString(options_.job_id);
   place.socket_name = port_->socket_name();
@@ -323,7 +347,9 @@ absl::StatusOr<SpawnRequest> Agent::Request(const agent::Spawn& action) {
   place.slot = action.place.slot();
   place.restarts = action.prepare->restarts();
   place.max_restarts = action.prepare->max_restarts();
-  request.env = WorkerEnvironment(options_.inherited_environment, options_.chosen_environment, place);
+  place.application = action.place.application();
+  for (const WorkerProgram& one : options_.applications) place.application_workers.push_back(one.workers);
+  request.env = WorkerEnvironment(options_.inherited_environment, program.chosen_environment, place);
   Worker& worker = workers_[request.slot];
   worker = Worker{.rank = place.rank, .spawn = action.spawn};
   if (action.prepare->nodes() > 1) {
@@ -353,7 +379,8 @@ void Agent::Do(agent::Spawn& action) {
     } else if (!job_taken_.ok() && (absl::IsNotFound(why) || absl::IsPermissionDenied(why))) {
       // Seen here already what execve would say.
       failed.error = absl::IsNotFound(why) ? ENOENT : EACCES;
-      failed.stage = absl::StrCat("execve ", options_.argv.empty() ? "" : options_.argv[0]);
+      const WorkerProgram program = ProgramOf(action.place.application());
+      failed.stage = absl::StrCat("execve ", program.argv.empty() ? "" : program.argv[0]);
     }
     Post(std::move(failed));
   }

@@ -28,6 +28,15 @@
 
 namespace muster {
 
+// What the ranks of one program of the job run.
+struct WorkerProgram {
+  std::string program;  // a path
+  std::vector<std::string> argv;
+  std::vector<std::string> chosen_environment;  // over the job's own
+  std::string working_directory;                // empty: the job's
+  uint32_t workers = 0;                         // of the whole job
+};
+
 struct AgentOptions {
   std::string job_id;                 // 16 bytes
   std::string host;                   // as gethostname says
@@ -51,6 +60,7 @@ struct AgentOptions {
   std::vector<std::string> chosen_environment;     // over it
   std::string working_directory;                   // empty: ours
   v1::CheckpointSettings checkpoint;               // the job's, for those that ask their Session
+  std::vector<WorkerProgram> applications;         // several programs, by Place.application; empty: `program` on every rank
 
   OutputOptions output;
   bool pty_stdout = false;  // a worker's stdout is a pty
@@ -140,6 +150,7 @@ class Agent {
   absl::StatusOr<v1::Join> Preflight();
   absl::Status Begin(const agent::BeginGeneration& action);
   absl::StatusOr<SpawnRequest> Request(const agent::Spawn& action);
+  WorkerProgram ProgramOf(uint32_t application) const;
   absl::Status OpenStreams(uint32_t rank, Worker* worker, SpawnRequest* request);
   void OnEnded(uint32_t slot, int wait_status);
   void OnTreeEnded();

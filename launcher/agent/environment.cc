@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace muster {
 namespace {
@@ -23,6 +24,22 @@ void Add(Variables* variables, const std::vector<std::string>& settings) {
 // An Open MPI or MPICH program would otherwise call the launcher that muster itself was started by.
 bool BelongsToOuterLauncher(const std::string& name) {
   return absl::StartsWith(name, "PMIX_") || absl::StartsWith(name, "PMI_") || absl::StartsWith(name, "OMPI_COMM_WORLD_");
+}
+
+// Which programs the world has, as Open MPI 4.1 says it, and which of them a rank runs.
+void AddApplications(const WorkerPlace& place, Variables* variables) {
+  const std::vector<uint32_t> only = {place.world_size};
+  const std::vector<uint32_t>& workers = place.application_workers.empty() ? only : place.application_workers;
+  std::vector<uint32_t> first_ranks;
+  uint32_t rank = 0;
+  for (const uint32_t count : workers) {
+    first_ranks.push_back(rank);
+    rank += count;
+  }
+  (*variables)["OMPI_NUM_APP_CTX"] = absl::StrCat(workers.size());
+  (*variables)["OMPI_APP_CTX_NUM_PROCS"] = absl::StrJoin(workers, " ");
+  (*variables)["OMPI_FIRST_RANKS"] = absl::StrJoin(first_ranks, " ");
+  (*variables)["MUSTER_APPLICATION"] = absl::StrCat(place.application);
 }
 
 Variables PlaceVariables(const WorkerPlace& place) {
@@ -51,6 +68,7 @@ Variables PlaceVariables(const WorkerPlace& place) {
       {"MUSTER_JOB_ID", place.job_id},
       {"MUSTER_SLOT", absl::StrCat(place.slot)},
   };
+  AddApplications(place, &variables);
   if (!place.socket_name.empty()) variables["MUSTER_SOCKET"] = place.socket_name;
   if (!place.temporary_folder.empty()) {
     variables["TMPDIR"] = place.temporary_folder;

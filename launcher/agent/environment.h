@@ -26,6 +26,8 @@ struct WorkerPlace {
   uint32_t slot = 0;
   uint32_t restarts = 0;
   uint32_t max_restarts = 0;
+  uint32_t application = 0;                   // which of the job's programs this rank runs
+  std::vector<uint32_t> application_workers;  // of each program, in the order of their ranks; empty: there is one
 };
 
 // `inherited` and `chosen` ("NAME=value") with the place's variables over them. Of an outer launcher's variables (PMIx, PMI)

@@ -12,6 +12,7 @@
 #include "launcher/cli/console.h"
 #include "launcher/cli/flags.h"
 #include "launcher/cli/own_environment.h"
+#include "launcher/cli/run_applications.h"
 #include "launcher/cli/subcommand.h"
 #include "launcher/job/job_folder.h"
 #include "launcher/process/coordinator_process.h"
@@ -60,7 +61,7 @@ FlagSet Declare(CoordinatorFlags* job) {
 
 std::string Help() {
   CoordinatorFlags unused;
-  return absl::StrCat(R"(usage: muster coordinator [options] PROGRAM [ARGUMENTS]
+  return absl::StrCat(R"(usage: muster coordinator [options] PROGRAM [ARGUMENTS] [: -np N PROGRAM [ARGUMENTS]]...
 
 Coordinates a job on nodes where you start the agents yourself. It writes one ticket a node into
 the job's folder and says what to run there; each ticket is good once, for that node. The job
@@ -98,8 +99,43 @@ absl::Status SplitListen(const std::string& text, v1::Launch* launch) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::Launch> LaunchOf(const CoordinatorFlags& job, const std::vector<std::string>& command) {
+absl::Status AddEnvironment(const std::vector<std::string>& settings, google::protobuf::RepeatedPtrField<std::string>* environment) {
+  for (const std::string& setting : settings) {
+    if (setting.find('=') == std::string::npos || setting[0] == '=') {
+      return absl::InvalidArgumentError(
+          absl::StrCat("-x ", setting, ": write -x NAME=VALUE; agents do not know this environment"));
+    }
+    *environment->Add() = setting;
+  }
+  return absl::OkStatus();
+}
+
+// Several programs: what is said of each.
+absl::Status AddApplications(const std::vector<RunApplication>& applications, CoordinatorFlags* job, v1::JobSpec* spec) {
+  if (applications.empty()) return absl::OkStatus();
+  int64_t workers = 0;
+  for (const RunApplication& one : applications) {
+    v1::Application* application = spec->add_applications();
+    application->set_workers(static_cast<uint32_t>(one.workers));
+    for (const std::string& word : one.command) application->add_command(word);
+    MUSTER_RETURN_IF_ERROR(AddEnvironment(one.environment, application->mutable_environment()));
+    application->set_working_directory(one.working_directory);
+    workers += one.workers;
+  }
+  if (job->workers_min > 0 && job->workers_min < workers) {
+    return absl::InvalidArgumentError(absl::StrCat("--min-np ", job->workers_min, ": a job of several programs runs with all its ",
+                                                   workers, " workers or not at all; leave --min-np out"));
+  }
+  job->workers = workers;
+  job->environment.clear();  // the first program's own now
+  job->working_directory.clear();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::Launch> LaunchOf(CoordinatorFlags job, const std::vector<std::string>& command,
+                                    const std::vector<RunApplication>& applications) {
   v1::Launch launch;
+  MUSTER_RETURN_IF_ERROR(AddApplications(applications, &job, launch.mutable_job()));
   if (command.empty()) {
     return absl::InvalidArgumentError(
         "no program given; it stands after the options: muster coordinator --nodes 2 -np 8 PROGRAM");
@@ -125,13 +161,7 @@ absl::StatusOr<v1::Launch> LaunchOf(const CoordinatorFlags& job, const std::vect
   }
   v1::JobSpec* spec = launch.mutable_job();
   for (const std::string& word : command) spec->add_command(word);
-  for (const std::string& setting : job.environment) {
-    if (setting.find('=') == std::string::npos || setting[0] == '=') {
-      return absl::InvalidArgumentError(
-          absl::StrCat("-x ", setting, ": write -x NAME=VALUE; agents do not know this environment"));
-    }
-    spec->add_environment(setting);
-  }
+  MUSTER_RETURN_IF_ERROR(AddEnvironment(job.environment, spec->mutable_environment()));
   spec->set_working_directory(job.working_directory);
   spec->set_master_port(static_cast<uint32_t>(job.master_port));
   spec->set_tag_output(job.tag_output);
@@ -187,7 +217,13 @@ int CoordinatorCommand(const std::vector<std::string>& arguments) {
   const auto command = flags.Parse(arguments);
   if (flags.help_wanted()) return Print(Help());
   if (!command.ok()) return UsageError(command.status().message());
-  auto launch = LaunchOf(job, *command);
+  std::vector<RunApplication> applications;
+  bool help_wanted = false;
+  const absl::Status read = ReadApplications(flags, *command, flags.separated(),
+                                             {job.workers, job.environment, job.working_directory, {}}, &applications, &help_wanted);
+  if (help_wanted) return Print(Help());
+  if (!read.ok()) return UsageError(read.message());
+  auto launch = LaunchOf(job, *command, applications);
   if (!launch.ok()) return UsageError(launch.status().message());
   return RunForPerson(*std::move(launch));
 }

@@ -91,6 +91,20 @@ void FlagSet::Ignored(const std::string& names) { Declare(Kind::kIgnored, names,
 
 void FlagSet::NotYet(const std::string& names, std::string instead) { Declare(Kind::kNotYet, names, "", std::move(instead)); }
 
+void FlagSet::Refuse(const FlagSet& others, std::string why) {
+  for (const Flag& flag : others.flags_) {
+    if (flag.kind == Kind::kNotYet) {
+      flags_.push_back(flag);
+      continue;
+    }
+    std::vector<std::string> names;
+    for (const std::string& name : flag.names) {
+      if (Find(BareName(name)) == nullptr) names.push_back(name);
+    }
+    if (!names.empty()) Declare(Kind::kRefused, absl::StrJoin(names, " "), "", why);
+  }
+}
+
 const FlagSet::Flag* FlagSet::Find(const std::string& bare_name) const {
   for (const Flag& flag : flags_) {
     for (const std::string& name : flag.names) {
@@ -107,7 +121,7 @@ FlagSet::Flag* FlagSet::Find(const std::string& bare_name) {
 absl::Status FlagSet::Unknown(const std::string& word) const {
   std::vector<std::string> names;
   for (const Flag& flag : flags_) {
-    if (flag.kind == Kind::kNotYet) continue;
+    if (flag.kind == Kind::kNotYet || flag.kind == Kind::kRefused) continue;
     for (const std::string& name : flag.names) names.push_back(BareName(name));
   }
   const std::string nearest = NearestName(BareName(word), names);
@@ -125,7 +139,8 @@ absl::Status FlagSet::Normalise(const std::vector<std::string>& arguments, std::
   for (size_t i = 0; i < arguments.size(); ++i) {
     const std::string& word = arguments[i];
     if (word == "--" || word.size() < 2 || word[0] != '-') {
-      rest->assign(arguments.begin() + static_cast<ptrdiff_t>(i) + (word == "--" ? 1 : 0), arguments.end());
+      separated_ = word == "--";
+      rest->assign(arguments.begin() + static_cast<ptrdiff_t>(i) + (separated_ ? 1 : 0), arguments.end());
       return absl::OkStatus();
     }
     std::vector<std::string> parts = absl::StrSplit(word, absl::MaxSplits('=', 1));
@@ -151,6 +166,7 @@ absl::Status FlagSet::Normalise(const std::vector<std::string>& arguments, std::
     if (flag->kind == Kind::kNotYet) {
       return absl::InvalidArgumentError(absl::StrCat(typed, " is not in this version of muster. ", flag->help));
     }
+    if (flag->kind == Kind::kRefused) return absl::InvalidArgumentError(absl::StrCat(typed, " ", flag->help));
     normalised->push_back(absl::StrCat("--", BareName(flag->names[0])));
     if (!flag->takes_value()) {
       if (parts.size() > 1) return absl::InvalidArgumentError(absl::StrCat(typed, " takes no value; write it alone"));
@@ -190,6 +206,7 @@ absl::Status FlagSet::Fill(std::vector<std::string> normalised) {
         break;
       case Kind::kIgnored:
       case Kind::kNotYet:
+      case Kind::kRefused:
         break;
     }
   }
@@ -238,7 +255,7 @@ std::string FlagSet::Help() const {
   constexpr size_t kColumn = 30;
   std::string text;
   for (const Flag& flag : flags_) {
-    if (flag.kind == Kind::kIgnored || flag.kind == Kind::kNotYet) continue;
+    if (!flag.is_offered()) continue;
     std::string line = absl::StrCat("  ", absl::StrJoin(flag.names, ", "));
     if (flag.takes_value()) absl::StrAppend(&line, " ", flag.value_name);
     if (line.size() + 2 > kColumn) {

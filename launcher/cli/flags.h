@@ -30,6 +30,8 @@ class FlagSet {
   void Ignored(const std::string& names);
   // Known, but refused by this version; `instead` is the remedy, a whole sentence.
   void NotYet(const std::string& names, std::string instead);
+  // Known as flags of `others`, but refused here: "-x stands <why>". Those that are declared here already stay.
+  void Refuse(const FlagSet& others, std::string why);
 
   // Fills the targets and returns what follows the flags: the first word that is no flag (or what stands after `--`) and all
   // after it. Errors: InvalidArgument, one sentence that names the flag and the remedy.
@@ -37,11 +39,13 @@ class FlagSet {
 
   // Whether a Parse met -h or --help. It stops there and returns nothing.
   bool help_wanted() const { return help_wanted_; }
+  // Whether the last Parse ended at a `--`.
+  bool separated() const { return separated_; }
   // One paragraph a flag, in order of declaration.
   std::string Help() const;
 
  private:
-  enum class Kind { kSwitch, kCount, kSeconds, kText, kTexts, kIgnored, kNotYet };
+  enum class Kind { kSwitch, kCount, kSeconds, kText, kTexts, kIgnored, kNotYet, kRefused };
   struct Flag {
     Kind kind;
     std::vector<std::string> names;  // as typed
@@ -54,7 +58,8 @@ class FlagSet {
     double* seconds_target = nullptr;
     std::string* text_target = nullptr;
     std::vector<std::string>* texts_target = nullptr;
-    bool takes_value() const { return kind != Kind::kSwitch && kind != Kind::kIgnored && kind != Kind::kNotYet; }
+    bool takes_value() const { return kind <= Kind::kTexts && kind != Kind::kSwitch; }
+    bool is_offered() const { return kind <= Kind::kTexts; }  // in help and suggestions
   };
 
   Flag& Declare(Kind kind, const std::string& names, std::string value_name, std::string help);
@@ -69,6 +74,7 @@ class FlagSet {
   std::string command_;
   std::vector<Flag> flags_;
   bool help_wanted_ = false;
+  bool separated_ = false;
 };
 
 // The candidate nearest to `word` by edit distance, if it is near enough to be a slip of the finger; else empty.

@@ -143,6 +143,19 @@ std::string HowItEnded(const StoredJob& job) {
                       job.verdict->sentence.empty() ? "" : absl::StrCat(": ", Plain(job.verdict->sentence)));
 }
 
+// "train ranks 0-2, serve rank 3"; empty where the job has one program.
+std::string ProgramsLine(const JobStatus& status) {
+  std::vector<std::pair<std::string, std::vector<int64_t>>> programs;  // in the order of their ranks
+  for (const JobStatus::Rank& rank : status.ranks) {
+    if (rank.program.empty()) return "";
+    if (programs.empty() || programs.back().first != rank.program) programs.push_back({rank.program, {}});
+    programs.back().second.push_back(rank.rank);
+  }
+  return absl::StrJoin(programs, ", ", [](std::string* out, const auto& entry) {
+    absl::StrAppend(out, Plain(entry.first), entry.second.size() == 1 ? " rank " : " ranks ", Ranges(entry.second));
+  });
+}
+
 std::string StatusScreen(const StoredJob& job, absl::Time now, absl::TimeZone zone) {
   const JobStatus& status = job.status;
   std::string text;
@@ -159,6 +172,7 @@ std::string StatusScreen(const StoredJob& job, absl::Time now, absl::TimeZone zo
                                    ? absl::StrCat(" (", status.workers_min, " at least)")
                                    : "",
                                " on ", Plural(status.nodes_wanted, "node"), ", generation ", status.generation));
+  if (const std::string programs = ProgramsLine(status); !programs.empty()) line("programs", programs);
   line("step", StepLine(status, now));
   line("restarts", RestartsLine(status));
   const size_t skipped = status.history.size() > kRestartsShown ? status.history.size() - kRestartsShown : 0;

@@ -59,6 +59,9 @@ absl::Status LocalJob::MakeCoordinator() {
   options.membership.job_id = options_.job_id;
   options.membership.command = CommandText(options_.run.command);
   options.membership.workers = static_cast<uint32_t>(options_.run.workers);
+  for (const RunApplication& one : options_.run.applications) {
+    options.membership.applications.push_back({static_cast<uint32_t>(one.workers), one.command[0]});
+  }
   options.membership.workers_min = static_cast<uint32_t>(options_.run.workers_min);
   options.membership.max_restarts = static_cast<uint32_t>(options_.run.max_restarts);
   if (options_.run.last_call_seconds > 0) options.membership.last_call = absl::Seconds(options_.run.last_call_seconds);
@@ -103,6 +106,11 @@ absl::Status LocalJob::MakeAgent() {
   options.inherited_environment = options_.environment;
   options.chosen_environment = run.environment;
   options.working_directory = run.working_directory;
+  for (size_t i = 0; i < run.applications.size(); ++i) {
+    const RunApplication& one = run.applications[i];
+    options.applications.push_back(
+        {options_.programs[i], one.command, one.environment, one.working_directory, static_cast<uint32_t>(one.workers)});
+  }
   options.checkpoint.set_path(run.checkpoint_path);
   options.checkpoint.set_every_steps(run.checkpoint_every);
   options.checkpoint.set_keep(static_cast<int32_t>(run.checkpoint_keep));

@@ -24,6 +24,7 @@ struct LocalJobOptions {
   RunOptions run;       // `workers` and `command` filled in
   std::string job_id;   // 16 bytes
   std::string program;  // the path of command[0]
+  std::vector<std::string> programs;  // of several programs: the path of each of run.applications
   std::string guard_path;
   std::string job_folder;
   std::string session_folder;

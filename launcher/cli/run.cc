@@ -32,8 +32,8 @@ namespace {
 namespace fs = std::filesystem;
 
 // "-x NAME" alone passes on our own NAME, which the workers inherit anyway.
-absl::Status CheckEnvironment(const RunOptions& options) {
-  for (const std::string& setting : options.environment) {
+absl::Status CheckEnvironment(const std::vector<std::string>& environment) {
+  for (const std::string& setting : environment) {
     const std::string name = setting.substr(0, setting.find('='));
     if (IsPlaceVariable(name)) {
       return absl::InvalidArgumentError(
@@ -99,15 +99,23 @@ void SayVerdict(const v1::Verdict& verdict) {
 }
 
 absl::Status Check(const RunOptions& options) {
-  MUSTER_RETURN_IF_ERROR(CheckEnvironment(options));
+  for (const RunApplication& one : options.applications) {
+    MUSTER_RETURN_IF_ERROR(CheckEnvironment(one.environment));
+    MUSTER_RETURN_IF_ERROR(CheckFolder(one.working_directory));
+  }
+  MUSTER_RETURN_IF_ERROR(CheckEnvironment(options.environment));
   return CheckFolder(options.working_directory);
 }
 
 // What the workers should know before they start, said once.
 void SayDefaults(const RunOptions& options, const std::vector<std::string>& environment) {
-  if (!WouldSetOmpThreads(environment, options.environment,
-                          static_cast<uint32_t>((options.workers + options.nodes - 1) / options.nodes)))
-    return;
+  const auto on_a_node = static_cast<uint32_t>((options.workers + options.nodes - 1) / options.nodes);
+  const auto would_set = [&](const std::vector<std::string>& chosen) { return WouldSetOmpThreads(environment, chosen, on_a_node); };
+  const bool sets = options.applications.empty()
+                        ? would_set(options.environment)
+                        : std::any_of(options.applications.begin(), options.applications.end(),
+                                      [&](const RunApplication& one) { return would_set(one.environment); });
+  if (!sets) return;
   Say("each worker gets OMP_NUM_THREADS=1, for it was not set; choose with -x OMP_NUM_THREADS=N");
 }
 
@@ -115,6 +123,7 @@ struct Start {
   RunOptions run;
   std::string job_id;   // 16 bytes
   std::string program;  // the path of command[0]
+  std::vector<std::string> programs;  // of several programs: the path of each
   std::string guard_path;
   std::string temporary;
 };
@@ -150,6 +159,7 @@ int RunHere(const Start& start, const JobFolder& folder) {
   if (!session_folder.ok()) return FailJob(start, folder, kExitCannotWrite, session_folder.status());
   options.job_id = start.job_id;
   options.program = start.program;
+  options.programs = start.programs;
   options.guard_path = start.guard_path;
   options.job_folder = folder.path();
   options.session_folder = (*session_folder)->path();
@@ -165,6 +175,12 @@ int RunHere(const Start& start, const JobFolder& folder) {
   job->reset();  // the guard has ended before we say how it went
   SayVerdict(result.judgement.verdict);
   return WriteReports(result.judgement.verdict.exit_code(), ReportJson(result), folder.path(), start.run.report_file);
+}
+
+// "NAME" alone stands for what it is here.
+std::string WithValue(const std::string& setting) {
+  const bool name_alone = setting.find('=') == std::string::npos;
+  return name_alone ? absl::StrCat(setting, "=", Variable(setting.c_str()).value_or("")) : setting;
 }
 
 absl::StatusOr<v1::Launch> MakeLaunch(const Start& start, const JobFolder& folder) {
@@ -192,11 +208,17 @@ absl::StatusOr<v1::Launch> MakeLaunch(const Start& start, const JobFolder& folde
 
   v1::JobSpec& job = *launch.mutable_job();
   for (const std::string& word : run.command) job.add_command(word);
-  for (const std::string& setting : run.environment) {
-    const bool name_alone = setting.find('=') == std::string::npos;
-    job.add_environment(name_alone ? absl::StrCat(setting, "=", Variable(setting.c_str()).value_or("")) : setting);
-  }
+  for (const std::string& setting : run.environment) job.add_environment(WithValue(setting));
   std::error_code error;
+  for (const RunApplication& one : run.applications) {
+    v1::Application* application = job.add_applications();
+    application->set_workers(static_cast<uint32_t>(one.workers));
+    for (const std::string& word : one.command) application->add_command(word);
+    for (const std::string& setting : one.environment) application->add_environment(WithValue(setting));
+    if (!one.working_directory.empty()) {
+      application->set_working_directory(fs::absolute(one.working_directory, error).lexically_normal());
+    }
+  }
   job.set_working_directory(
       fs::absolute(run.working_directory.empty() ? "." : run.working_directory, error).lexically_normal());
   job.set_master_port(static_cast<uint32_t>(run.master_port));
@@ -269,8 +291,16 @@ int RunCommand(const std::vector<std::string>& arguments) {
   auto own_folder = OwnFolder();
   if (!own_folder.ok()) return Fail(kExitInternal, own_folder.status());
   const std::string path = Variable("PATH").value_or("/usr/local/bin:/usr/bin:/bin");
-  auto program = FindProgram(options->command[0], options->working_directory, path, *own_folder);
+  const std::string& first_folder =
+      options->applications.empty() ? options->working_directory : options->applications[0].working_directory;
+  auto program = FindProgram(options->command[0], first_folder, path, *own_folder);
   if (!program.ok()) return Fail(absl::IsNotFound(program.status()) ? kExitNotFound : kExitNotExecutable, program.status());
+  std::vector<std::string> programs;
+  for (const RunApplication& one : options->applications) {
+    auto found = FindProgram(one.command[0], one.working_directory, path, *own_folder);
+    if (!found.ok()) return Fail(absl::IsNotFound(found.status()) ? kExitNotFound : kExitNotExecutable, found.status());
+    programs.push_back(*std::move(found));
+  }
   auto guard = FindGuard(*own_folder);
   if (!guard.ok()) return Fail(kExitInternal, guard.status());
 
@@ -279,6 +309,7 @@ int RunCommand(const std::vector<std::string>& arguments) {
   start.job_id.resize(16);
   MUSTER_CHECK(::getentropy(start.job_id.data(), start.job_id.size()) == 0, "getentropy");
   start.program = *std::move(program);
+  start.programs = std::move(programs);
   start.guard_path = *std::move(guard);
   start.temporary = TemporaryFolder();
   return RunJob(start);

@@ -120,6 +120,16 @@ absl::Status CheckNetwork(const RunOptions& options) {
   return absl::OkStatus();
 }
 
+// Which of several programs could do without some of its ranks nobody knows.
+absl::Status CheckApplications(const RunOptions& options, int64_t nodes_min) {
+  const bool smaller = options.workers_min > 0 && options.workers_min < options.workers;
+  if (!smaller && (nodes_min == 0 || nodes_min == options.nodes)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      smaller ? absl::StrCat("--min-np ", options.workers_min) : absl::StrCat("--nnodes ", options.nodes_range),
+      ": a job of several programs runs with all its ", options.workers, " workers or not at all; ",
+      smaller ? "leave --min-np out" : absl::StrCat("write --nnodes ", options.nodes)));
+}
+
 }  // namespace
 
 absl::Status SettleRunOptions(int64_t usable_cores, RunOptions* options) {
@@ -128,9 +138,13 @@ absl::Status SettleRunOptions(int64_t usable_cores, RunOptions* options) {
   if (options->nodes == 0) options->nodes = 1;
   const int64_t nodes = options->nodes;
   if (options->workers_per_node > 0) {
+    if (!options->applications.empty()) {
+      return absl::InvalidArgumentError("--nproc-per-node is about one program; give each of several its own -np");
+    }
     if (options->workers > 0) return absl::InvalidArgumentError("-np and --nproc-per-node say the same; leave one out");
     options->workers = nodes * options->workers_per_node;
   }
+  if (!options->applications.empty()) MUSTER_RETURN_IF_ERROR(CheckApplications(*options, nodes_min));
   if (options->workers == 0) options->workers = std::max(usable_cores, nodes);
   const int64_t workers = options->workers;
   if (nodes > workers) {
@@ -176,20 +190,24 @@ absl::StatusOr<RunOptions> ParseRunOptions(const std::vector<std::string>& argum
   if (options.command.empty() || options.command[0].empty()) {
     return absl::InvalidArgumentError("no program given; it stands after the options: muster run -np 4 PROGRAM ARGUMENTS");
   }
-  // mpirun's separator of programs, unless `--` says that all that follows belongs to the program.
-  const bool separated = std::find(arguments.begin(), arguments.end() - static_cast<ptrdiff_t>(options.command.size()), "--") !=
-                         arguments.end() - static_cast<ptrdiff_t>(options.command.size());
-  if (!separated && std::find(options.command.begin(), options.command.end(), ":") != options.command.end()) {
-    return absl::InvalidArgumentError(
-        "several programs in one job (`:`) are not in this version of muster. If the colon is an argument of your program, "
-        "put `--` before the program");
+  MUSTER_RETURN_IF_ERROR(ReadApplications(flags, options.command, flags.separated(),
+                                          {options.workers, options.environment, options.working_directory, {}},
+                                          &options.applications, help_wanted));
+  if (!options.applications.empty()) {
+    options.workers = 0;
+    for (const RunApplication& one : options.applications) {
+      MUSTER_RETURN_IF_ERROR(CheckEnvironment(one.environment));
+      options.workers += one.workers;
+    }
+    options.environment.clear();  // the first program's own now
+    options.working_directory.clear();
   }
   return options;
 }
 
 std::string RunHelp() {
   RunOptions unused;
-  return absl::StrCat(R"(usage: muster run [options] PROGRAM [ARGUMENTS]
+  return absl::StrCat(R"(usage: muster run [options] PROGRAM [ARGUMENTS] [: -np N PROGRAM [ARGUMENTS]]...
 
 Starts PROGRAM N times on this machine, shows its output, and ends when all workers have
 ended. If one fails, muster ends the others and says in one sentence which rank failed and
@@ -207,13 +225,16 @@ examples
   muster run -np 8 --nodes 4 --max-restarts 3 --min-np 4 ./train
                                                  and go on with half of it if nodes stay away
   muster run -np 4 --detach ./train              in the background: muster status, logs, cancel
+  muster run -np 1 ./serve : -np 3 -x SEED=7 ./train
+                                                 two programs in one world: rank 0, ranks 1 to 3
   muster run -np 2 -- ./train -np 9              options end at the program; -np 9 is the program's
 
 options
 )",
                       Declare(&unused).Help(), R"(
 Each worker finds its place in RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT
-(torchrun's names) and in OMPI_COMM_WORLD_RANK and OMPI_COMM_WORLD_SIZE (mpirun's). Rank 0
+(torchrun's names) and in OMPI_COMM_WORLD_RANK and OMPI_COMM_WORLD_SIZE (mpirun's). Of several
+programs each has -np, -x and -wdir of its own; all else stands before the first. Rank 0
 reads muster's stdin. TMPDIR is a folder of the job's own that is removed at its end. A bare
 name of a program is looked for in PATH, then beside muster itself. Ctrl-C asks the workers to
 end (SIGTERM) and kills them after 5 seconds; a second Ctrl-C kills them at once. SIGUSR1 and

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "launcher/cli/run_applications.h"
 #include "proto/muster/v1/control_memory.h"
 
 namespace muster {
@@ -36,7 +37,8 @@ struct RunOptions {
   int64_t master_port = 0;  // 0: one that is free, reserved for the job
   std::string report_file;  // empty: none
   bool verbose = false;
-  std::vector<std::string> command;  // program and its arguments
+  std::vector<std::string> command;  // program and its arguments; of several programs all their words as typed
+  std::vector<RunApplication> applications;  // several programs in one world; empty: there is one, `command`
 };
 
 // Reads the words after `muster run`. `help_wanted` is set when they hold -h or --help before the program.

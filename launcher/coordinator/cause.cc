@@ -30,6 +30,10 @@ bool IsRankOwn(v1::Ending::Kind kind) {
   return kind == v1::Ending::EXITED || kind == v1::Ending::SIGNALED || kind == v1::Ending::OUT_OF_MEMORY;
 }
 
+std::string NameRank(uint32_t rank, const std::string& program, const std::string& host) {
+  return absl::StrCat("rank ", rank, program.empty() ? "" : absl::StrCat(" (", program, ")"), " on host ", host);
+}
+
 std::string AtStep(int64_t step) { return step < 0 ? "" : absl::StrCat(" at step ", step); }
 
 void DescribeEnding(const v1::Ending& ending, const std::string& who, const std::string& at_step, Cause& cause) {

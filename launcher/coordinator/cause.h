@@ -18,6 +18,9 @@ int ExitCodeOf(const v1::Ending& ending);
 // True if the exit code is the worker's own.
 bool IsRankOwn(v1::Ending::Kind kind);
 
+// "rank 2 on host node-a"; with a program "rank 2 (train) on host node-a".
+std::string NameRank(uint32_t rank, const std::string& program, const std::string& host);
+
 // " at step 41"; empty before the first committed step.
 std::string AtStep(int64_t step);
 

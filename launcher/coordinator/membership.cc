@@ -68,6 +68,16 @@ std::array<StateLimit, membership::kStates> membership::Options::DefaultLimits()
 
 // --- The machine ---
 
+Membership::Core::Core(membership::Options options) : options_(std::move(options)), job_id_(options_.job_id) {
+  std::set<std::string> known;
+  for (const membership::Application& application : options_.applications) {
+    const size_t slash = application.program.rfind('/');
+    std::string name = slash == std::string::npos ? application.program : application.program.substr(slash + 1);
+    if (!known.insert(name).second) absl::StrAppend(&name, " #", application_names_.size() + 1);
+    application_names_.push_back(std::move(name));
+  }
+}
+
 membership::Actions Membership::Core::Step(absl::Time now, const Event& event) {
   now_ = now;
   Observe(event);
@@ -218,7 +228,8 @@ void Membership::Core::Adopt(const v1::GenerationFormed& formed) {
   committed_step_ = std::max(committed_step_, formed.committed_step());
   for (const v1::Node& node : members_.nodes()) seats_[node.node()] = Seat{.host = node.host(), .returned = false};
   for (const v1::Place& place : members_.places()) {
-    evidence_.members.push_back({place.rank(), place.slot(), place.node(), HostOf(place.node())});
+    evidence_.members.push_back(
+        {place.rank(), place.slot(), place.node(), HostOf(place.node()), NameOfApplication(place.application())});
   }
 }
 
@@ -444,6 +455,7 @@ uint32_t Membership::restarts_used() const { return core_->restarts_used_; }
 const v1::Members& Membership::members() const { return core_->members_; }
 const std::vector<v1::GenerationEnded>& Membership::failures() const { return core_->failures_; }
 std::vector<membership::AgentStatus> Membership::agents() const { return core_->Agents(); }
+std::string Membership::program_of(const v1::Place& place) const { return core_->NameOfApplication(place.application()); }
 uint64_t Membership::stale_messages() const { return core_->stale_messages_; }
 const RefusalLedger& Membership::refusals() const { return core_->refusals_; }
 

@@ -167,11 +167,18 @@ struct Finish {
 using Action = std::variant<AppendRecord, Send, SetTimer, CancelTimer, LogLine, Restarting, Happened, Finish>;
 using Actions = std::vector<Action>;
 
+// One of several programs; its ranks follow each other.
+struct Application {
+  uint32_t workers = 0;
+  std::string program;  // as typed; sentences have the file's name, numbered where there are several ("train", "serve", "train #3")
+};
+
 struct Options {
   std::string job_id;                                     // 16 random bytes; a record's own wins
   std::string command;                                    // for the record
   std::optional<v1::JobSpec> job;                         // for Joined; none where agents know what to run
   uint32_t workers = 1;                                   // wanted
+  std::vector<Application> applications;                  // several programs; their workers add up to `workers`, which are all needed
   uint32_t workers_min = 0;                               // accepted when nodes do not come back; 0: as many as wanted
   uint32_t max_restarts = 0;                              // without a new checkpoint between them
   absl::Duration last_call = absl::Seconds(30);           // after a failure FORMING waits so long for all wanted workers
@@ -227,6 +234,7 @@ class Membership {
   const Evidence& evidence() const;    // of this generation
   const std::vector<v1::GenerationEnded>& failures() const;  // generations that failed before, and why
   std::vector<membership::AgentStatus> agents() const;
+  std::string program_of(const v1::Place& place) const;  // its name, where the job has several; else empty
   uint64_t stale_messages() const;  // dropped: another job's or generation's
   const RefusalLedger& refusals() const;  // connections that coordinator, agents and workers have turned away
 

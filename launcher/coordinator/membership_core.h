@@ -27,7 +27,7 @@ class Membership::Core {
     void (Core::*enter)();  // null: nothing
   };
 
-  explicit Core(membership::Options options) : options_(std::move(options)), job_id_(options_.job_id) {}
+  explicit Core(membership::Options options);
   membership::Actions Step(absl::Time now, const Event& event);
 
   static std::span<const Row> Rows();
@@ -83,6 +83,8 @@ class Membership::Core {
   uint64_t Slots() const;
   uint32_t WorkersMin() const;
   bool Enough() const;
+  uint32_t ApplicationOf(uint32_t rank) const;
+  std::string NameOfApplication(uint32_t application) const;  // empty where there is one program
   bool AllReady() const;
   bool AllReturned() const;
   bool AllEnded() const;
@@ -195,6 +197,7 @@ class Membership::Core {
   void SetFault(int exit_code, std::string failure_class, std::string sentence);
 
   membership::Options options_;
+  std::vector<std::string> application_names_;  // as many as there are applications
   State state_ = State::kBoot;
   std::string job_id_;
   uint64_t incarnation_ = 0;

@@ -46,8 +46,10 @@ void Membership::Core::NoteEnding(const Event& event) {
     Cause cause;
     cause.host = HostOf(As<membership::Received>(event).node);
     cause.rank = static_cast<int32_t>(ended.rank());
-    DescribeEnding(ended.ending(), absl::StrCat("rank ", ended.rank(), " on host ", cause.host),
-                   AtStep(evidence_.committed_step), cause);
+    for (const Evidence::Member& member : evidence_.members) {
+      if (member.rank == ended.rank()) cause.program = member.program;
+    }
+    DescribeEnding(ended.ending(), NameRank(ended.rank(), cause.program, cause.host), AtStep(evidence_.committed_step), cause);
     Happen("ended", cause.sentence, static_cast<int32_t>(As<membership::Received>(event).node),
            static_cast<int32_t>(ended.rank()));
   }

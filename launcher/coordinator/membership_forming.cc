@@ -35,6 +35,7 @@ uint64_t Membership::Core::Slots() const {
 }
 
 uint32_t Membership::Core::WorkersMin() const {
+  if (!options_.applications.empty()) return options_.workers;  // which program could do without some of its ranks nobody knows
   return options_.workers_min == 0 ? options_.workers : std::min(options_.workers_min, options_.workers);
 }
 
@@ -89,6 +90,19 @@ std::map<uint32_t, uint32_t> Membership::Core::Shares() const {
   return shares;
 }
 
+uint32_t Membership::Core::ApplicationOf(uint32_t rank) const {
+  uint32_t application = 0;
+  for (uint64_t end = 0; application < options_.applications.size(); ++application) {
+    end += options_.applications[application].workers;
+    if (rank < end) return application;
+  }
+  return 0;
+}
+
+std::string Membership::Core::NameOfApplication(uint32_t application) const {
+  return application < application_names_.size() ? application_names_[application] : std::string();
+}
+
 // Ranks of a node follow each other, and nodes are in the order of their numbers.
 void Membership::Core::ChooseMembers() {
   members_.Clear();
@@ -111,7 +125,8 @@ void Membership::Core::ChooseMembers() {
       place->set_slot(rank);
       place->set_node(node);
       place->set_local_rank(local);
-      evidence_.members.push_back({rank, rank, node, agent.join.host()});
+      place->set_application(ApplicationOf(rank));
+      evidence_.members.push_back({rank, rank, node, agent.join.host(), NameOfApplication(place->application())});
     }
   }
 }

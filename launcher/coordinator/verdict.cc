@@ -115,7 +115,7 @@ std::vector<Cause> Case::Causes() {
 }
 
 std::string Case::Who(const Rank& rank) const {
-  return absl::StrCat("rank ", rank.member->rank, " on host ", rank.member->host);
+  return NameRank(rank.member->rank, rank.member->program, rank.member->host);
 }
 
 // One cause a rank; ranks of one host whose program could not be started, or whose guard or agent went, make one together.
@@ -123,7 +123,7 @@ void Case::AddRankCause(const Rank& rank, std::vector<Cause>& causes) const {
   Cause cause = CauseOf(rank);
   const bool merges = rank.not_started != nullptr || cause.rank < 0;
   const auto same = [&cause](const Cause& known) {
-    return known.host == cause.host && known.failure_class == cause.failure_class;
+    return known.host == cause.host && known.failure_class == cause.failure_class && known.program == cause.program;
   };
   if (merges && std::any_of(causes.begin(), causes.end(), same)) return;
   causes.push_back(std::move(cause));
@@ -142,6 +142,7 @@ Cause Case::CauseOf(const Rank& rank) const {
   Cause cause;
   cause.rank = static_cast<int32_t>(rank.member->rank);
   cause.host = rank.member->host;
+  cause.program = rank.member->program;
   if (rank.ended != nullptr) {
     cause.pid = rank.ended->pid();
     cause.when_ms = rank.ended->when_ms();
@@ -280,6 +281,7 @@ void Sum(const Case& whole, Judgement& judgement) {
   verdict.set_failure_class(first.failure_class);
   verdict.set_rank(first.rank);
   verdict.set_host(first.host);
+  verdict.set_program(first.program);
   verdict.set_signal(first.signal);
   verdict.set_worker_exit_code(first.worker_exit_code);
   verdict.set_ended_with_it(whole.EndedWith(causes));

@@ -22,6 +22,7 @@ struct Evidence {
     uint32_t slot = 0;
     uint32_t node = 0;
     std::string host;
+    std::string program;  // which one it ran, where the job has several; else empty
   };
   struct SpawnFailure {
     uint32_t slot = 0;
@@ -58,6 +59,7 @@ struct Evidence {
 struct Cause {
   int32_t rank = -1;  // -1: no single rank
   std::string host;
+  std::string program;        // of the rank, where the job has several; else empty
   std::string failure_class;  // "signal", "exit code", "out of memory", "left early", "not found", "agent lost", ...
   std::string sentence;
   int32_t exit_code = 0;         // what `muster` would end with, were this the only cause

@@ -62,7 +62,11 @@ std::string StatusJson(const JobStatus& status) {
     nodes.push_back({{"node", node.node}, {"host", node.host}, {"address", node.address}, {"state", node.state}});
   }
   for (const auto& rank : status.ranks) {
-    ranks.push_back({{"rank", rank.rank}, {"node", rank.node}, {"host", rank.host}, {"state", rank.state}});
+    ranks.push_back({{"rank", rank.rank},
+                     {"node", rank.node},
+                     {"host", rank.host},
+                     {"program", rank.program.empty() ? Json() : Json(rank.program)},
+                     {"state", rank.state}});
   }
   for (const auto& restart : status.history) {
     history.push_back({{"unix_ms", restart.unix_ms},
@@ -137,6 +141,7 @@ absl::StatusOr<JobStatus> ParseStatus(absl::string_view text) {
     Take(one, "rank", &rank->rank);
     Take(one, "node", &rank->node);
     Take(one, "host", &rank->host);
+    Take(one, "program", &rank->program);
     Take(one, "state", &rank->state);
   });
   TakeList(json, "history", &status.history, [](const Json& one, JobStatus::Restart* restart) {

@@ -41,7 +41,8 @@ struct JobStatus {
     int64_t rank = 0;
     int64_t node = 0;
     std::string host;
-    std::string state;  // "starting", "running", "ended"
+    std::string state;    // "starting", "running", "ended"
+    std::string program;  // where the job has several; else empty
   };
   struct Restart {
     int64_t unix_ms = 0;

@@ -109,7 +109,14 @@ absl::Status AgentProcess::MakeAgent() {
 absl::Status AgentProcess::TakeJob(const v1::JobSpec& job, AgentOptions* agent) const {
   muster::TakeJob(job, agent);
   if (job.command().empty()) return absl::InvalidArgumentError("the coordinator named no program");
-  MUSTER_ASSIGN_OR_RETURN(agent->program, options_.find_program(job.command(0), job.working_directory()));
+  if (agent->applications.empty()) {
+    MUSTER_ASSIGN_OR_RETURN(agent->program, options_.find_program(job.command(0), job.working_directory()));
+  }
+  for (WorkerProgram& one : agent->applications) {
+    MUSTER_ASSIGN_OR_RETURN(one.program, options_.find_program(one.program, one.working_directory.empty()
+                                                                                ? job.working_directory()
+                                                                                : one.working_directory));
+  }
   agent->inherited_environment = options_.environment;
   agent->output.deliver = [this](uint32_t rank, OutputStream which, absl::string_view text) {
     output_->Add(rank, which == OutputStream::kStderr, text);

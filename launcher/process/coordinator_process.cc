@@ -80,6 +80,14 @@ absl::Status CheckLaunch(const v1::Launch& launch) {
       launch.nodes() > launch.workers() || launch.workers_min() > launch.workers() || launch.job_folder().empty()) {
     return absl::InvalidArgumentError("the command's Launch is not complete; install both from one build");
   }
+  uint64_t of_applications = 0;
+  for (const v1::Application& one : launch.job().applications()) {
+    of_applications += one.workers();
+    if (one.command().empty() || one.workers() == 0) of_applications = ~uint64_t{0} >> 1;
+  }
+  if (launch.job().applications_size() > 0 && of_applications != launch.workers()) {
+    return absl::InvalidArgumentError("the command's programs do not add up to its workers; install both from one build");
+  }
   if (launch.hosts().empty()) return absl::OkStatus();
   uint64_t slots = 0;
   bool each_has_some = true;
@@ -240,6 +248,7 @@ absl::Status CoordinatorProcess::MakeCoordinator() {
   rules.command = launch_.job().command(0);
   rules.job = launch_.job();
   rules.workers = launch_.workers();
+  for (const v1::Application& one : launch_.job().applications()) rules.applications.push_back({one.workers(), one.command(0)});
   rules.workers_min = launch_.workers_min();
   rules.max_restarts = launch_.max_restarts();
   if (launch_.last_call_ms() > 0) rules.last_call = absl::Milliseconds(launch_.last_call_ms());

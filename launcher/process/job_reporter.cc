@@ -60,6 +60,7 @@ std::vector<JobStatus::Rank> RanksOf(const Membership& membership, const std::ve
     JobStatus::Rank& rank = ranks.emplace_back();
     rank.rank = place.rank();
     rank.node = place.node();
+    rank.program = membership.program_of(place);
     for (const JobStatus::Node& node : nodes) {
       if (node.node == rank.node) rank.host = node.host;
     }

@@ -17,6 +17,7 @@ Json OrNull(bool present, const Json& value) { return present ? value : Json(); 
 Json OfCause(const Cause& cause) {
   return {{"rank", OrNull(cause.rank >= 0, cause.rank)},
           {"host", OrNull(!cause.host.empty(), cause.host)},
+          {"program", OrNull(!cause.program.empty(), cause.program)},
           {"class", cause.failure_class},
           {"sentence", cause.sentence},
           {"signal", OrNull(cause.signal != 0, cause.signal)},
@@ -50,7 +51,10 @@ Json OfEnding(const v1::WorkerEnded& ended) {
 Json Ranks(const Evidence& evidence) {
   std::map<uint32_t, Json> by_rank;
   for (const Evidence::Member& member : evidence.members) {
-    by_rank[member.rank] = {{"rank", member.rank}, {"slot", member.slot}, {"host", member.host}};
+    by_rank[member.rank] = {{"rank", member.rank},
+                            {"slot", member.slot},
+                            {"host", member.host},
+                            {"program", OrNull(!member.program.empty(), member.program)}};
   }
   for (const v1::WorkerEnded& ended : evidence.endings) {
     Json& rank = by_rank[ended.rank()];
@@ -108,6 +112,7 @@ std::string ReportJson(const JobResult& result) {
                        {"class", OrNull(!verdict.failure_class().empty(), verdict.failure_class())},
                        {"rank", OrNull(verdict.rank() >= 0, verdict.rank())},
                        {"host", OrNull(!verdict.host().empty(), verdict.host())},
+                       {"program", OrNull(!verdict.program().empty(), verdict.program())},
                        {"signal", OrNull(verdict.signal() != 0, verdict.signal())},
                        {"worker_exit_code", OrNull(verdict.worker_exit_code() != 0, verdict.worker_exit_code())},
                        {"ended_with_it", verdict.ended_with_it()},

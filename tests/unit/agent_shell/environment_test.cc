@@ -60,6 +60,10 @@ TEST(Environment, HoldsTheNamesOfTorchrunMpirunAndMuster) {
       {"OMPI_COMM_WORLD_SIZE", "8"},
       {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
       {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"},
+      {"OMPI_NUM_APP_CTX", "1"},
+      {"OMPI_APP_CTX_NUM_PROCS", "8"},
+      {"OMPI_FIRST_RANKS", "0"},
+      {"MUSTER_APPLICATION", "0"},
       {"MUSTER_JOB_ID", "0123456789abcdef0123456789abcdef"},
       {"MUSTER_SOCKET", "@muster-socket"},
       {"MUSTER_SLOT", "6"},
@@ -68,6 +72,17 @@ TEST(Environment, HoldsTheNamesOfTorchrunMpirunAndMuster) {
       {"OMP_NUM_THREADS", "1"},
   };
   EXPECT_EQ(variables, expected);
+}
+
+TEST(Environment, SaysWhichProgramsTheWorldHas) {
+  WorkerPlace place = Place();
+  place.application = 1;
+  place.application_workers = {3, 4, 1};
+  const auto variables = AsMap(WorkerEnvironment({}, {}, place));
+  EXPECT_EQ(variables.at("OMPI_NUM_APP_CTX"), "3");
+  EXPECT_EQ(variables.at("OMPI_APP_CTX_NUM_PROCS"), "3 4 1");
+  EXPECT_EQ(variables.at("OMPI_FIRST_RANKS"), "0 3 7");
+  EXPECT_EQ(variables.at("MUSTER_APPLICATION"), "1");
 }
 
 TEST(Environment, ChosenGoesBeforeInheritedAndDefaults) {

@@ -95,19 +95,63 @@ TEST(RunOptions, WhatDoesNotFitTogetherIsNamedWithTheRemedy) {
   EXPECT_THAT(error({"--max-restarts", "-1"}), HasSubstr("--max-restarts"));
 }
 
-TEST(RunOptions, ColonSeparatesProgramsUnlessDashesPrecede) {
-  EXPECT_THAT(ErrorOf({"-np", "1", "a", ":", "-np", "2", "b"}), HasSubstr("several programs"));
-  const auto options = Parse({"-np", "1", "--", "a", ":", "b"});
-  ASSERT_TRUE(options.ok()) << options.status();
-  EXPECT_THAT(options->command, ElementsAre("a", ":", "b"));
-}
-
 TEST(RunOptions, HelpIsAskedForBeforeTheProgramOnly) {
   bool help_wanted = false;
   ASSERT_TRUE(ParseRunOptions({"-np", "2", "--help"}, &help_wanted).ok());
   EXPECT_TRUE(help_wanted);
   ASSERT_TRUE(ParseRunOptions({"-np", "2", "train", "--help"}, &help_wanted).ok());
   EXPECT_FALSE(help_wanted);
+}
+
+TEST(RunOptions, SeveralProgramsHaveWhatIsTheirOwn) {
+  const auto options = Parse({"--timeout", "9", "-np", "1", "-x", "A=1", "serve", "--port", "7", ":", "-n", "2", "-x", "B=2",
+                              "-wdir", "/tmp", "train", "-np", "9", ":", "-np3", "log"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->workers, 6);
+  EXPECT_EQ(options->timeout_seconds, 9);
+  EXPECT_THAT(options->environment, ElementsAre());
+  ASSERT_EQ(options->applications.size(), 3u);
+  EXPECT_EQ(options->applications[0].workers, 1);
+  EXPECT_THAT(options->applications[0].environment, ElementsAre("A=1"));
+  EXPECT_THAT(options->applications[0].command, ElementsAre("serve", "--port", "7"));
+  EXPECT_EQ(options->applications[1].workers, 2);
+  EXPECT_THAT(options->applications[1].environment, ElementsAre("B=2"));
+  EXPECT_EQ(options->applications[1].working_directory, "/tmp");
+  EXPECT_THAT(options->applications[1].command, ElementsAre("train", "-np", "9"));
+  EXPECT_EQ(options->applications[2].workers, 3);
+  EXPECT_THAT(options->applications[2].command, ElementsAre("log"));
+}
+
+TEST(RunOptions, AColonAfterTwoDashesIsTheProgramsOwn) {
+  EXPECT_THAT(Parse({"-np", "1", "--", "echo", ":", "b"})->command, ElementsAre("echo", ":", "b"));
+  EXPECT_TRUE(Parse({"-np", "1", "--", "echo", ":", "b"})->applications.empty());
+  const auto second = Parse({"-np", "1", "a", ":", "-np", "1", "--", "b", ":", "c"});
+  ASSERT_EQ(second->applications.size(), 2u);
+  EXPECT_THAT(second->applications[1].command, ElementsAre("b", ":", "c"));
+}
+
+TEST(RunOptions, SeveralProgramsSayWhatIsMissingAndWhere) {
+  EXPECT_THAT(ErrorOf({"-np", "1", "a", ":", "b"}), HasSubstr("-np is missing for b, program 2"));
+  EXPECT_THAT(ErrorOf({"a", ":", "-np", "1", "b"}), HasSubstr("-np is missing for a, program 1"));
+  EXPECT_THAT(ErrorOf({"-np", "1", "a", ":"}), HasSubstr("program 2 of the command line is missing"));
+  EXPECT_THAT(ErrorOf({"-np", "1", "a", ":", "-np", "1", ":", "-np", "1", "b"}), HasSubstr("program 2 of the command line"));
+  EXPECT_THAT(ErrorOf({"-np", "1", "a", ":", "-np", "1", "--timeout", "3", "b"}), HasSubstr("--timeout stands after a `:`"));
+  EXPECT_THAT(ErrorOf({"-np", "1", "a", ":", "-np", "1", "--tag-output", "b"}), HasSubstr("before the first program"));
+  EXPECT_THAT(ErrorOf({"-np", "1", "a", ":", "-nq", "1", "b"}), HasSubstr("unknown option -nq"));
+  EXPECT_THAT(ErrorOf({"-np", "1", "a", ":", "-np", "1", "-x", "=1", "b"}), HasSubstr("-x =1"));
+}
+
+TEST(RunOptions, SeveralProgramsRunWithAllWorkersOrNotAtAll) {
+  const auto settle = [](std::vector<std::string> words) {
+    words.insert(words.end(), {"a", ":", "-np", "2", "b"});
+    RunOptions options = *Parse(words);
+    return std::string(SettleRunOptions(4, &options).message());
+  };
+  EXPECT_EQ(settle({"-np", "2", "--max-restarts", "3"}), "");
+  EXPECT_EQ(settle({"-np", "2", "--max-restarts", "3", "--min-np", "4"}), "");
+  EXPECT_THAT(settle({"-np", "2", "--max-restarts", "3", "--min-np", "3"}), HasSubstr("--min-np 3: a job of several programs"));
+  EXPECT_THAT(settle({"-np", "2", "--max-restarts", "3", "--nnodes", "1:2"}), HasSubstr("write --nnodes 2"));
+  EXPECT_THAT(settle({"-np", "1", "--nproc-per-node", "2"}), HasSubstr("--nproc-per-node is about one program"));
 }
 
 }  // namespace

@@ -33,6 +33,7 @@ class MembershipTest : public ::testing::Test {
     options.workers = 3;
     options.workers_min = workers_min_;
     options.max_restarts = max_restarts_;
+    options.applications = applications_;
     options.random_bytes = [](size_t bytes) { return std::string(bytes, 'k'); };
     machine_.emplace(options);
     appends_.clear();
@@ -174,6 +175,7 @@ class MembershipTest : public ::testing::Test {
   std::vector<std::string> happened_;
   uint32_t max_restarts_ = 0;
   uint32_t workers_min_ = 0;
+  std::vector<membership::Application> applications_;
 };
 
 TEST_F(MembershipTest, TheTableIsComplete) {
@@ -651,6 +653,41 @@ TEST(RefusalLedger, CountsAllAndTellsLittle) {
   ledger.Note("host b", "rank 7 of another job", "10.0.0.8:2", 5, now + absl::Seconds(1));  // a kind that is known stays itself
   EXPECT_EQ(ledger.entries()[8].count, 6u);
   EXPECT_EQ(Sentence(ledger.entries()[8]), "host b turned away rank 7 of another job, 6 times, last from 10.0.0.8:2");
+}
+
+// --- Several programs ---
+
+TEST_F(MembershipTest, EachRankOfSeveralProgramsIsToldItsOwn) {
+  applications_ = {{1, "/opt/serve"}, {2, "train"}};
+  Start({});
+  Run();
+  std::vector<uint32_t> applications;
+  for (const v1::Place& place : machine_->members().places()) applications.push_back(place.application());
+  EXPECT_EQ(applications, (std::vector<uint32_t>{0, 1, 1}));
+  EXPECT_EQ(machine_->program_of(machine_->members().places(0)), "serve");
+  for (const auto& send : sent_) {
+    if (!send.message.has_prepare()) continue;
+    for (const v1::Place& place : send.message.prepare().places()) EXPECT_EQ(place.application(), place.rank() == 0 ? 0u : 1u);
+  }
+  Ended(1, 2, v1::Ending::EXITED, 3);
+  Step(membership::TimerFired{Timer::kEnd});
+  Stopped(0);
+  Stopped(1);
+  Durable();
+  ASSERT_TRUE(finished_.has_value());
+  EXPECT_THAT(finished_->verdict.sentence(), HasSubstr("rank 2 (train) on host node-b exited with code 3"));
+  EXPECT_EQ(finished_->verdict.program(), "train");
+}
+
+TEST_F(MembershipTest, SeveralProgramsDoNotGoOnWithFewerWorkers) {
+  applications_ = {{1, "train"}, {2, "train"}};
+  RunRestartable(3, 1);
+  EXPECT_EQ(machine_->program_of(machine_->members().places(2)), "train #2");
+  FailAndClear();
+  Durable();  // the generation's end
+  Step(membership::AgentLost{1, "gone"});
+  Step(membership::TimerFired{Timer::kEnd});  // the last call
+  EXPECT_EQ(machine_->state(), State::kQuiescing);
 }
 
 }  // namespace

@@ -270,5 +270,17 @@ TEST(Verdict, WhatAnotherTryMayCure) {
   EXPECT_FALSE(IsCurable(evidence));
 }
 
+TEST(Verdict, NamesTheProgramWhereThereAreSeveral) {
+  Told told(3);
+  told.evidence().members[0].program = "serve";
+  told.evidence().members[1].program = told.evidence().members[2].program = "train";
+  told.NotStarted(0, v1::Ending::NOT_FOUND, 2, "serve").NotStarted(1, v1::Ending::NOT_FOUND, 2, "train");
+  told.NotStarted(2, v1::Ending::NOT_FOUND, 2, "train");
+  const Judgement judgement = told.Judged();
+  ASSERT_EQ(judgement.causes.size(), 2u);  // one a program
+  EXPECT_EQ(judgement.causes[1].program, "train");
+  EXPECT_EQ(judgement.verdict.program(), "serve");
+}
+
 }  // namespace
 }  // namespace muster
