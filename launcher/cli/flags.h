@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "runtime/base/nearest_name.h"
 
 namespace muster {
 
@@ -76,9 +77,6 @@ class FlagSet {
   bool help_wanted_ = false;
   bool separated_ = false;
 };
-
-// The candidate nearest to `word` by edit distance, if it is near enough to be a slip of the finger; else empty.
-std::string NearestName(const std::string& word, const std::vector<std::string>& candidates);
 
 }  // namespace muster
 

@@ -1,0 +1,65 @@
+#include "launcher/hosts/host_slots.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "launcher/hosts/host_list.h"
+
+namespace muster {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+std::string Filled(absl::string_view hosts, const HostWishes& wishes) {
+  const auto shares = FillBySlot(*ParseHostList("-H", hosts), wishes);
+  if (!shares.ok()) return std::string(shares.status().message());
+  return absl::StrJoin(*shares, " ", [](std::string* out, const HostShare& share) {
+    absl::StrAppend(out, share.host.name, "=", share.workers);
+  });
+}
+
+TEST(HostSlots, AreFilledHostByHost) {
+  EXPECT_EQ(Filled("a:3,b:2", {}), "a=3 b=2");
+  EXPECT_EQ(Filled("a:3,b:2", {.workers = 4}), "a=3 b=1");
+  EXPECT_EQ(Filled("a:3,b:2", {.workers = 3}), "a=3");
+  EXPECT_EQ(Filled("a:1,b:1,c:1", {.hosts = 2}), "a=1 b=1");
+  EXPECT_EQ(Filled("a:2,b:2,c:2", {.workers = 3, .hosts = 2}), "a=2 b=1");
+}
+
+TEST(HostSlots, OversubscribedHostsShareWhatIsLeft) {
+  EXPECT_EQ(Filled("a:2,b:1", {.workers = 6, .oversubscribe = true}), "a=4 b=2");
+  EXPECT_EQ(Filled("a:1,b:1,c:1", {.workers = 7, .oversubscribe = true}), "a=3 b=2 c=2");
+  EXPECT_EQ(Filled("a:2,b:2", {.workers = 3, .oversubscribe = true}), "a=2 b=1");
+}
+
+TEST(HostSlots, MaxSlotsHoldsAlsoThen) {
+  const std::vector<Host> hosts = {{"a", "", 1, true, 2}, {"b", "", 1, true, 0}};
+  const auto shares = FillBySlot(hosts, {.workers = 7, .oversubscribe = true});
+  ASSERT_TRUE(shares.ok());
+  EXPECT_EQ((*shares)[0].workers, 2);
+  EXPECT_EQ((*shares)[1].workers, 5);
+  EXPECT_THAT(FillBySlot({hosts[0]}, {.workers = 3, .oversubscribe = true}).status().message(),
+              HasSubstr("-np 3 is more than the max_slots of the hosts allow; use -np 2 or less"));
+}
+
+TEST(HostSlots, WorkersForEachHostCountInsteadOfSlots) {
+  EXPECT_EQ(Filled("a:4,b:2", {.workers_per_host = 2}), "a=2 b=2");
+  EXPECT_EQ(Filled("a:4,b:4,c:4", {.workers = 3, .workers_per_host = 2}), "a=2 b=1");
+  EXPECT_EQ(Filled("a:1,b:1", {.workers_per_host = 3, .oversubscribe = true}), "a=3 b=3");
+  EXPECT_THAT(Filled("a:4,b:1", {.workers_per_host = 2}),
+              HasSubstr("--nproc-per-node 2, but b has 1 slot; use --nproc-per-node 1 or less"));
+  EXPECT_THAT(Filled("a:4,b:4", {.workers = 5, .workers_per_host = 2}), HasSubstr("-np 5 is more than --nproc-per-node 2 on 2 hosts"));
+}
+
+TEST(HostSlots, RefusesMoreWorkersThanSlotsWithTheRemedies) {
+  EXPECT_THAT(Filled("a:2,b:2", {.workers = 5}),
+              AllOf(HasSubstr("-np 5 asks for more workers than the hosts have slots (4 on 2 hosts); use -np 4 or less"),
+                    HasSubstr("add --oversubscribe")));
+  EXPECT_THAT(Filled("a:1", {.workers = 2}), HasSubstr("than a has slots (1)"));
+  EXPECT_THAT(Filled("a:1", {.hosts = 2}), HasSubstr("--nodes 2, but the list holds 1 host; name more"));
+}
+
+}  // namespace
+}  // namespace muster
