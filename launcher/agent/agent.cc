@@ -242,6 +242,7 @@ absl::StatusOr<v1::Join> Agent::Preflight() {
   v1::Join join;
   join.set_host(options_.host);
   join.set_slots(options_.slots);
+  join.set_usable_cores(static_cast<uint32_t>(FindUsableCores().count()));
   join.set_address(options_.address);
   join.set_master_port(options_.master_port);
   if (options_.master_port == 0) {

@@ -195,7 +195,7 @@ absl::StatusOr<v1::Launch> MakeLaunch(const Start& start, const JobFolder& folde
   launch.set_verbose(run.verbose);
   launch.set_timeout_seconds(run.timeout_seconds);
   launch.set_nodes(static_cast<uint32_t>(run.nodes));
-  launch.set_starter(v1::Launch::LOCAL);
+  AddHosts(run.hosts, &launch);
   launch.set_node_network(run.node_network == "namespaces" ? v1::Launch::NAMESPACES
                           : run.node_network == "host"     ? v1::Launch::HOST
                                                            : v1::Launch::AUTO);
@@ -268,7 +268,7 @@ int RunJob(const Start& start) {
   const absl::Status kept = WriteFile((*folder)->path() + "/command", CommandText(start.run.command) + "\n");
   if (!kept.ok()) Say(absl::StrCat("`muster ps` will not show the command: ", kept.message()));
   SayDefaults(start.run, OwnEnvironment());
-  return start.run.nodes > 1 || start.run.detach ? RunRemotely(start, **folder) : RunHere(start, **folder);
+  return start.run.nodes > 1 || start.run.detach || start.run.hosts.needs_coordinator() ? RunRemotely(start, **folder) : RunHere(start, **folder);
 }
 
 }  // namespace
@@ -280,6 +280,7 @@ int RunCommand(const std::vector<std::string>& arguments) {
   if (!options.ok()) return UsageError(options.status().message());
   if (const absl::Status status = Check(*options); !status.ok()) return UsageError(status.message());
   if (const absl::Status status = CheckReport(options->report_file); !status.ok()) return Fail(kExitCannotWrite, status);
+  if (const absl::Status status = ReadHosts(&options->hosts); !status.ok()) return UsageError(status.message());
   if (const absl::Status status = SettleRunOptions(FindUsableCores().count(), &*options); !status.ok()) {
     return UsageError(status.message());
   }

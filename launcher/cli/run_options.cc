@@ -13,7 +13,6 @@
 namespace muster {
 namespace {
 
-constexpr char kOneMachine[] = "It starts all workers on this machine, as several nodes with --nodes K; leave the option out.";
 constexpr char kUnbound[] = "Workers may run on every core that muster itself may use; leave the option out.";
 constexpr char kFixedSize[] = "A job that was restarted smaller stays so; --min-np says how small it may get.";
 
@@ -23,13 +22,15 @@ FlagSet Declare(RunOptions* options) {
               "number of workers on all nodes together; without it one for each\n"
               "core that may be used (CPU affinity and cgroup quota counted). N may\n"
               "exceed the cores.");
-  flags.Count("--nproc-per-node", "N", &options->workers_per_node, 1, kWorkersMax, "the same for each node, as with torchrun");
+  flags.Count("--nproc-per-node --npernode -N", "N", &options->workers_per_node, 1, kWorkersMax, "the same for each node, as with torchrun");
   flags.Count("--nodes", "K", &options->nodes, 1, kNodesMax,
               "run as K nodes on this machine: K agents with the workers shared out\n"
-              "among them, each in a network of its own, TCP between them");
+              "among them, each in a network of its own, TCP between them. With a\n"
+              "list of hosts: on the first K of it");
   flags.Text("--nnodes", "N", &options->nodes_range,
              "torchrun's --nodes: N, or MIN:MAX to start with MAX and accept MIN\n"
              "after a loss");
+  DeclareHosts(&flags, &options->hosts);
   flags.Text("--node-network", "KIND", &options->node_network,
              "how nodes reach each other: namespaces (a network namespace for each,\n"
              "where that is allowed: no way to any other network), host (loopback\n"
@@ -58,9 +59,9 @@ FlagSet Declare(RunOptions* options) {
   flags.Count("--master-port", "N", &options->master_port, 1, 65535,
               "MASTER_PORT for the workers; muster then reserves nothing");
   flags.Switch("-v --verbose", &options->verbose, "say on stderr what muster does");
-  flags.Ignored("--oversubscribe --allow-run-as-root --standalone");
-  flags.NotYet("--host -H --hosts --hostfile --machinefile", kOneMachine);
-  flags.NotYet("--starter --node-rank --rdzv-endpoint --rdzv-backend --npernode", kOneMachine);
+  flags.Ignored("--allow-run-as-root --standalone");
+  flags.NotYet("--node-rank --rdzv-endpoint --rdzv-backend",
+               "One muster run starts the workers of all hosts; name them with -H or --hostfile.");
   flags.NotYet("--map-by --rank-by --bind-to --report-bindings --display-map --do-not-launch --cpus-per-proc", kUnbound);
   flags.NotYet("--max-np --spares", kFixedSize);
   flags.NotYet("--output-filename --redirects --log-dir", "Redirect muster's own output instead: muster run ... > FILE");
@@ -113,6 +114,10 @@ absl::Status CheckNetwork(const RunOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("--node-network ", options.node_network, ": choose auto, namespaces or host"));
   }
+  if (options.node_network != "auto" && options.hosts.chosen != v1::Launch::LOCAL) {
+    return absl::InvalidArgumentError(absl::StrCat("--node-network ", options.node_network,
+                                                   " is about nodes on this machine; leave it out where hosts are named"));
+  }
   if (options.node_network != "auto" && options.nodes < 2) {
     return absl::InvalidArgumentError(absl::StrCat("--node-network ", options.node_network,
                                                    " is about several nodes; add --nodes 2 or more, or leave it out"));
@@ -135,12 +140,14 @@ absl::Status CheckApplications(const RunOptions& options, int64_t nodes_min) {
 absl::Status SettleRunOptions(int64_t usable_cores, RunOptions* options) {
   int64_t nodes_min = 0;
   MUSTER_RETURN_IF_ERROR(TakeNodesRange(options, &nodes_min));
+  if (!options->applications.empty() && options->workers_per_node > 0) {
+    return absl::InvalidArgumentError("--nproc-per-node is about one program; give each of several its own -np");
+  }
+  MUSTER_RETURN_IF_ERROR(
+      SettleHosts(usable_cores, &options->hosts, &options->workers, &options->nodes, &options->workers_per_node));
   if (options->nodes == 0) options->nodes = 1;
   const int64_t nodes = options->nodes;
   if (options->workers_per_node > 0) {
-    if (!options->applications.empty()) {
-      return absl::InvalidArgumentError("--nproc-per-node is about one program; give each of several its own -np");
-    }
     if (options->workers > 0) return absl::InvalidArgumentError("-np and --nproc-per-node say the same; leave one out");
     options->workers = nodes * options->workers_per_node;
   }
@@ -224,6 +231,9 @@ examples
                                                  start again after a failure, up to three times
   muster run -np 8 --nodes 4 --max-restarts 3 --min-np 4 ./train
                                                  and go on with half of it if nodes stay away
+  muster run -H localhost:4 ./train              one worker for each slot; hosts that are this
+                                                 machine need no agent
+  muster run -H a:2,b:2 --starter local ./train  try a list of hosts with nodes on this machine
   muster run -np 4 --detach ./train              in the background: muster status, logs, cancel
   muster run -np 1 ./serve : -np 3 -x SEED=7 ./train
                                                  two programs in one world: rank 0, ranks 1 to 3

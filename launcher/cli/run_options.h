@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "launcher/cli/run_applications.h"
+#include "launcher/cli/run_hosts.h"
 #include "proto/muster/v1/control_memory.h"
 
 namespace muster {
@@ -37,6 +38,7 @@ struct RunOptions {
   int64_t master_port = 0;  // 0: one that is free, reserved for the job
   std::string report_file;  // empty: none
   bool verbose = false;
+  HostOptions hosts;
   std::vector<std::string> command;  // program and its arguments; of several programs all their words as typed
   std::vector<RunApplication> applications;  // several programs in one world; empty: there is one, `command`
 };

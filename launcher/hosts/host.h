@@ -11,7 +11,7 @@ namespace muster {
 struct Host {
   std::string name;          // host name or numeric address as typed; an IPv6 address without brackets
   std::string user;          // to log in as; empty: not said
-  int64_t slots = 0;         // workers that it holds; without `slots_given` 0, for as many as its cores
+  int64_t slots = 0;         // workers that it holds; 0: as many as its cores
   bool slots_given = false;  // by a number, or by naming it several times
   int64_t slots_max = 0;     // not to be exceeded even when more workers than slots are allowed; 0: none
 };

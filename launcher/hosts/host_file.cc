@@ -46,7 +46,8 @@ class Reader {
     MUSTER_RETURN_IF_ERROR(ParseName(tokens[0], &parsed));
     for (size_t i = 1; i < tokens.size(); ++i) MUSTER_RETURN_IF_ERROR(ParseSetting(tokens, &i, &parsed));
     if (parsed.slots_max > 0 && parsed.slots > parsed.slots_max) {
-      return At(tokens[0], absl::StrCat("slots=", parsed.slots, " is more than max_slots=", parsed.slots_max, "; raise max_slots"));
+      return At(tokens[0],
+                absl::StrCat("slots=", parsed.slots, " is more than max_slots=", parsed.slots_max, "; raise max_slots"));
     }
     for (const std::string& name : parsed.word.names) MUSTER_RETURN_IF_ERROR(Add(tokens[0], name, parsed));
     return absl::OkStatus();
@@ -112,7 +113,8 @@ class Reader {
     const Token name = tokens[*at];
     const std::string key = absl::StrReplaceAll(absl::AsciiStrToLower(name.text), {{"-", "_"}});
     static const auto& kSlots = *new std::vector<std::string>{"slots", "count", "cpu", "cpus"};
-    static const auto& kMax = *new std::vector<std::string>{"max_slots", "slots_max", "max_count", "count_max", "cpu_max", "max_cpu"};
+    static const auto& kMax =
+        *new std::vector<std::string>{"max_slots", "slots_max", "max_count", "count_max", "cpu_max", "max_cpu"};
     static const auto& kUser = *new std::vector<std::string>{"user", "username", "user_name"};
     const auto is = [&key](const std::vector<std::string>& names) {
       return std::find(names.begin(), names.end(), key) != names.end();

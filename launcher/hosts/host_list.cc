@@ -14,7 +14,7 @@ namespace {
 
 struct Mention {
   HostWord word;
-  int64_t slots = 0;  // 0: as many as there are cores
+  int64_t slots = 0;     // 0: as many as there are cores
   bool counted = false;  // slots were said
 };
 
@@ -76,20 +76,21 @@ absl::StatusOr<std::vector<Host>> ParseHostList(absl::string_view flag, absl::st
         host.name = name;
         host.user = mention.word.user;
         host.slots = mention.counted ? mention.slots : 1;
-        host.slots_given = host.slots > 0;
+        host.slots_given = mention.counted && host.slots > 0;
         continue;
       }
       Host& host = hosts[place->second];
       if (!mention.word.user.empty() && mention.word.user != host.user) {
         return absl::InvalidArgumentError(absl::StrCat(flag, " names ", name, " with several users; a host has one"));
       }
-      if (!host.slots_given) continue;  // all of its cores are more than that
+      if (host.slots == 0) continue;  // all of its cores are more than that
       if (mention.counted && mention.slots == 0) {
         host.slots = 0;
         host.slots_given = false;
         continue;
       }
       host.slots += mention.counted ? mention.slots : 1;
+      host.slots_given = true;
       if (host.slots > kHostSlotsMax) {
         return absl::InvalidArgumentError(
             absl::StrCat(flag, " gives ", name, " ", host.slots, " slots; at most ", kHostSlotsMax, " are possible"));

@@ -31,9 +31,9 @@ absl::Status CheckName(absl::string_view name) {
   for (const char c : name) {
     if (IsNameLetter(c)) continue;
     const bool printable = absl::ascii_isprint(static_cast<unsigned char>(c));
-    return Wrong(absl::StrCat("a host's name holds letters, digits, '-', '.' and '_', and no ",
-                              printable ? absl::StrCat("'", std::string(1, c), "'")
-                                        : absl::StrFormat("byte 0x%02x", static_cast<unsigned char>(c))));
+    return Wrong(absl::StrCat(
+        "a host's name holds letters, digits, '-', '.' and '_', and no ",
+        printable ? absl::StrCat("'", std::string(1, c), "'") : absl::StrFormat("byte 0x%02x", static_cast<unsigned char>(c))));
   }
   return absl::OkStatus();
 }
@@ -171,7 +171,8 @@ bool IsThisMachine(absl::string_view name, absl::string_view own_name) {
   if (lower == "127.0.0.1" || lower == "::1" || lower == "0:0:0:0:0:0:0:1") return true;
   if (own.empty()) return false;
   // "node-a" is node-a.cluster.example, whichever of the two the machine calls itself.
-  return lower == own || absl::StartsWith(own, lower + ".") || (absl::StartsWith(lower, own + ".") && !absl::StrContains(own, '.'));
+  return lower == own || absl::StartsWith(own, lower + ".") ||
+         (absl::StartsWith(lower, own + ".") && !absl::StrContains(own, '.'));
 }
 
 }  // namespace muster

@@ -17,7 +17,8 @@ absl::StatusOr<std::vector<Host>> Chosen(const std::vector<Host>& hosts, const H
                                                    Counted(static_cast<int64_t>(hosts.size()), "host"),
                                                    "; name more, or use --nodes ", hosts.size(), " or less"));
   }
-  std::vector<Host> chosen(hosts.begin(), wishes.hosts > 0 ? hosts.begin() + static_cast<ptrdiff_t>(wishes.hosts) : hosts.end());
+  std::vector<Host> chosen(hosts.begin(),
+                           wishes.hosts > 0 ? hosts.begin() + static_cast<ptrdiff_t>(wishes.hosts) : hosts.end());
   if (wishes.workers_per_host == 0) return chosen;
   for (Host& host : chosen) {
     if (host.slots_given && wishes.workers_per_host > host.slots && !wishes.oversubscribe) {
@@ -58,7 +59,8 @@ absl::Status TooFewSlots(int64_t workers, int64_t slots, const std::vector<Host>
   const int64_t count = static_cast<int64_t>(hosts.size());
   if (wishes.workers_per_host > 0) {
     return absl::InvalidArgumentError(absl::StrCat("-np ", workers, " is more than --nproc-per-node ", wishes.workers_per_host,
-                                                   " on ", Counted(count, "host"), "; use -np ", slots, " or less, or name more hosts"));
+                                                   " on ", Counted(count, "host"), "; use -np ", slots,
+                                                   " or less, or name more hosts"));
   }
   return absl::InvalidArgumentError(absl::StrCat(
       "-np ", workers, " asks for more workers than ", count == 1 ? absl::StrCat(hosts[0].name, " has") : "the hosts have",

@@ -14,11 +14,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "launcher/hosts/host_slots.h"
 #include "launcher/job/write_file.h"
 #include "launcher/process/exit_codes.h"
 #include "launcher/process/signal_watch.h"
 #include "launcher/starter/local_starter.h"
 #include "launcher/starter/ticket_files.h"
+#include "proto/muster/v1/control_memory.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status.h"
@@ -90,12 +92,15 @@ absl::Status CheckLaunch(const v1::Launch& launch) {
   }
   if (launch.hosts().empty()) return absl::OkStatus();
   uint64_t slots = 0;
-  bool each_has_some = true;
+  uint32_t open = 0;
+  bool named = true;
   for (const v1::LaunchHost& host : launch.hosts()) {
     slots += host.slots();
-    each_has_some = each_has_some && host.slots() > 0 && !host.name().empty();
+    open += host.slots() == 0 ? 1 : 0;
+    named = named && !host.name().empty();
   }
-  if (static_cast<uint32_t>(launch.hosts_size()) != launch.nodes() || slots != launch.workers() || !each_has_some) {
+  const bool fits = open == 0 ? slots == launch.workers() : open == launch.nodes();
+  if (static_cast<uint32_t>(launch.hosts_size()) != launch.nodes() || !fits || !named) {
     return absl::InvalidArgumentError(absl::StrCat("the command's Launch has ", launch.hosts_size(), " hosts with ", slots,
                                                    " slots for ", launch.nodes(), " nodes and ", launch.workers(),
                                                    " workers; install both from one build"));
@@ -171,6 +176,7 @@ absl::Status CoordinatorProcess::Begin() {
     MUSTER_ASSIGN_OR_RETURN(job_folder_, JobFolder::Adopt(launch_.job_folder(), UniqueFd(kJobLockFd)));
   }
   slots_ = SlotsOf(launch_);
+  slots_open_ = std::count(slots_.begin(), slots_.end(), 0u) > 0;
   nodes_.resize(launch_.nodes());
   MUSTER_RETURN_IF_ERROR(MakeStarter());  // first: it may move us into a network of our own
   OutputWriterOptions output;
@@ -395,13 +401,12 @@ void CoordinatorProcess::OnAgent(uint32_t node, v1::AgentMessage message) {
       return input_->Taken(message.input_taken());
     case v1::AgentMessage::kJoin:
       nodes_[node].has_session = true;
-      if (message.join().slots() == 0) message.mutable_join()->set_slots(slots_[node]);
       if (output_->holding()) {
         v1::CoordinatorMessage hold = Message();
         hold.mutable_hold_output()->set_hold(true);
         server_->Send(node, std::move(hold));
       }
-      break;
+      return TakeJoin(node, std::move(message));
     case v1::AgentMessage::kReady:
       nodes_[node].starts_in_vain = 0;
       OnReady(message);
@@ -410,6 +415,53 @@ void CoordinatorProcess::OnAgent(uint32_t node, v1::AgentMessage message) {
       break;
   }
   coordinator_->OnMessage(node, std::move(message));
+}
+
+// A node that gets no worker takes no part: its agent's session stands idle until it is ended.
+void CoordinatorProcess::TakeJoin(uint32_t node, v1::AgentMessage message) {
+  if (slots_open_) {
+    joins_held_[node] = std::move(message);
+    if (joins_held_.size() == nodes_.size()) FillHosts();
+    return;
+  }
+  if (message.join().slots() == 0) message.mutable_join()->set_slots(slots_[node]);
+  if (slots_[node] > 0) coordinator_->OnMessage(node, std::move(message));
+}
+
+// All agents have joined and said how many cores they have: those are the slots of hosts whose slots nobody has listed.
+void CoordinatorProcess::FillHosts() {
+  std::vector<Host> hosts;
+  for (uint32_t node = 0; node < nodes_.size(); ++node) {
+    const v1::LaunchHost& listed = launch_.hosts(static_cast<int>(node));
+    const uint32_t cores = std::clamp<uint32_t>(joins_held_.at(node).join().usable_cores(), 1, v1::kLocalRanksMax);
+    Host& host = hosts.emplace_back();
+    host.name = listed.name();
+    host.slots = listed.slots_listed() > 0 ? listed.slots_listed() : cores;
+    host.slots_given = true;
+    host.slots_max = listed.slots_max() > 0 ? listed.slots_max() : v1::kLocalRanksMax;
+  }
+  const auto shares = FillBySlot(hosts, {.workers = launch_.workers(), .oversubscribe = launch_.oversubscribe()});
+  if (!shares.ok()) {
+    Fail(kExitUnavailable, "not enough slots", std::string(shares.status().message()));
+    return RequestStop(StopKind::kTerminate);
+  }
+  slots_open_ = false;
+  size_t next = 0;
+  for (uint32_t node = 0; node < nodes_.size(); ++node) {
+    const bool used = next < shares->size() && (*shares)[next].host.name == hosts[node].name;
+    slots_[node] = used ? static_cast<uint32_t>((*shares)[next++].workers) : 0;
+  }
+  std::map<uint32_t, v1::AgentMessage> joins = std::exchange(joins_held_, {});
+  for (auto& [node, join] : joins) {
+    if (slots_[node] > 0) {
+      TakeJoin(node, std::move(join));
+      continue;
+    }
+    nodes_[node].given_up = true;
+    nodes_[node].has_session = false;
+    server_->Drop(node);
+    starter_->End(node);
+  }
 }
 
 void CoordinatorProcess::OnReady(const v1::AgentMessage& message) {
@@ -428,7 +480,7 @@ void CoordinatorProcess::OnReady(const v1::AgentMessage& message) {
 void CoordinatorProcess::OnSessionLost(uint32_t node, const std::string& why) {
   if (node >= nodes_.size()) return;
   nodes_[node].has_session = false;
-  coordinator_->AgentLost(node, why);
+  if (joins_held_.erase(node) == 0) coordinator_->AgentLost(node, why);
   // Its process may have gone with it, which nobody sees; whoever starts another needs a ticket.
   if (!starter_->sees_ends()) StartAgentLater(node);
 }
@@ -437,7 +489,8 @@ void CoordinatorProcess::OnAgentEnded(uint32_t node, const std::string& why) {
   nodes_[node].last_end = why;
   if (std::exchange(nodes_[node].has_session, false)) {
     server_->Drop(node);
-    coordinator_->AgentLost(node, absl::StrCat("its process ", absl::StartsWith(why, "killed") ? "was " : "", why));
+    const bool held = joins_held_.erase(node) > 0;
+    if (!held) coordinator_->AgentLost(node, absl::StrCat("its process ", absl::StartsWith(why, "killed") ? "was " : "", why));
   }
   StartAgentLater(node);
 }

@@ -80,6 +80,8 @@ class CoordinatorProcess {
 
   // Agents.
   void OnAgent(uint32_t node, v1::AgentMessage message);
+  void TakeJoin(uint32_t node, v1::AgentMessage message);
+  void FillHosts();
   void OnSessionLost(uint32_t node, const std::string& why);
   void OnAgentEnded(uint32_t node, const std::string& why);
   void StartAgent(uint32_t node);
@@ -109,7 +111,9 @@ class CoordinatorProcess {
   std::unique_ptr<JobFolder> job_folder_;
   std::string host_;
   absl::Time started_;
-  std::vector<uint32_t> slots_;  // by node
+  std::vector<uint32_t> slots_;  // by node; 0: it gets no worker
+  bool slots_open_ = false;      // how many each has is known once all have said how many cores they have
+  std::map<uint32_t, v1::AgentMessage> joins_held_;  // until then, by node
   std::unique_ptr<Starter> starter_;
   std::unique_ptr<Authority> authority_;
   std::unique_ptr<Coordinator> coordinator_;

@@ -23,8 +23,8 @@ inline void CheckHosts(const absl::StatusOr<std::vector<Host>>& hosts) {
   for (const Host& host : *hosts) {
     if (host.name.empty() || host.name[0] == '-' || host.user[0] == '-') __builtin_trap();
     if (!names.insert(host.name).second) __builtin_trap();
-    if (host.slots < 0 || host.slots > kHostSlotsMax || host.slots_given != (host.slots > 0)) __builtin_trap();
-    all_given = all_given && host.slots_given;
+    if (host.slots < 0 || host.slots > kHostSlotsMax || (host.slots_given && host.slots == 0)) __builtin_trap();
+    all_given = all_given && host.slots > 0;
     slots += host.slots;
   }
   if (!all_given) return;

@@ -22,16 +22,15 @@ std::string Parsed(absl::string_view text) {
 }
 
 TEST(HostFile, ReadsMpirunsFormat) {
-  EXPECT_EQ(Parsed("# a comment\n\nnode-a slots=4 max_slots=8  # another\n  node-b\tslots = 2 // more\r\n"), "node-a=4/8 node-b=2");
+  EXPECT_EQ(Parsed("# a comment\n\nnode-a slots=4 max_slots=8  # another\n  node-b\tslots = 2 // more\r\n"),
+            "node-a=4/8 node-b=2");
   EXPECT_EQ(Parsed("a max-slots=3"), "a=3/3");
   EXPECT_EQ(Parsed("a cpus=2\nb count=3\nc cpu=1"), "a=2 b=3 c=1");
   EXPECT_EQ(Parsed("joe@a slots=2\nb user=ann slots=1"), "joe@a=2 ann@b=1");
   EXPECT_EQ(Parsed("node[01-03] slots=2"), "node01=2 node02=2 node03=2");
 }
 
-TEST(HostFile, ReadsMpichsFormat) {
-  EXPECT_EQ(Parsed("a:2\n[fd00::1]:3\nfd00::2\n"), "a=2 fd00::1=3 fd00::2=cores");
-}
+TEST(HostFile, ReadsMpichsFormat) { EXPECT_EQ(Parsed("a:2\n[fd00::1]:3\nfd00::2\n"), "a=2 fd00::1=3 fd00::2=cores"); }
 
 TEST(HostFile, LinesOfOneHostAddUp) {
   EXPECT_EQ(Parsed("a"), "a=cores");
@@ -45,8 +44,10 @@ TEST(HostFile, LinesOfOneHostAddUp) {
 
 TEST(HostFile, NamesLineColumnAndRemedyInErrors) {
   EXPECT_EQ(Parsed("a\nb slot=4\n"), "hosts:2:3: \"slot\" is nothing that a host can have; did you mean slots=?");
-  EXPECT_THAT(Parsed("a\n\n  b slots=x"), AllOf(StartsWith("hosts:3:11: slots=x: \"x\" is no number of slots"), HasSubstr("4096")));
-  EXPECT_EQ(Parsed("a b"), "hosts:1:3: \"b\" is nothing that a host can have; write slots=4, max_slots=8 or user=NAME; one host a line");
+  EXPECT_THAT(Parsed("a\n\n  b slots=x"),
+              AllOf(StartsWith("hosts:3:11: slots=x: \"x\" is no number of slots"), HasSubstr("4096")));
+  EXPECT_EQ(Parsed("a b"),
+            "hosts:1:3: \"b\" is nothing that a host can have; write slots=4, max_slots=8 or user=NAME; one host a line");
   EXPECT_EQ(Parsed("a slots="), "hosts:1:3: slots needs a value: slots=4");
   EXPECT_EQ(Parsed("a slots 4"), "hosts:1:3: slots needs a value: slots=4");
   EXPECT_EQ(Parsed("a user"), "hosts:1:3: user needs a value: user=NAME");
@@ -58,7 +59,8 @@ TEST(HostFile, NamesLineColumnAndRemedyInErrors) {
   EXPECT_EQ(Parsed("+n1"), "hosts:1:1: relative hosts (+n1) are not supported; name the host");
   EXPECT_THAT(Parsed("^a"), HasSubstr("hosts:1:1: excluded hosts (^a) are not supported"));
   EXPECT_THAT(Parsed("a\n=4"), StartsWith("hosts:2:1: \"=\": a host's name holds"));
-  EXPECT_THAT(Parsed(absl::StrCat("a\n", std::string(1000, 'b'))), AllOf(HasSubstr("bbb...\""), HasSubstr("at most 255 letters")));
+  EXPECT_THAT(Parsed(absl::StrCat("a\n", std::string(1000, 'b'))),
+              AllOf(HasSubstr("bbb...\""), HasSubstr("at most 255 letters")));
   EXPECT_EQ(Parsed("# nobody\n"), "hosts: names no host; write one a line, such as: node-a slots=4");
   EXPECT_THAT(Parsed("n[1-9999]\nm[1-9999]"), HasSubstr("hosts:2:1: the file names more than 10000 hosts"));
   EXPECT_THAT(Parsed(std::string(kHostFileBytesMax + 1, '\n')), HasSubstr("at most 4194304"));

@@ -16,7 +16,7 @@ using ::testing::HasSubstr;
 std::string Text(const absl::StatusOr<std::vector<Host>>& hosts) {
   if (!hosts.ok()) return std::string(hosts.status().message());
   return absl::StrJoin(*hosts, " ", [](std::string* out, const Host& host) {
-    absl::StrAppend(out, HostText(host), "=", host.slots_given ? absl::StrCat(host.slots) : "cores");
+    absl::StrAppend(out, HostText(host), "=", host.slots > 0 ? absl::StrCat(host.slots) : "cores");
   });
 }
 
@@ -47,7 +47,8 @@ TEST(HostList, TakesIpv6Addresses) {
 }
 
 TEST(HostList, NamesWordAndRemedyInErrors) {
-  EXPECT_THAT(Parsed("a:2,b:x"), AllOf(HasSubstr("-H: host 2, \"b:x\": \"x\" is no number of slots"), HasSubstr("from 1 to 4096")));
+  EXPECT_THAT(Parsed("a:2,b:x"),
+              AllOf(HasSubstr("-H: host 2, \"b:x\": \"x\" is no number of slots"), HasSubstr("from 1 to 4096")));
   EXPECT_THAT(Parsed("a,,b"), HasSubstr("host 2, \"\": there is nothing between the commas"));
   EXPECT_THAT(Parsed(""), HasSubstr("nothing between the commas"));
   EXPECT_THAT(Parsed("a:0"), HasSubstr("\"0\" is no number of slots"));

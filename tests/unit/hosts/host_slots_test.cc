@@ -48,9 +48,11 @@ TEST(HostSlots, WorkersForEachHostCountInsteadOfSlots) {
   EXPECT_EQ(Filled("a:4,b:2", {.workers_per_host = 2}), "a=2 b=2");
   EXPECT_EQ(Filled("a:4,b:4,c:4", {.workers = 3, .workers_per_host = 2}), "a=2 b=1");
   EXPECT_EQ(Filled("a:1,b:1", {.workers_per_host = 3, .oversubscribe = true}), "a=3 b=3");
+  EXPECT_EQ(Filled("a,b", {.workers_per_host = 3}), "a=3 b=3");  // nobody gave them a number of slots
   EXPECT_THAT(Filled("a:4,b:1", {.workers_per_host = 2}),
               HasSubstr("--nproc-per-node 2, but b has 1 slot; use --nproc-per-node 1 or less"));
-  EXPECT_THAT(Filled("a:4,b:4", {.workers = 5, .workers_per_host = 2}), HasSubstr("-np 5 is more than --nproc-per-node 2 on 2 hosts"));
+  EXPECT_THAT(Filled("a:4,b:4", {.workers = 5, .workers_per_host = 2}),
+              HasSubstr("-np 5 is more than --nproc-per-node 2 on 2 hosts"));
 }
 
 TEST(HostSlots, RefusesMoreWorkersThanSlotsWithTheRemedies) {

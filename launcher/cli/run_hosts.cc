@@ -1,0 +1,207 @@
+#include "launcher/cli/run_hosts.h"
+
+#include <limits.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "launcher/hosts/host_file.h"
+#include "launcher/hosts/host_list.h"
+#include "launcher/hosts/host_name.h"
+#include "proto/muster/v1/control_memory.h"
+#include "runtime/base/status.h"
+
+namespace muster {
+namespace {
+
+constexpr int64_t kShareMax = v1::kLocalRanksMax;
+constexpr size_t kLocalNodesMax = 128;  // simulated on one machine
+
+absl::StatusOr<std::string> ReadHostFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text(kHostFileBytesMax + 1, '\0');
+  if (file) file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (!file.is_open() || file.bad() || (file.fail() && !file.eof())) {
+    return absl::InvalidArgumentError(absl::StrCat("--hostfile ", path, " cannot be read; name a file of hosts, one a line"));
+  }
+  text.resize(static_cast<size_t>(file.gcount()));
+  return text;
+}
+
+// This machine has many names, but its slots are one node's.
+void JoinThisMachine(const std::string& own_name, int64_t usable_cores, std::vector<Host>* hosts) {
+  std::vector<Host> joined;
+  Host* here = nullptr;
+  joined.reserve(hosts->size());
+  for (Host& host : *hosts) {
+    if (!IsThisMachine(host.name, own_name)) {
+      joined.push_back(std::move(host));
+      continue;
+    }
+    if (host.slots == 0) host.slots = usable_cores;
+    if (here == nullptr) {
+      here = &joined.emplace_back(std::move(host));
+      continue;
+    }
+    here->slots += host.slots;
+    here->slots_given = here->slots_given || host.slots_given;
+    here->slots_max = here->slots_max > 0 && host.slots_max > 0 ? here->slots_max + host.slots_max : 0;
+  }
+  *hosts = std::move(joined);
+}
+
+absl::Status CheckStarter(const HostOptions& hosts) {
+  static const auto& kStarters = *new std::vector<std::string>{"auto", "local", "ssh", "slurm"};
+  if (std::find(kStarters.begin(), kStarters.end(), hosts.starter) == kStarters.end()) {
+    return absl::InvalidArgumentError(absl::StrCat("--starter ", hosts.starter, ": choose auto, local, ssh or slurm"));
+  }
+  if (hosts.starter == "ssh" && hosts.named.empty()) {
+    return absl::InvalidArgumentError("--starter ssh needs hosts; add -H node-a:2,node-b:2 or --hostfile FILE");
+  }
+  if (hosts.starter == "slurm" && !hosts.in_allocation) {
+    return absl::InvalidArgumentError(
+        "--starter slurm is for use inside an allocation of Slurm; begin with salloc or sbatch, or name hosts with -H");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::Launch::Starter> ChooseStarter(const HostOptions& hosts, bool foreign) {
+  if (hosts.starter == "ssh" || (hosts.starter == "auto" && foreign)) {
+    return absl::UnimplementedError(absl::StrCat(
+        "workers on other machines (", hosts.named[0].name, hosts.named.size() > 1 ? ", ..." : "",
+        ") need agents there, which this version of muster does not start by itself; start them by hand as muster coordinator "
+        "says, or add --starter local to try the list with nodes simulated on this machine"));
+  }
+  if (hosts.starter == "slurm") {
+    return absl::UnimplementedError(
+        "--starter slurm is not in this version of muster; leave it out for workers on this machine");
+  }
+  return v1::Launch::LOCAL;
+}
+
+// How many cores some hosts have may be known only there.
+bool SlotsAreKnown(const std::vector<Host>& hosts) {
+  return std::all_of(hosts.begin(), hosts.end(), [](const Host& host) { return host.slots > 0; });
+}
+
+// The agents will say; until then every host that may be needed is a node without workers.
+absl::StatusOr<std::vector<HostShare>> LeaveOpen(const std::vector<Host>& hosts, const HostWishes& wishes) {
+  std::vector<std::string> unknown;
+  for (const Host& host : hosts) {
+    if (host.slots == 0) unknown.push_back(host.name);
+  }
+  if (wishes.workers == 0) {
+    if (unknown.size() > 3) unknown.resize(3);
+    return absl::InvalidArgumentError(
+        absl::StrCat("how many cores there are on ", absl::StrJoin(unknown, ", "),
+                     " is known only there, so say how many workers to start: -np N, "
+                     "--nproc-per-node N, slots=N in the hostfile or NAME:N on the command line"));
+  }
+  std::vector<Host> prefix;
+  int64_t slots = 0;
+  for (const Host& host : hosts) {
+    if (host.slots == 0 || slots >= wishes.workers) break;
+    prefix.push_back(host);
+    slots += host.slots;
+  }
+  if (slots >= wishes.workers) return FillBySlot(prefix, wishes);
+  std::vector<HostShare> shares;
+  for (const Host& host : hosts) {
+    if (static_cast<int64_t>(shares.size()) < wishes.workers) shares.push_back({host, 0});
+  }
+  return shares;
+}
+
+}  // namespace
+
+void DeclareHosts(FlagSet* flags, HostOptions* hosts) {
+  flags->Texts("--host -H --hosts", "LIST", &hosts->lists,
+               "run on these hosts: name:slots, separated by commas. A name without\n"
+               "slots is one slot, name:auto as many as its cores; node[01-16] is a\n"
+               "range, [::1]:2 an IPv6 address. Hosts are filled in their order.");
+  flags->Text("--hostfile --machinefile", "FILE", &hosts->file,
+              "run on the hosts of FILE, one a line: name slots=N max_slots=M, # begins\n"
+              "a comment. Without slots: as many as its cores. -H beside it chooses\n"
+              "among them.");
+  flags->Switch("--oversubscribe", &hosts->oversubscribe,
+                "allow more workers than slots; without a list of hosts it is so anyway");
+  flags->Text("--starter", "KIND", &hosts->starter,
+              "how agents get onto the hosts: auto (default), ssh, slurm (inside an\n"
+              "allocation) or local (on this machine, which plays all hosts)");
+}
+
+absl::Status ReadHosts(HostOptions* hosts) {
+  char name[HOST_NAME_MAX + 1] = {};
+  hosts->own_name = ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
+  hosts->in_allocation = std::getenv("SLURM_JOB_ID") != nullptr && std::getenv("SLURM_JOB_NODELIST") != nullptr;
+  const std::string list = absl::StrJoin(hosts->lists, ",");
+  if (!hosts->file.empty()) {
+    MUSTER_ASSIGN_OR_RETURN(const std::string text, ReadHostFile(hosts->file));
+    MUSTER_ASSIGN_OR_RETURN(hosts->named, ParseHostFile(hosts->file, text));
+    if (!list.empty()) {
+      MUSTER_ASSIGN_OR_RETURN(hosts->named, FilterHosts(hosts->file, hosts->named, "-H", list));
+    }
+  } else if (!list.empty()) {
+    MUSTER_ASSIGN_OR_RETURN(hosts->named, ParseHostList("-H", list));
+  }
+  return CheckStarter(*hosts);
+}
+
+absl::Status SettleHosts(int64_t usable_cores, HostOptions* hosts, int64_t* workers, int64_t* nodes,
+                         int64_t* workers_per_node) {
+  const bool foreign = std::any_of(hosts->named.begin(), hosts->named.end(),
+                                   [&](const Host& host) { return !IsThisMachine(host.name, hosts->own_name); });
+  MUSTER_ASSIGN_OR_RETURN(hosts->chosen, ChooseStarter(*hosts, foreign));
+  if (hosts->named.empty()) return absl::OkStatus();
+  JoinThisMachine(hosts->own_name, usable_cores, &hosts->named);
+  const HostWishes wishes = {*workers, *nodes, *workers_per_node, hosts->oversubscribe};
+  std::vector<Host> considered = hosts->named;
+  if (wishes.hosts > 0 && wishes.hosts < static_cast<int64_t>(considered.size())) {
+    considered.resize(static_cast<size_t>(wishes.hosts));
+  }
+  if (SlotsAreKnown(considered) || wishes.workers_per_host > 0 || wishes.hosts > static_cast<int64_t>(considered.size())) {
+    MUSTER_ASSIGN_OR_RETURN(hosts->shares, FillBySlot(hosts->named, wishes));
+  } else {
+    MUSTER_ASSIGN_OR_RETURN(hosts->shares, LeaveOpen(considered, wishes));
+  }
+  int64_t total = 0;
+  for (const HostShare& share : hosts->shares) {
+    total += share.workers;
+    if (share.workers > kShareMax) {
+      return absl::InvalidArgumentError(absl::StrCat(share.host.name, " would get ", share.workers,
+                                                     " workers, but one node holds ", kShareMax,
+                                                     "; give it less slots, or use --nproc-per-node ", kShareMax));
+    }
+  }
+  if (hosts->chosen == v1::Launch::LOCAL && hosts->shares.size() > kLocalNodesMax) {
+    return absl::InvalidArgumentError(absl::StrCat("--starter local plays at most ", kLocalNodesMax,
+                                                   " hosts on this machine, not ", hosts->shares.size(),
+                                                   "; choose some with --nodes ", kLocalNodesMax));
+  }
+  if (total > 0) *workers = total;
+  *nodes = static_cast<int64_t>(hosts->shares.size());
+  *workers_per_node = 0;
+  if (!foreign && hosts->chosen == v1::Launch::LOCAL) hosts->shares.clear();  // a job of this machine
+  return absl::OkStatus();
+}
+
+void AddHosts(const HostOptions& hosts, v1::Launch* launch) {
+  launch->set_starter(hosts.chosen);
+  launch->set_oversubscribe(hosts.oversubscribe);
+  for (const HostShare& share : hosts.shares) {
+    v1::LaunchHost* host = launch->add_hosts();
+    host->set_name(share.host.name);
+    host->set_user(share.host.user);
+    host->set_slots(static_cast<uint32_t>(share.workers));
+    host->set_slots_listed(static_cast<uint32_t>(share.host.slots));
+    host->set_slots_max(static_cast<uint32_t>(share.host.slots_max));
+    host->set_is_here(IsThisMachine(share.host.name, hosts.own_name));
+  }
+}
+
+}  // namespace muster

@@ -1,0 +1,55 @@
+// Which machines a job runs on: -H, --hostfile, --oversubscribe, --starter.
+#ifndef MUSTER_LAUNCHER_CLI_RUN_HOSTS_H_
+#define MUSTER_LAUNCHER_CLI_RUN_HOSTS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "launcher/cli/flags.h"
+#include "launcher/hosts/host.h"
+#include "launcher/hosts/host_slots.h"
+#include "muster/v1/launch.pb.h"
+
+namespace muster {
+
+struct HostOptions {
+  std::vector<std::string> lists;  // -H; several are one list
+  std::string file;                // --hostfile; empty: none
+  bool oversubscribe = false;      // more workers than slots are wanted
+  std::string starter = "auto";    // or "local", "ssh", "slurm"
+
+  // What ReadHosts finds.
+  std::vector<Host> named;     // none: nobody named hosts
+  std::string own_name;        // of this machine
+  bool in_allocation = false;  // of Slurm
+
+  // What SettleHosts decides.
+  v1::Launch::Starter chosen = v1::Launch::LOCAL;
+  // Node i is shares[i]. Empty: nodes that are alike, on this machine. No workers: the coordinator fills the hosts once their agents
+  // have said how many cores they have.
+  std::vector<HostShare> shares;
+
+  // Whether nodes are other machines, or play them, so that a coordinator of their own is needed.
+  bool needs_coordinator() const { return !shares.empty() || chosen != v1::Launch::LOCAL; }
+};
+
+void DeclareHosts(FlagSet* flags, HostOptions* hosts);
+
+// Reads the list and the file, and what this machine is called.
+// Errors: InvalidArgument with word or line and the remedy.
+absl::Status ReadHosts(HostOptions* hosts);
+
+// How many workers run where. `workers` (-np), `nodes` (--nodes) and `workers_per_node` are 0 where nothing was said; afterwards
+// `workers` and `nodes` are said and `workers_per_node` is 0 if hosts were named, and all is as before if not. A list that names only
+// this machine is no list. `usable_cores` of this machine.
+// Errors: InvalidArgument with the flag and the remedy.
+absl::Status SettleHosts(int64_t usable_cores, HostOptions* hosts, int64_t* workers, int64_t* nodes, int64_t* workers_per_node);
+
+// The decision, for the coordinator.
+void AddHosts(const HostOptions& hosts, v1::Launch* launch);
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_CLI_RUN_HOSTS_H_
