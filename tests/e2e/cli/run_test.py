@@ -64,7 +64,7 @@ class ExitCodes(MusterCase):
             (): ["no program given", "muster run -np 4 PROGRAM"],
             ("-np", "2"): ["no program given"],
             ("--tag-ouput", "true"): ["--tag-ouput", "did you mean --tag-output?"],
-            ("--hostfile", "hosts", "true"): ["--hostfile is not in this version"],
+            ("--hostfile", "hosts", "true"): ["--hostfile hosts cannot be read"],
             ("--spares", "2", "true"): ["--spares is not in this version"],
             ("-np", "1", "--nodes", "2", "true"): ["--nodes 2", "-np 1"],
             ("-np", "2", "--min-np", "3", "--max-restarts", "1", "true"): ["--min-np 3", "-np 2"],
