@@ -14,6 +14,8 @@
 #include "absl/strings/str_cat.h"
 #include "launcher/agent/environment.h"
 #include "launcher/agent/peer_table.h"
+#include "launcher/agent/process_state.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/status.h"
 
 namespace muster {
@@ -85,6 +87,7 @@ void Agent::OnMessage(v1::CoordinatorMessage message) {
     if (message.has_signal() && message.signal().signal() == SIGWINCH) {
       return SetWindowSize(static_cast<uint16_t>(message.signal().rows()), static_cast<uint16_t>(message.signal().columns()));
     }
+    if (message.has_rank_states_request()) return TellRankStates();
     if (message.has_signal()) return SignalWorkers(static_cast<int>(message.signal().signal()));
     if (message.has_input() && options_.fed_stdin) {
       input_ended_ = input_ended_ || message.input().end();
@@ -92,6 +95,44 @@ void Agent::OnMessage(v1::CoordinatorMessage message) {
       return FeedStdin();
     }
   }
+  Post(agent::Received{std::move(message)});
+}
+
+// What is known from the flight records and /proc; a worker whose end was seen is the coordinator's to know.
+void Agent::TellRankStates() {
+  v1::AgentMessage message = NewMessage();
+  v1::RankStates* told = message.mutable_rank_states();
+  const auto now_ns = static_cast<uint64_t>(MonotonicNanoseconds());
+  for (const auto& [slot, worker] : workers_) {
+    v1::RankState* state = told->add_states();
+    state->set_rank(worker.rank);
+    state->set_step(worker.step);
+    state->set_joined(port_->HasJoined(slot));
+    state->set_left(port_->HasLeft(slot));
+    const LastOperation last = port_->LastOperationOf(slot);
+    state->set_op_seq(last.op_seq);
+    state->set_op(last.brief);
+    state->set_op_finished(last.finished);
+    if (last.op_seq != 0 && now_ns > last.changed_ns) state->set_op_ms((now_ns - last.changed_ns) / 1'000'000);
+    const pid_t session = port_->SessionProcessOf(slot);
+    const pid_t pid = session > 0 ? session : worker.pid;
+    const ProcessState process = pid > 0 ? ReadProcessState(pid) : ProcessState();
+    state->set_pid(pid);
+    if (process.letter != 0) state->set_process_state(std::string(1, process.letter));
+    state->set_wait_channel(process.wait_channel);
+    state->set_cpu_ms(process.cpu_ms);
+  }
+  PostCall([this, message = std::move(message)] { callbacks_.send(message); });
+}
+
+void Agent::EndWorkers(absl::Duration grace, int signal, const std::string& reason) {
+  v1::CoordinatorMessage message;
+  message.set_job_id(options_.job_id);
+  message.set_generation(table_.generation());
+  message.set_incarnation(incarnation_);
+  message.mutable_stop()->set_grace_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(grace)));
+  message.mutable_stop()->set_signal(static_cast<uint32_t>(signal));
+  message.mutable_stop()->set_reason(reason);
   Post(agent::Received{std::move(message)});
 }
 
@@ -167,6 +208,7 @@ GuardClient::Events Agent::GuardEvents() {
   events.spawned = [this](uint32_t slot, pid_t pid, UniqueFd pidfd) {
     Worker& worker = workers_[slot];
     worker.started = true;
+    worker.pid = pid;
     worker.pidfd = std::move(pidfd);
     for (const int signal : std::exchange(worker.early_signals, {})) guard_->Signal(slot, signal);
     if (callbacks_.started) callbacks_.started(++started_);
@@ -208,6 +250,9 @@ WorkerPort::Events Agent::PortEvents() {
                              .spawn = spawn});
   };
   events.step_committed = [this](uint32_t slot, uint32_t spawn, int64_t step, int64_t checkpoint_step) {
+    if (const auto worker = workers_.find(slot); worker != workers_.end() && worker->second.spawn == spawn) {
+      worker->second.step = std::max(worker->second.step, step);
+    }
     Post(agent::StepReported{.slot = slot, .step = step, .checkpoint_step = checkpoint_step, .spawn = spawn});
   };
   events.refused = [this](RefusalCount refused) { OnRefused(std::move(refused)); };

@@ -93,13 +93,15 @@ class Agent {
   // A new session with the coordinator (AgentClient's `up`), and its loss (`down`). A session that is resumed is neither.
   void ChannelUp();
   void ChannelLost();
-  // Takes all kinds but HoldOutput, which is for whoever carries the output.
+  // Takes all kinds but HoldOutput, which is for whoever carries the output. A RankStatesRequest is answered at once.
   void OnMessage(v1::CoordinatorMessage message);
 
   // Whether a signal still waits for the start of a worker's program.
   bool signals_wait() const;
   // To every worker's process group: job control (SIGSTOP, SIGCONT) and what is the program's own (SIGUSR1).
   void SignalWorkers(int signal);
+  // As a Stop of the coordinator would: a person, or a batch system, wants this node's part to end. Only with has_output().
+  void EndWorkers(absl::Duration grace, int signal, const std::string& reason);
   // muster's terminal has a new size.
   void CopyWindowSize(int terminal_fd);
   void SetWindowSize(uint16_t rows, uint16_t columns);
@@ -116,6 +118,8 @@ class Agent {
     DataListener listener;  // where the world has several nodes; goes to the port
     bool started = false;
     std::vector<int> early_signals;  // asked for before it had started
+    pid_t pid = 0;
+    int64_t step = -1;  // greatest that it has reported as committed
     UniqueFd pidfd;
     UniqueFd pty;  // a second descriptor of its pty's master
   };
@@ -124,6 +128,7 @@ class Agent {
 
   void FeedStdin();
   void TellInputTaken(bool closed);
+  void TellRankStates();
   v1::AgentMessage NewMessage() const;
   void OnRefused(RefusalCount refused);
   void TellRefusals();

@@ -65,6 +65,11 @@ bool WorkerPortImpl::HasLeft(uint32_t slot) const {
   return entry != nullptr && entry->state == WorkerSlotState::kLeft;
 }
 
+pid_t WorkerPortImpl::SessionProcessOf(uint32_t slot) const {
+  const WorkerSlot* entry = Find(slot);
+  return entry == nullptr ? 0 : entry->session;
+}
+
 std::optional<uint32_t> WorkerPortImpl::LocalRankOf(uint32_t slot) const {
   if (!generation_.has_value()) return std::nullopt;
   for (uint32_t i = 0; i < generation_->places.size(); ++i) {
@@ -78,7 +83,8 @@ LastOperation WorkerPortImpl::LastOperationOf(uint32_t slot) const {
   if (!local_rank.has_value()) return {};
   const v1::FlightEntry entry = control_->LastOperation(*local_rank);
   if (entry.op_seq == 0) return {};
-  return {entry.op_seq, Describe(entry.what, v1::Detail::kFull), entry.end_ns != 0};
+  return {entry.op_seq, Describe(entry.what, v1::Detail::kFull), entry.end_ns != 0, Describe(entry.what, v1::Detail::kBrief),
+          entry.end_ns != 0 ? entry.end_ns : entry.begin_ns};
 }
 
 v1::AgentToWorker WorkerPortImpl::NewMessage() const {

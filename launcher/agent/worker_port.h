@@ -40,6 +40,8 @@ struct LastOperation {
   uint64_t op_seq = 0;      // 0: none
   std::string description;  // "all_reduce of 4096 f32 (sum)"
   bool finished = false;
+  std::string brief;         // "all_reduce of 4096 f32"
+  uint64_t changed_ns = 0;   // CLOCK_MONOTONIC: when it ended, or began where it has not
 };
 
 // Belongs to the loop's thread. Connections are accepted only from processes of the same user that descend from the slot's worker
@@ -87,6 +89,7 @@ class WorkerPort {
   // Of the slot's latest worker; false and none after ForgetWorkers.
   virtual bool HasJoined(uint32_t slot) const = 0;
   virtual bool HasLeft(uint32_t slot) const = 0;
+  virtual pid_t SessionProcessOf(uint32_t slot) const = 0;  // 0: no session
   virtual LastOperation LastOperationOf(uint32_t slot) const = 0;
 };
 

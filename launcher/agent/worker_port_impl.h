@@ -104,6 +104,7 @@ class WorkerPortImpl : public WorkerPort {
   void ForgetWorkers() override;
   bool HasJoined(uint32_t slot) const override;
   bool HasLeft(uint32_t slot) const override;
+  pid_t SessionProcessOf(uint32_t slot) const override;
   LastOperation LastOperationOf(uint32_t slot) const override;
 
  private:

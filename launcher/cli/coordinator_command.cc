@@ -13,6 +13,7 @@
 #include "launcher/cli/flags.h"
 #include "launcher/cli/own_environment.h"
 #include "launcher/cli/run_applications.h"
+#include "launcher/cli/run_endings.h"
 #include "launcher/cli/subcommand.h"
 #include "launcher/job/job_folder.h"
 #include "launcher/process/coordinator_process.h"
@@ -30,7 +31,7 @@ struct CoordinatorFlags {
   int64_t workers = 0;
   int64_t workers_min = 0;
   int64_t max_restarts = 0;
-  double timeout_seconds = 0;
+  EndingOptions ending;
   std::string working_directory;
   std::vector<std::string> environment;
   bool tag_output = false;
@@ -51,7 +52,7 @@ FlagSet Declare(CoordinatorFlags* job) {
               "start all workers again after a failure, R times without a new\ncheckpoint between them (0)");
   flags.Texts("-x --env", "NAME=VALUE", &job->environment, "set NAME for the workers; may be given many times");
   flags.Text("-wdir --wd --working-dir", "FOLDER", &job->working_directory, "start the workers in FOLDER of their node");
-  flags.Seconds("--timeout", "SECONDS", &job->timeout_seconds, "end the job after SECONDS, with exit status 124");
+  DeclareEndings(&flags, &job->ending);
   flags.Switch("--tag-output", &job->tag_output, "put the rank before each line of output");
   flags.Switch("--timestamp-output", &job->timestamp_output, "put the time before each line of output");
   flags.Count("--master-port", "N", &job->master_port, 1, 65535, "MASTER_PORT for the workers");
@@ -148,7 +149,11 @@ absl::StatusOr<v1::Launch> LaunchOf(CoordinatorFlags job, const std::vector<std:
   launch.set_workers(static_cast<uint32_t>(job.workers > 0 ? job.workers : job.nodes));
   launch.set_workers_min(static_cast<uint32_t>(job.workers_min));
   launch.set_max_restarts(static_cast<uint32_t>(job.max_restarts));
-  launch.set_timeout_seconds(job.timeout_seconds);
+  if (job.ending.orphan_after_seconds > 0) {
+    return absl::InvalidArgumentError("--orphan-after is each agent's own here: muster agent --orphan-after SECONDS");
+  }
+  MUSTER_RETURN_IF_ERROR(SettleEndings(&job.ending));
+  AddEndings(job.ending, &launch);
   launch.set_verbose(job.verbose);
   launch.set_starter(v1::Launch::NONE);
   launch.set_text(CommandText(command));

@@ -7,6 +7,7 @@
 
 #include <utility>
 
+#include "launcher/process/signal_sender.h"
 #include "runtime/base/status.h"
 
 namespace muster {
@@ -19,7 +20,7 @@ bool IsIgnored(int signal) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<JobSignals>> JobSignals::Take(EventLoop* loop, std::function<void(int signal)> taken) {
+absl::StatusOr<std::unique_ptr<JobSignals>> JobSignals::Take(EventLoop* loop, std::function<void(int signal, const std::string& by)> taken) {
   std::unique_ptr<JobSignals> job_signals(new JobSignals(loop));
   sigset_t signals;
   sigemptyset(&signals);
@@ -34,7 +35,9 @@ absl::StatusOr<std::unique_ptr<JobSignals>> JobSignals::Take(EventLoop* loop, st
   job_signals->signals_.Reset(fd);
   MUSTER_RETURN_IF_ERROR(loop->Add(fd, EPOLLIN, [fd, taken = std::move(taken)](uint32_t) {
     signalfd_siginfo info;
-    while (::read(fd, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) taken(static_cast<int>(info.ssi_signo));
+    while (::read(fd, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+      taken(static_cast<int>(info.ssi_signo), SenderOf(info));
+    }
   }));
   return job_signals;
 }

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "runtime/base/event_loop.h"
@@ -17,8 +18,9 @@ namespace muster {
 // shell without job control), SIGCONT and SIGWINCH. One at a time in a process; belongs to the loop's thread.
 class JobSignals {
  public:
-  // To be called before anything starts a thread: blocks them, and calls `taken` on the loop for each that comes.
-  static absl::StatusOr<std::unique_ptr<JobSignals>> Take(EventLoop* loop, std::function<void(int signal)> taken);
+  // To be called before anything starts a thread: blocks them, and calls `taken` on the loop for each that comes, with
+  // who sent it as SenderOf says.
+  static absl::StatusOr<std::unique_ptr<JobSignals>> Take(EventLoop* loop, std::function<void(int signal, const std::string& by)> taken);
   ~JobSignals();
 
   // What was blocked before: for children.

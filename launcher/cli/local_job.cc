@@ -6,6 +6,7 @@
 
 #include <climits>
 #include <filesystem>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -14,6 +15,7 @@
 #include "absl/strings/str_format.h"
 #include "launcher/cli/console.h"
 #include "launcher/job/job_folder.h"
+#include "launcher/process/endings.h"
 #include "launcher/process/exit_codes.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -46,7 +48,7 @@ absl::StatusOr<std::unique_ptr<LocalJob>> LocalJob::Create(LocalJobOptions optio
   job->host_ = HostName();
   MUSTER_ASSIGN_OR_RETURN(job->loop_, EventLoop::Create());
   MUSTER_ASSIGN_OR_RETURN(job->signals_,
-                          JobSignals::Take(job->loop_.get(), [job = job.get()](int signal) { job->OnSignal(signal); }));
+                          JobSignals::Take(job->loop_.get(), [job = job.get()](int signal, const std::string& by) { job->OnSignal(signal, by); }));
   MUSTER_RETURN_IF_ERROR(job->MakeCoordinator());
   MUSTER_RETURN_IF_ERROR(job->MakeAgent());
   return job;
@@ -66,7 +68,11 @@ absl::Status LocalJob::MakeCoordinator() {
   options.membership.max_restarts = static_cast<uint32_t>(options_.run.max_restarts);
   if (options_.run.last_call_seconds > 0) options.membership.last_call = absl::Seconds(options_.run.last_call_seconds);
   options.membership.random_bytes = RandomBytes;
-  options.membership.timeout_text = absl::StrFormat("--timeout %g", options_.run.timeout_seconds);
+  const EndingOptions& ending = options_.run.ending;
+  options.membership.timeout_text = absl::StrFormat("--timeout %g", ending.timeout_seconds);
+  options.membership.user_grace = ending.kill_grace();
+  options.membership.failure_grace = ending.failure_grace();
+  options.membership.stop_signal = ending.stop_signal;
   options.record_folder = options_.job_folder;
   Coordinator::Callbacks callbacks;
   callbacks.send = [this](uint32_t, const v1::CoordinatorMessage& message) { agent_->OnMessage(message); };
@@ -125,7 +131,13 @@ absl::Status LocalJob::MakeAgent() {
   options.pty_stdout = run.pty || ::isatty(STDOUT_FILENO) == 1;
   options.stdin_fd = STDIN_FILENO;
   Agent::Callbacks callbacks;
-  callbacks.send = [this](v1::AgentMessage message) { coordinator_->OnMessage(kNode, std::move(message)); };
+  callbacks.send = [this](v1::AgentMessage message) {
+    if (message.has_rank_states()) {
+      if (inquiry_) inquiry_->Answered(kNode, message.rank_states());
+      return;
+    }
+    coordinator_->OnMessage(kNode, std::move(message));
+  };
   callbacks.gone = [this](absl::Status status) { OnAgentGone(status); };
   callbacks.log = [](LogLevel level, const std::string& line) { Log(level, line); };
   callbacks.started = [this](uint32_t started) { OnStarted(started); };
@@ -139,8 +151,8 @@ JobResult LocalJob::Run() {
   const int64_t begin = MonotonicNanoseconds();
   WatchReader();
   progress_.emplace(loop_.get(), options_.run.workers);
-  if (options_.run.timeout_seconds > 0) {
-    loop_->After(absl::Seconds(options_.run.timeout_seconds), [this] { RequestStop(StopKind::kTimeout); });
+  if (options_.run.ending.timeout_seconds > 0) {
+    loop_->After(absl::Seconds(options_.run.ending.timeout_seconds), [this] { OnTimeLimit(); });
   }
   agent_->Start();
   agent_->ChannelUp();
@@ -177,15 +189,15 @@ JobResult LocalJob::Run() {
 
 // --- Signals ---
 
-void LocalJob::OnSignal(int signal) {
+void LocalJob::OnSignal(int signal, const std::string& by) {
   switch (signal) {
     case SIGINT:
       LeaveLineOfCtrlC();
-      return RequestStop(StopKind::kInterrupt);
+      return RequestStop(StopKind::kInterrupt, by);
     case SIGTERM:
-      return RequestStop(StopKind::kTerminate);
+      return RequestStop(StopKind::kTerminate, by);
     case SIGHUP:
-      return RequestStop(StopKind::kHangup);
+      return RequestStop(StopKind::kHangup, by);
     case SIGTSTP:
       return PauseWithWorkers();
     case SIGCONT:
@@ -201,13 +213,26 @@ void LocalJob::OnSignal(int signal) {
   }
 }
 
-void LocalJob::RequestStop(StopKind kind) {
+// Before anybody is ended: who is where?
+void LocalJob::OnTimeLimit() {
+  if (judgement_ || stopping_) return;
+  v1::CoordinatorMessage question;
+  question.set_job_id(options_.job_id);
+  question.mutable_rank_states_request();
+  inquiry_.emplace(loop_.get());
+  inquiry_->Start(
+      agent_gone_ || agent_ == nullptr ? std::set<uint32_t>() : std::set<uint32_t>{kNode}, kRankStatesPatience,
+      [&](uint32_t) { agent_->OnMessage(question); },
+      [this](std::vector<v1::RankState> states) { RequestStop(StopKind::kTimeout, "", std::move(states)); });
+}
+
+void LocalJob::RequestStop(StopKind kind, const std::string& by, std::vector<v1::RankState> states) {
   if (judgement_.has_value()) {
     // Only output is left to write, and nobody wants to wait for it.
     if (kind != StopKind::kTimeout) loop_->Quit();
     return;
   }
-  coordinator_->RequestStop(kind);
+  coordinator_->RequestStop(kind, by, std::move(states));
   progress_->End();
   if (!stopping_) loop_->After(kSlowStop, [this] { ShowStopping(); });
   stopping_ = true;
@@ -243,7 +268,7 @@ void LocalJob::OnStarted(uint32_t started) {
 void LocalJob::ShowStopping() {
   const size_t alive = agent_->workers_alive();
   if (judgement_ || reader_gone_ || alive == 0) return;
-  Say(absl::StrCat("waiting up to 5 s for ", alive, alive == 1 ? " worker" : " workers",
+  Say(absl::StrCat("waiting up to ", absl::FormatDuration(options_.run.ending.kill_grace()), " for ", alive, alive == 1 ? " worker" : " workers",
                    " to end; Ctrl-C once more ends them now"));
 }
 
@@ -265,7 +290,7 @@ void LocalJob::CheckReader() {
   if (judgement_) return;
   if (agent_->output().ReaderGone(OutputStream::kStdout)) {
     reader_gone_ = true;
-    RequestStop(StopKind::kTerminate);
+    RequestStop(StopKind::kTerminate, "");
   } else {
     loop_->After(kReaderCheck, [this] { CheckReader(); });
   }

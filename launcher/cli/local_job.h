@@ -14,6 +14,7 @@
 #include "launcher/coordinator/coordinator.h"
 #include "launcher/job/log_keeper.h"
 #include "launcher/process/job_reporter.h"
+#include "launcher/process/rank_inquiry.h"
 #include "launcher/process/report.h"
 #include "runtime/base/event_loop.h"
 #include "runtime/base/fd.h"
@@ -49,9 +50,10 @@ class LocalJob {
   absl::Status MakeCoordinator();
   void WatchReader();
   void CheckReader();
-  void OnSignal(int signal);
+  void OnSignal(int signal, const std::string& by);
   void OnStarted(uint32_t started);
-  void RequestStop(StopKind kind);
+  void RequestStop(StopKind kind, const std::string& by, std::vector<v1::RankState> states = {});
+  void OnTimeLimit();
   void PauseWithWorkers();
   void StopWhenWorkersAreTold();
   void OnFinished(const Judgement& judgement);
@@ -70,6 +72,7 @@ class LocalJob {
   std::optional<JobReporter> reporter_;
   std::optional<LogKeeper> logs_;
   std::unique_ptr<Agent> agent_;
+  std::optional<RankInquiry> inquiry_;
   std::optional<StartProgress> progress_;
   std::optional<Judgement> judgement_;
   bool agent_gone_ = false;

@@ -22,6 +22,7 @@
 #include "launcher/agent/stdin_forwarder.h"
 #include "launcher/cli/console.h"
 #include "launcher/coordinator/verdict.h"
+#include "launcher/process/endings.h"
 #include "launcher/process/exit_codes.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -84,7 +85,7 @@ absl::StatusOr<std::unique_ptr<RemoteJob>> RemoteJob::Create(RemoteJobOptions op
   std::unique_ptr<RemoteJob> job(new RemoteJob(options.launch));
   MUSTER_ASSIGN_OR_RETURN(job->loop_, EventLoop::Create());
   MUSTER_ASSIGN_OR_RETURN(job->signals_,
-                          JobSignals::Take(job->loop_.get(), [job = job.get()](int signal) { job->OnSignal(signal); }));
+                          JobSignals::Take(job->loop_.get(), [job = job.get()](int signal, const std::string& by) { job->OnSignal(signal, by); }));
   MUSTER_RETURN_IF_ERROR(job->StartCoordinator(options));
   v1::CommandMessage first;
   *first.mutable_launch() = job->launch_;
@@ -236,21 +237,24 @@ RemoteResult RemoteJob::CoordinatorLost(const std::string& how) const {
                                            " before the job was over; ",
                                            inherits_agents_ ? "its workers were ended"
                                                             : absl::StrCat("its agents end their workers within ",
-                                                                           kLocalOrphanSeconds, " seconds")));
+                                                                                          launch_.ending().orphan_after_ms() > 0
+                                                              ? static_cast<double>(launch_.ending().orphan_after_ms()) / 1e3
+                                                              : kLocalOrphanSeconds,
+                                                          " seconds")));
   return result;
 }
 
 // --- Signals ---
 
-void RemoteJob::OnSignal(int signal) {
+void RemoteJob::OnSignal(int signal, const std::string& by) {
   switch (signal) {
     case SIGINT:
       LeaveLineOfCtrlC();
-      return RequestStop(v1::StopRequest::INTERRUPT);
+      return RequestStop(v1::StopRequest::INTERRUPT, by);
     case SIGTERM:
-      return RequestStop(v1::StopRequest::TERMINATE);
+      return RequestStop(v1::StopRequest::TERMINATE, by);
     case SIGHUP:
-      return RequestStop(v1::StopRequest::HANGUP);
+      return RequestStop(v1::StopRequest::HANGUP, by);
     case SIGTSTP:
       return PauseWithWorkers();
     case SIGCONT:
@@ -264,15 +268,19 @@ void RemoteJob::OnSignal(int signal) {
   }
 }
 
-void RemoteJob::RequestStop(v1::StopRequest::Kind kind) {
+void RemoteJob::RequestStop(v1::StopRequest::Kind kind, const std::string& by) {
   if (result_) return loop_->Quit();
   progress_->End();
   v1::CommandMessage message;
   message.mutable_stop()->set_kind(kind);
+  message.mutable_stop()->set_by(by);
   link_->Send(message);
   if (++stops_ == 1) {
     loop_->After(kSlowStop, [this] {
-      if (!result_ && stops_ == 1) Say("waiting up to 5 s for the workers to end; Ctrl-C once more ends them now");
+      if (result_ || stops_ != 1) return;
+      const uint32_t said_ms = launch_.job().ending().kill_grace_ms();
+      Say(absl::StrCat("waiting up to ", absl::FormatDuration(said_ms > 0 ? absl::Milliseconds(said_ms) : kKillGrace),
+                       " for the workers to end; Ctrl-C once more ends them now"));
     });
   } else if (stops_ == 2) {  // the coordinator ends the workers at once
     told_to_end_now_ns_ = MonotonicNanoseconds();

@@ -52,8 +52,8 @@ class RemoteJob {
   absl::Status StartCoordinator(const RemoteJobOptions& options);
   void OnReport(const std::string& bytes);
   void OnClosed();
-  void OnSignal(int signal);
-  void RequestStop(v1::StopRequest::Kind kind);
+  void OnSignal(int signal, const std::string& by);
+  void RequestStop(v1::StopRequest::Kind kind, const std::string& by);
   void SendSignal(int signal);
   void SendWindowSize();
   void PauseWithWorkers();

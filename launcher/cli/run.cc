@@ -193,7 +193,7 @@ absl::StatusOr<v1::Launch> MakeLaunch(const Start& start, const JobFolder& folde
   launch.set_job_folder(folder.path());
   launch.set_detached(run.detach);
   launch.set_verbose(run.verbose);
-  launch.set_timeout_seconds(run.timeout_seconds);
+  AddEndings(run.ending, &launch);
   launch.set_nodes(static_cast<uint32_t>(run.nodes));
   AddHosts(run.hosts, &launch);
   launch.set_node_network(run.node_network == "namespaces" ? v1::Launch::NAMESPACES

@@ -51,7 +51,7 @@ FlagSet Declare(RunOptions* options) {
               "set NAME for the workers; may be given many times. They also get\n"
               "muster's own environment.");
   flags.Text("-wdir --wd --working-dir", "FOLDER", &options->working_directory, "start the workers in FOLDER");
-  flags.Seconds("--timeout -timeout", "SECONDS", &options->timeout_seconds, "end the job after SECONDS, with exit status 124");
+  DeclareEndings(&flags, &options->ending);
   flags.Switch("--tag-output", &options->tag_output, "put the rank before each line of output");
   flags.Switch("--timestamp-output", &options->timestamp_output, "put the time before each line of output");
   flags.Text("--report", "FILE", &options->report_file, "write how the job went to FILE, as one JSON object");
@@ -181,6 +181,7 @@ absl::Status SettleRunOptions(int64_t usable_cores, RunOptions* options) {
   if (options->workers_min == 0) {
     options->workers_min = nodes_min > 0 ? std::max<int64_t>(1, nodes_min * workers / nodes) : workers;
   }
+  MUSTER_RETURN_IF_ERROR(SettleEndings(&options->ending));
   MUSTER_RETURN_IF_ERROR(CheckCheckpoint(*options));
   return CheckNetwork(*options);
 }
@@ -247,8 +248,8 @@ Each worker finds its place in RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MAS
 programs each has -np, -x and -wdir of its own; all else stands before the first. Rank 0
 reads muster's stdin. TMPDIR is a folder of the job's own that is removed at its end. A bare
 name of a program is looked for in PATH, then beside muster itself. Ctrl-C asks the workers to
-end (SIGTERM) and kills them after 5 seconds; a second Ctrl-C kills them at once. SIGUSR1 and
-SIGUSR2 are passed on to the workers.
+end (SIGTERM, or --stop-signal) and kills them after 5 seconds (--kill-grace); a second one
+kills them at once. SIGTERM and SIGHUP do the same. SIGUSR1 and SIGUSR2 are passed on.
 
 exit status
   0    all workers exited with 0     64   wrong usage

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "launcher/cli/run_applications.h"
+#include "launcher/cli/run_endings.h"
 #include "launcher/cli/run_hosts.h"
 #include "proto/muster/v1/control_memory.h"
 
@@ -31,7 +32,7 @@ struct RunOptions {
   int64_t checkpoint_keep = 0;           // 0: not said
   std::vector<std::string> environment;  // -x: NAME or NAME=VALUE
   std::string working_directory;         // empty: ours
-  double timeout_seconds = 0;            // 0: none
+  EndingOptions ending;
   bool tag_output = false;
   bool timestamp_output = false;
   bool pty = false;

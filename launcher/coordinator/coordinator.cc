@@ -45,7 +45,9 @@ void Coordinator::AgentSilent(uint32_t node, absl::Duration silent_for) { Post(m
 void Coordinator::TurnedAway(std::string what, std::string from) {
   Post(membership::TurnedAway{std::move(what), std::move(from)});
 }
-void Coordinator::RequestStop(StopKind kind) { Post(membership::StopRequested{kind}); }
+void Coordinator::RequestStop(StopKind kind, std::string by, std::vector<v1::RankState> states) {
+  Post(membership::StopRequested{kind, std::move(by), std::move(states)});
+}
 
 void Coordinator::Post(membership::Event event) {
   loop_->Post([this, alive = alive_, event = std::move(event)] {

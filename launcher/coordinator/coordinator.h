@@ -54,7 +54,7 @@ class Coordinator {
   // Its own door has turned a connection away.
   void TurnedAway(std::string what, std::string from);
   // A second request means now.
-  void RequestStop(StopKind kind);
+  void RequestStop(StopKind kind, std::string by = "", std::vector<v1::RankState> states = {});
 
   const Membership& membership() const { return membership_; }
 

@@ -39,6 +39,8 @@ Kind KindOfMessage(const v1::AgentMessage& message) {
       return Kind::kCleared;
     case v1::AgentMessage::kRefusal:
       return Kind::kRefusal;
+    case v1::AgentMessage::kAskedToEnd:
+      return Kind::kAskedToEnd;
     default:
       break;  // the shell's: output, input
   }
@@ -115,7 +117,8 @@ bool Membership::Core::IsStale(const membership::Received& received) const {
   const auto agent = agents_.find(received.node);
   if (agent == agents_.end()) return true;
   const bool of_no_generation =
-      message.has_stopped() || message.has_heartbeat() || message.has_cleared() || message.has_refusal();
+      message.has_stopped() || message.has_heartbeat() || message.has_cleared() || message.has_refusal() ||
+      message.has_asked_to_end();
   return !of_no_generation && (!agent->second.member || message.generation() != generation_);
 }
 

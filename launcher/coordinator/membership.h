@@ -98,6 +98,8 @@ struct TurnedAway {
 };  // a connection, by the coordinator's own door
 struct StopRequested {
   StopKind kind = StopKind::kInterrupt;
+  std::string by;                     // who asked; empty: not known
+  std::vector<v1::RankState> states;  // of kTimeout: where the ranks were
 };
 using Event = std::variant<RecordLoaded, Received, AgentLost, AgentSilent, Appended, AppendFailed, TimerFired, TurnedAway,
                            StopRequested>;
@@ -119,6 +121,7 @@ enum class Kind {
   kMembersRequest,
   kCleared,
   kRefusal,
+  kAskedToEnd,
   kStale,  // a message of another job or generation, or of a node that has not joined
   kAgentLost,
   kAgentSilent,
@@ -127,7 +130,7 @@ enum class Kind {
   kEnd,
   kStep,
 };
-inline constexpr int kKinds = 22;
+inline constexpr int kKinds = 23;
 
 const char* StateName(State state);
 const char* KindName(Kind kind);
@@ -187,6 +190,7 @@ struct Options {
   absl::Duration user_grace = absl::Seconds(5);           // SIGTERM to SIGKILL when asked to stop
   absl::Duration failure_grace = absl::Milliseconds(400);  // the same after a failure
   absl::Duration step_record_every = absl::Seconds(10);
+  int stop_signal = 0;       // sent first when asked to stop; 0: SIGTERM
   std::string timeout_text;  // for the sentence: "--timeout 10s"
   // By state. `end` of SETTLING is the time workers have to end by themselves after a failure; of RECALLING and QUIESCING it is
   // added to the grace. FORMING ends with the first generation's here, with `last_call` later.

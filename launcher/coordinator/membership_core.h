@@ -93,6 +93,7 @@ class Membership::Core {
   bool SomethingFailed() const;
   bool EndedUnasked() const;
   bool MayRestart() const;
+  bool StopWanted() const { return stop_requests_ > 0 || asked_by_agent_; }
   absl::Duration Grace() const;
   std::string HostOf(uint32_t node) const;
   std::vector<membership::AgentStatus> Agents() const;
@@ -124,7 +125,8 @@ class Membership::Core {
   bool IfFatal(const Event&) const { return evidence_.fault && !evidence_.fault->curable; }
   bool IfFaulted(const Event&) const { return evidence_.fault.has_value(); }
   bool IfFailed(const Event&) const { return SomethingFailed(); }
-  bool IfStopWanted(const Event&) const { return stop_requests_ > 0; }
+  bool IfStopWanted(const Event&) const { return StopWanted(); }
+  bool IfOnlyAgentsWereAsked(const Event&) const { return asked_by_agent_ && stop_requests_ == 0; }
 
   // Acts of rows.
   void Load(const Event& event);
@@ -157,6 +159,8 @@ class Membership::Core {
   void NoteRefusal(const Event& event);
   void NoteStop(const Event& event);
   void StopNow(const Event& event);
+  void StopWithAgent(const Event& event);
+  void LoseAsked(const Event& event);
   void Warn(const Event& event);
   void RecordSilent(const Event& event);
   void NotEnough(const Event& event);
@@ -215,6 +219,7 @@ class Membership::Core {
   std::map<uint32_t, int> blames_of_;                     // by rank that says it
   Evidence evidence_;
   int stop_requests_ = 0;
+  bool asked_by_agent_ = false;  // an agent was asked to end, which ends the job
   bool last_call_over_ = false;
   int64_t committed_step_ = -1;  // of all generations; the evidence has this one's
   uint64_t steps_ = 0;           // committed in this generation

@@ -13,6 +13,8 @@ using membership::Timer;
 namespace {
 
 constexpr int kBlamesPerRankMax = 16;  // a worker may not fill our memory
+// As POSIX and Linux number them; this room includes nothing of the system. Source: signal(7).
+constexpr uint32_t kHangupSignal = 1, kInterruptSignal = 2;
 
 }  // namespace
 
@@ -122,12 +124,47 @@ void Membership::Core::NoteStoppedEarly(const Event& event) {
 }
 
 void Membership::Core::NoteStop(const Event& event) {
+  const auto& asked = As<membership::StopRequested>(event);
   ++stop_requests_;
+  // A batch system asks all at once; whoever asks the job itself goes before.
+  const bool heard_from_agents = asked_by_agent_ && stop_requests_ == 1;
   // Once the job ends for another reason, asking only makes it end sooner.
-  if (SomethingFailed() || evidence_.stop || state_ == State::kQuiescing) return;
-  Happen("stopping", "the job was asked to stop");
-  evidence_.stop = As<membership::StopRequested>(event).kind;
+  if (!heard_from_agents && (SomethingFailed() || evidence_.stop || state_ == State::kQuiescing)) return;
+  if (!heard_from_agents) {
+    Happen("stopping", asked.by.empty() ? "the job was asked to stop" : absl::StrCat("the job was asked to stop by ", asked.by));
+  }
+  evidence_.stop = asked.kind;
+  evidence_.stop_by = asked.by;
   evidence_.stop_detail = options_.timeout_text;
+  evidence_.rank_states = asked.states;
+  evidence_.ranks_were_asked = asked.kind == StopKind::kTimeout;
+}
+
+// Where no restart can replace the node, the job ends with it, as kindly as if it had been asked itself.
+void Membership::Core::StopWithAgent(const Event& event) {
+  const auto& received = As<membership::Received>(event);
+  if (SomethingFailed() || evidence_.stop) return;
+  const v1::AskedToEnd& asked = received.message.asked_to_end();
+  asked_by_agent_ = true;
+  evidence_.stop = asked.signal() == kInterruptSignal ? StopKind::kInterrupt
+                   : asked.signal() == kHangupSignal  ? StopKind::kHangup
+                                                      : StopKind::kTerminate;
+  evidence_.stop_by = absl::StrCat("the agent on host ", HostOf(received.node), ", which was asked",
+                                   asked.by().empty() ? "" : " by ", asked.by());
+  Happen("stopping", absl::StrCat("the agent on host ", HostOf(received.node), " was asked to end"),
+         static_cast<int32_t>(received.node));
+}
+
+// The node goes and the job may go on: its workers are lost to this generation, however long they take to end.
+void Membership::Core::LoseAsked(const Event& event) {
+  const auto& received = As<membership::Received>(event);
+  Agent& agent = agents_.at(received.node);
+  agent.stopped = true;
+  const v1::AskedToEnd& asked = received.message.asked_to_end();
+  const std::string why = absl::StrCat("it was asked to end with ", SignalName(static_cast<int>(asked.signal())),
+                                       asked.by().empty() ? "" : " by ", asked.by());
+  losses_[received.node] = {HostOf(received.node), why};
+  if (agent.member) LoseSeat(received.node, why);
 }
 
 void Membership::Core::StopNow(const Event& event) {
@@ -150,6 +187,7 @@ void Membership::Core::SendStop(uint32_t node, absl::Duration grace) {
   if (!agent.greeted || agent.stopped) return;
   v1::CoordinatorMessage message;
   message.mutable_stop()->set_grace_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(grace)));
+  if (evidence_.stop) message.mutable_stop()->set_signal(static_cast<uint32_t>(options_.stop_signal));
   message.mutable_stop()->set_reason(evidence_.stop      ? "asked to stop"
                                      : SomethingFailed() ? "a worker failed"
                                                          : "the job is over");

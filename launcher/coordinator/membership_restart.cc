@@ -7,7 +7,7 @@
 namespace muster {
 
 bool Membership::Core::MayRestart() const {
-  return restarts_used_ < options_.max_restarts && stop_requests_ == 0 && IsCurable(evidence_);
+  return restarts_used_ < options_.max_restarts && !StopWanted() && IsCurable(evidence_);
 }
 
 bool Membership::Core::AllCleared() const {

@@ -164,12 +164,19 @@ std::span<const Membership::Core::Row> Membership::Core::Rows() {
       {kAll & ~(kWithMembers | kRecover), Kind::kCleared, nullptr, {}, nullptr, "ignored: nobody waits for it"},
       {kAll & ~kOver, Kind::kRefusal, nullptr, {}, &C::NoteRefusal, "counted and named"},
       {kOver, Kind::kRefusal, nullptr, {}, nullptr, "ignored: there is no job"},
+      {kResuming | kPreparing | kCommitting | kRunning | kSettling | kRecalling, Kind::kAskedToEnd, &C::IfMayRestart, {}, &C::LoseAsked,
+       "this node goes, the job goes on"},
+      {kForming | kTaking | kClosing, Kind::kAskedToEnd, &C::IfMayRestart, {}, nullptr, "its Stopped follows, and it runs nothing"},
+      {kBoot | kRecover | kResuming | kForming | kTaking | kPreparing | kCommitting | kRunning | kSettling | kRecalling | kClosing,
+       Kind::kAskedToEnd, nullptr, {}, &C::StopWithAgent, "no restart can replace the node: the job was asked to stop"},
+      {kQuiescing | kConcluding | kOver, Kind::kAskedToEnd, nullptr, {}, nullptr, "ignored: the job ends anyway"},
       {kWithMembers, Kind::kMembersRequest, nullptr, {}, &C::AnswerMembers, "the whole table"},
       {kAll & ~kWithMembers, Kind::kMembersRequest, nullptr, {}, &C::CountStale, "there is no table: counted"},
       {kAll, Kind::kStale, nullptr, {}, &C::CountStale, "dropped and counted"},
 
       // From outside.
       {kBoot | kBeforeMembers | kClosing | (kWithMembers & ~kQuiescing), Kind::kStopRequested, nullptr, {}, &C::NoteStop, "noted"},
+      {kQuiescing, Kind::kStopRequested, &C::IfOnlyAgentsWereAsked, {}, &C::NoteStop, "a batch system asks agents and job: one request"},
       {kQuiescing, Kind::kStopRequested, nullptr, {}, &C::StopNow, "asked again: now"},
       {kConcluding | kOver, Kind::kStopRequested, nullptr, {}, nullptr, "ignored: it has stopped"},
 
@@ -273,7 +280,7 @@ const char* KindName(Kind kind) {
   static constexpr const char* kNames[kKinds] = {
       "CONSIDER",       "RecordLoaded", "Appended",   "AppendFailed",  "Join",      "Ready",
       "PrepareFailed",  "WorkerEnded",  "PeerBlamed", "StepCommitted", "Stopped",   "Heartbeat",
-      "MembersRequest", "Cleared",      "Refusal",    "stale message", "AgentLost", "AgentSilent",
+      "MembersRequest", "Cleared",      "Refusal",    "AskedToEnd",    "stale message", "AgentLost", "AgentSilent",
       "StopRequested",  "warning time", "end time",   "step timer"};
   return kNames[static_cast<size_t>(kind)];
 }

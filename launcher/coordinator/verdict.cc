@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "launcher/coordinator/blame_graph.h"
 #include "launcher/coordinator/cause.h"
+#include "launcher/coordinator/rank_summary.h"
 #include "proto/muster/v1/control_memory.h"
 
 namespace muster {
@@ -234,27 +235,43 @@ int32_t Case::EndedWith(const std::vector<Cause>& causes) const {
   return count;
 }
 
+// ": rank 4 on host a has not called ...", and the odd rank's place.
+std::string WhereRanksWere(const Evidence& evidence, v1::Verdict* verdict) {
+  if (!evidence.ranks_were_asked) return "";
+  if (evidence.members.empty()) return ": its workers had not been started";
+  const RankSummary summary = SummarizeRanks(evidence);
+  for (const Evidence::Member& member : evidence.members) {
+    if (static_cast<int32_t>(member.rank) != summary.odd_rank) continue;
+    verdict->set_rank(summary.odd_rank);
+    verdict->set_host(member.host);
+    verdict->set_program(member.program);
+  }
+  return summary.sentence.empty() ? "" : absl::StrCat(": ", summary.sentence);
+}
+
 Judgement Stopped(const Evidence& evidence) {
   Judgement judgement;
   v1::Verdict& verdict = judgement.verdict;
+  verdict.set_rank(-1);
+  const std::string by = evidence.stop_by.empty() ? "" : absl::StrCat(" by ", evidence.stop_by);
   switch (*evidence.stop) {
     case StopKind::kInterrupt:
       verdict.set_exit_code(130);
-      verdict.set_sentence("interrupted (SIGINT)");
+      verdict.set_sentence(absl::StrCat("interrupted (SIGINT)", by));
       break;
     case StopKind::kTerminate:
       verdict.set_exit_code(143);
-      verdict.set_sentence("terminated (SIGTERM)");
+      verdict.set_sentence(absl::StrCat("terminated (SIGTERM)", by));
       break;
     case StopKind::kHangup:
       verdict.set_exit_code(129);
-      verdict.set_sentence("the terminal hung up (SIGHUP)");
+      verdict.set_sentence(evidence.stop_by.empty() ? "the terminal hung up (SIGHUP)" : absl::StrCat("hung up (SIGHUP)", by));
       break;
     case StopKind::kTimeout:
       verdict.set_exit_code(124);
       verdict.set_sentence(absl::StrCat("the job was stopped by ",
                                         evidence.stop_detail.empty() ? "--timeout" : evidence.stop_detail,
-                                        AtStep(evidence.committed_step)));
+                                        AtStep(evidence.committed_step), WhereRanksWere(evidence, &verdict)));
   }
   verdict.set_failure_class(*evidence.stop == StopKind::kTimeout ? "timeout" : "stopped");
   return judgement;
@@ -335,7 +352,6 @@ Judgement Judge(const Evidence& evidence) {
   Case whole(evidence);
   if (evidence.stop) {
     judgement = Stopped(evidence);
-    judgement.verdict.set_rank(-1);
     judgement.verdict.set_origin("muster");
   } else if (judgement.causes = whole.Causes(); !judgement.causes.empty()) {
     Sum(whole, judgement);

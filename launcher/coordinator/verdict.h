@@ -51,6 +51,9 @@ struct Evidence {
   std::vector<LostAgent> lost_agents;
   std::optional<StopKind> stop;  // set only if it was asked for before anything failed
   std::string stop_detail;       // for kTimeout: "--timeout 10s"
+  std::string stop_by;           // who asked; empty: not known
+  bool ranks_were_asked = false;           // for kTimeout: where they were
+  std::vector<v1::RankState> rank_states;  // what they, or their agents, answered
   std::optional<Fault> fault;
   int64_t committed_step = -1;
 };

@@ -235,6 +235,12 @@ void BecomeSubreaper() {
   prctl(PR_SET_PDEATHSIG, SIGCONT);
 }
 
+// What a terminal or a batch system sends to all processes it finds is for the agent, which ends or signals the workers in order.
+// Workers start with all signals as they are by default.
+void IgnoreWhatIsForTheAgent() {
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}) signal(number, SIG_IGN);
+}
+
 int RunGuard(bool in_namespace, const char* session_folder) {
   setsid();
   BecomeSubreaper();
@@ -277,6 +283,7 @@ int Main(int argc, char** argv) {
   }
   const char* session_folder = argc == 2 ? argv[1] : nullptr;
   DetachFromTerminal();
+  IgnoreWhatIsForTheAgent();
   BecomeSubreaper();
   sigset_t signals;
   Block({SIGCHLD, SIGCONT}, &signals);

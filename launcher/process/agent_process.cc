@@ -8,10 +8,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "launcher/process/endings.h"
 #include "launcher/process/exit_codes.h"
 #include "launcher/process/signal_watch.h"
 #include "runtime/base/log.h"
@@ -77,7 +79,7 @@ AgentProcess::~AgentProcess() {
 }
 
 absl::Status AgentProcess::TakeSignals() {
-  MUSTER_ASSIGN_OR_RETURN(signals_, WatchEndingSignals(loop_.get(), [this](int signal) { OnSignal(signal); }));
+  MUSTER_ASSIGN_OR_RETURN(signals_, WatchEndingSignals(loop_.get(), [this](int signal, const std::string& by) { OnSignal(signal, by); }));
   return absl::OkStatus();
 }
 
@@ -106,8 +108,9 @@ absl::Status AgentProcess::MakeAgent() {
   return absl::OkStatus();
 }
 
-absl::Status AgentProcess::TakeJob(const v1::JobSpec& job, AgentOptions* agent) const {
+absl::Status AgentProcess::TakeJob(const v1::JobSpec& job, AgentOptions* agent) {
   muster::TakeJob(job, agent);
+  ending_ = job.ending();
   if (job.command().empty()) return absl::InvalidArgumentError("the coordinator named no program");
   if (agent->applications.empty()) {
     MUSTER_ASSIGN_OR_RETURN(agent->program, options_.find_program(job.command(0), job.working_directory()));
@@ -155,6 +158,7 @@ int AgentProcess::Run() {
 // --- The stream ---
 
 void AgentProcess::OnMessage(v1::CoordinatorMessage message) {
+  incarnation_ = std::max(incarnation_, message.incarnation());
   if (message.has_hold_output()) {
     hold_output_ = message.hold_output().hold();
   } else if (agent_ != nullptr) {
@@ -205,10 +209,26 @@ void AgentProcess::OnGone(const absl::Status& status) {
   Leave();
 }
 
-// This node's part ends now, workers and all; the coordinator sees it by the end of the session.
-void AgentProcess::OnSignal(int signal) {
-  if (leaving_) return loop_->Quit();  // asked twice
-  Fail(128 + signal, absl::StrCat("asked to end by ", ::sigabbrev_np(signal), "; the workers on ", host_, " are ended"));
+// This node's part ends as the job would: kindly, once; asked twice, or with nothing to end, at once.
+void AgentProcess::OnSignal(int signal, const std::string& by) {
+  // Programs' own. Whoever sends them to a whole container, as batch systems do, has sent them to the workers too.
+  if (signal == SIGUSR1 || signal == SIGUSR2) return;
+  if (leaving_) return loop_->Quit();
+  const std::string how = absl::StrCat("asked to end by ", ::sigabbrev_np(signal), by.empty() ? "" : absl::StrCat(" (", by, ")"));
+  if (asked_ || agent_ == nullptr || !agent_->has_output()) {
+    return Fail(128 + signal, absl::StrCat(how, "; the workers on ", host_, " are ended"));
+  }
+  asked_ = true;
+  exit_code_ = 128 + signal;
+  const absl::Duration grace = ending_.kill_grace_ms() > 0 ? absl::Milliseconds(ending_.kill_grace_ms()) : kKillGrace;
+  SayError(absl::StrCat(how, "; the workers on ", host_, " have ", absl::FormatDuration(grace), " to end"));
+  v1::AgentMessage message;
+  message.set_job_id(options_.ticket.job_id);
+  message.set_incarnation(incarnation_);
+  message.mutable_asked_to_end()->set_signal(static_cast<uint32_t>(signal));
+  message.mutable_asked_to_end()->set_by(by);
+  Send(std::move(message));
+  agent_->EndWorkers(grace, static_cast<int>(ending_.stop_signal()), how);
 }
 
 void AgentProcess::Fail(int exit_code, const std::string& sentence) {

@@ -51,7 +51,7 @@ class AgentProcess {
   absl::Status TakeSignals();
   absl::Status MakeClient();
   absl::Status MakeAgent();
-  absl::Status TakeJob(const v1::JobSpec& job, AgentOptions* agent) const;
+  absl::Status TakeJob(const v1::JobSpec& job, AgentOptions* agent);
   void OnMessage(v1::CoordinatorMessage message);
   void Send(v1::AgentMessage message);
   bool MustWait() const;
@@ -59,7 +59,7 @@ class AgentProcess {
   void StopWaiting();
   void OnRefused(const absl::Status& why);
   void OnGone(const absl::Status& status);
-  void OnSignal(int signal);
+  void OnSignal(int signal, const std::string& by);
   void Fail(int exit_code, const std::string& sentence);
   void Leave();
 
@@ -76,6 +76,9 @@ class AgentProcess {
   bool refused_ = false;
   bool hold_output_ = false;
   bool leaving_ = false;
+  bool asked_ = false;  // to end, by a signal
+  v1::EndingSettings ending_;  // the job's
+  uint64_t incarnation_ = 0;   // greatest that a coordinator has had
   int exit_code_ = 0;
 };
 

@@ -16,6 +16,7 @@
 #include "absl/time/clock.h"
 #include "launcher/hosts/host_slots.h"
 #include "launcher/job/write_file.h"
+#include "launcher/process/endings.h"
 #include "launcher/process/exit_codes.h"
 #include "launcher/process/signal_watch.h"
 #include "launcher/starter/local_starter.h"
@@ -151,7 +152,7 @@ int CoordinatorProcess::Run() {
 }
 
 absl::Status CoordinatorProcess::TakeSignals() {
-  MUSTER_ASSIGN_OR_RETURN(signals_, WatchEndingSignals(loop_.get(), [this](int signal) { OnSignal(signal); }));
+  MUSTER_ASSIGN_OR_RETURN(signals_, WatchEndingSignals(loop_.get(), [this](int signal, const std::string& by) { OnSignal(signal, by); }));
   return absl::OkStatus();
 }
 
@@ -209,7 +210,7 @@ absl::Status CoordinatorProcess::Begin() {
     input_->Offer(std::move(end));
   }
   if (launch_.timeout_seconds() > 0) {
-    loop_->After(absl::Seconds(launch_.timeout_seconds()), [this] { RequestStop(StopKind::kTimeout); });
+    loop_->After(absl::Seconds(launch_.timeout_seconds()), [this] { OnTimeLimit(); });
   }
   for (uint32_t node = 0; node < launch_.nodes(); ++node) StartAgent(node);
   loop_->After(kSilenceCheck, [this] { LookForSilence(); });
@@ -238,7 +239,9 @@ absl::Status CoordinatorProcess::MakeStarter() {
   for (const v1::LaunchHost& host : launch_.hosts()) local.host_names.push_back(host.name());
   local.network = NetworkOf(launch_.node_network());
   local.program = launch_.agent_program();
-  local.arguments = {"--orphan-after", absl::StrCat(kLocalOrphanSeconds)};
+  const double orphan_seconds =
+      launch_.ending().orphan_after_ms() > 0 ? static_cast<double>(launch_.ending().orphan_after_ms()) / 1e3 : kLocalOrphanSeconds;
+  local.arguments = {"--orphan-after", absl::StrCat(orphan_seconds)};
   if (!launch_.temporary_folder().empty()) {
     local.arguments.insert(local.arguments.end(), {"--temporary-folder", launch_.temporary_folder()});
   }
@@ -258,6 +261,10 @@ absl::Status CoordinatorProcess::MakeCoordinator() {
   rules.workers_min = launch_.workers_min();
   rules.max_restarts = launch_.max_restarts();
   if (launch_.last_call_ms() > 0) rules.last_call = absl::Milliseconds(launch_.last_call_ms());
+  rules.user_grace = KillGrace();
+  rules.failure_grace =
+      launch_.ending().failure_grace_ms() > 0 ? absl::Milliseconds(launch_.ending().failure_grace_ms()) : kFailureGrace;
+  rules.stop_signal = static_cast<int>(launch_.job().ending().stop_signal());
   rules.random_bytes = RandomBytes;
   rules.timeout_text = absl::StrFormat("--timeout %g", launch_.timeout_seconds());
   options.record_folder = job_folder_->path();
@@ -323,7 +330,7 @@ void CoordinatorProcess::OnCommand(const std::string& bytes) {
     }
     return Launch();
   }
-  if (message.has_stop()) RequestStop(KindOf(message.stop().kind()));
+  if (message.has_stop()) RequestStop(KindOf(message.stop().kind()), Asker::kCommand, message.stop().by());
   if (message.has_signal()) SendSignal(message.signal());
   if (message.has_input() && input_ != nullptr) input_->Offer(std::move(*message.mutable_input()));
 }
@@ -341,23 +348,60 @@ void CoordinatorProcess::OnCommandGone(const absl::Status& why) {
   command_died_ = true;
   if (judgement_) return End();
   Fail(kExitHangUp, "command gone", "the command that the job was attached to has gone, so the job was ended");
-  RequestStop(StopKind::kHangup);
-  RequestStop(StopKind::kHangup);
+  EndNow(StopKind::kHangup);
 }
 
-void CoordinatorProcess::OnSignal(int signal) {
-  if (!launched_) return loop_->Quit();
-  RequestStop(signal == SIGINT ? StopKind::kInterrupt : signal == SIGHUP ? StopKind::kHangup : StopKind::kTerminate);
-}
-
-void CoordinatorProcess::RequestStop(StopKind kind) {
-  if (judgement_) {
-    // Only output is left to write, and nobody wants to wait for it.
-    if (kind != StopKind::kTimeout) End();
+void CoordinatorProcess::OnSignal(int signal, const std::string& by) {
+  if (signal == SIGUSR1 || signal == SIGUSR2) {  // the programs' own; muster has no use for them
+    v1::Signal forwarded;
+    forwarded.set_signal(static_cast<uint32_t>(signal));
+    if (launched_ && coordinator_ != nullptr) SendSignal(forwarded);
     return;
   }
+  if (!launched_) return loop_->Quit();
+  RequestStop(signal == SIGINT ? StopKind::kInterrupt : signal == SIGHUP ? StopKind::kHangup : StopKind::kTerminate,
+              Asker::kSignal, by);
+}
+
+// A batch system sends its SIGTERM to every process of a job: what comes once by the command and once as a signal is one request.
+void CoordinatorProcess::RequestStop(StopKind kind, Asker asker, const std::string& by) {
+  const bool again = std::exchange(asked_[static_cast<size_t>(asker)], true);
+  const Asker other = asker == Asker::kCommand ? Asker::kSignal : Asker::kCommand;
+  if (asker != Asker::kMuster && !again && asked_[static_cast<size_t>(other)]) return;
+  // Only output is left to write, and nobody wants to wait for it.
+  if (judgement_) return End();
   stopping_ = true;
-  if (coordinator_ != nullptr) coordinator_->RequestStop(kind);
+  if (coordinator_ != nullptr) coordinator_->RequestStop(kind, by);
+}
+
+void CoordinatorProcess::EndNow(StopKind kind) {
+  stopping_ = true;
+  for (int i = 0; i < 2 && coordinator_ != nullptr; ++i) coordinator_->RequestStop(kind);
+}
+
+// Before anybody is ended: who is where?
+void CoordinatorProcess::OnTimeLimit() {
+  if (judgement_ || stopping_) return;
+  std::set<uint32_t> nodes;
+  const bool runs = coordinator_->membership().state() == State::kRunning;
+  for (const v1::Node& node : coordinator_->membership().members().nodes()) {
+    if (runs && node.node() < nodes_.size() && nodes_[node.node()].has_session) nodes.insert(node.node());
+  }
+  v1::CoordinatorMessage question = Message();
+  question.mutable_rank_states_request();
+  inquiry_.emplace(loop_.get());
+  inquiry_->Start(
+      nodes, kRankStatesPatience, [&](uint32_t node) { server_->Send(node, question); },
+      [this](std::vector<v1::RankState> states) {
+        if (judgement_) return;
+        stopping_ = true;
+        coordinator_->RequestStop(StopKind::kTimeout, "", std::move(states));
+      });
+}
+
+absl::Duration CoordinatorProcess::KillGrace() const {
+  const uint32_t said_ms = launch_.job().ending().kill_grace_ms();
+  return said_ms > 0 ? absl::Milliseconds(said_ms) : kKillGrace;
 }
 
 void CoordinatorProcess::SendSignal(const v1::Signal& signal) {
@@ -394,8 +438,11 @@ void CoordinatorProcess::OnAgent(uint32_t node, v1::AgentMessage message) {
       output_->Write(message.output());
       if (output_->reader_gone() && !stopping_ && !judgement_) {
         Fail(kExitBrokenPipe, "broken pipe", "the reader of muster's stdout has gone, so the job was ended");
-        RequestStop(StopKind::kTerminate);
+        RequestStop(StopKind::kTerminate, Asker::kMuster, "");
       }
+      return;
+    case v1::AgentMessage::kRankStates:
+      if (inquiry_) inquiry_->Answered(node, message.rank_states());
       return;
     case v1::AgentMessage::kInputTaken:
       return input_->Taken(message.input_taken());
@@ -443,7 +490,7 @@ void CoordinatorProcess::FillHosts() {
   const auto shares = FillBySlot(hosts, {.workers = launch_.workers(), .oversubscribe = launch_.oversubscribe()});
   if (!shares.ok()) {
     Fail(kExitUnavailable, "not enough slots", std::string(shares.status().message()));
-    return RequestStop(StopKind::kTerminate);
+    return RequestStop(StopKind::kTerminate, Asker::kMuster, "");
   }
   slots_open_ = false;
   size_t next = 0;
@@ -539,7 +586,7 @@ void CoordinatorProcess::GiveUp(uint32_t node) {
     return Log(LogLevel::kWarning, absl::StrCat(what, "; the job goes on without it"));
   }
   Fail(kExitUnavailable, "not enough nodes", what);
-  RequestStop(StopKind::kTerminate);
+  RequestStop(StopKind::kTerminate, Asker::kMuster, "");
 }
 
 void CoordinatorProcess::LookForSilence() {
@@ -604,7 +651,8 @@ void CoordinatorProcess::OnFinished(const Judgement& judgement) {
   judgement_ = judgement;
   if (override_) judgement_->verdict = *override_;
   if (reporter_ != nullptr) reporter_->Finished();
-  agents_deadline_ns_ = MonotonicNanoseconds() + absl::ToInt64Nanoseconds(kAgentsGo);
+  // One that goes by itself may still give its workers their time.
+  agents_deadline_ns_ = MonotonicNanoseconds() + absl::ToInt64Nanoseconds(std::max(kAgentsGo, KillGrace()));
   WaitForAgents();
 }
 

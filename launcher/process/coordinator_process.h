@@ -22,6 +22,7 @@
 #include "launcher/process/job_reporter.h"
 #include "launcher/process/launch_link.h"
 #include "launcher/process/output_writer.h"
+#include "launcher/process/rank_inquiry.h"
 #include "launcher/process/report.h"
 #include "launcher/starter/starter.h"
 #include "muster/v1/launch.pb.h"
@@ -73,8 +74,13 @@ class CoordinatorProcess {
   // The command.
   void OnCommand(const std::string& bytes);
   void OnCommandGone(const absl::Status& why);
-  void OnSignal(int signal);
-  void RequestStop(StopKind kind);
+  // Who asks the job to end: two requests of one asker mean now, one each of two askers do not.
+  enum class Asker { kCommand, kSignal, kMuster };
+  void OnSignal(int signal, const std::string& by);
+  void RequestStop(StopKind kind, Asker asker, const std::string& by);
+  void EndNow(StopKind kind);
+  void OnTimeLimit();
+  absl::Duration KillGrace() const;
   void SendSignal(const v1::Signal& signal);
   void Report(v1::CoordinatorReport report);
 
@@ -128,6 +134,8 @@ class CoordinatorProcess {
   std::optional<v1::Verdict> override_;  // an end that no table decided
   std::optional<Judgement> judgement_;
   bool stopping_ = false;
+  bool asked_[3] = {};  // to end, by Asker
+  std::optional<RankInquiry> inquiry_;
   bool command_died_ = false;
   bool ending_ = false;
   int64_t looked_for_silence_ns_ = 0;

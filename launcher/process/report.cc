@@ -6,6 +6,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_replace.h"
+#include "launcher/coordinator/rank_summary.h"
 
 namespace muster {
 namespace {
@@ -48,6 +49,28 @@ Json OfEnding(const v1::WorkerEnded& ended) {
           {"last_operation", OrNull(!ended.last_op().empty(), ended.last_op())}};
 }
 
+Json OfState(const v1::RankState& state) {
+  return {{"pid", OrNull(state.pid() > 0, state.pid())},
+          {"joined", state.joined()},
+          {"left", state.left()},
+          {"operation", OrNull(state.op_seq() > 0, state.op())},
+          {"operation_number", OrNull(state.op_seq() > 0, state.op_seq())},
+          {"operation_finished", OrNull(state.op_seq() > 0, state.op_finished())},
+          {"operation_ms", OrNull(state.op_seq() > 0, state.op_ms())},
+          {"committed_step", OrNull(state.step() >= 0, state.step())},
+          {"process_state", OrNull(!state.process_state().empty(), state.process_state())},
+          {"wait_channel", OrNull(!state.wait_channel().empty(), state.wait_channel())},
+          {"cpu_ms", state.cpu_ms()}};
+}
+
+// Where the ranks were at --timeout, equal ones together, the odd one out first.
+Json Where(const Evidence& evidence) {
+  Json where = Json::array();
+  if (!evidence.ranks_were_asked) return where;
+  for (const RankGroup& group : SummarizeRanks(evidence).groups) where.push_back({{"ranks", group.ranks}, {"what", group.what}});
+  return where;
+}
+
 Json Ranks(const Evidence& evidence) {
   std::map<uint32_t, Json> by_rank;
   for (const Evidence::Member& member : evidence.members) {
@@ -61,6 +84,7 @@ Json Ranks(const Evidence& evidence) {
     rank["rank"] = ended.rank();
     rank.update(OfEnding(ended));
   }
+  for (const v1::RankState& state : evidence.rank_states) by_rank[state.rank()]["at_timeout"] = OfState(state);
   Json ranks = Json::array();
   for (auto& [rank, json] : by_rank) ranks.push_back(std::move(json));
   return ranks;
@@ -117,6 +141,7 @@ std::string ReportJson(const JobResult& result) {
                        {"worker_exit_code", OrNull(verdict.worker_exit_code() != 0, verdict.worker_exit_code())},
                        {"ended_with_it", verdict.ended_with_it()},
                        {"causes", causes},
+                       {"where", Where(result.evidence)},
                        {"job_id", result.job_id},
                        {"generation", result.generation},
                        {"restarts", result.restarts},

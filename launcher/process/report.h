@@ -34,7 +34,8 @@ void TakeMembership(const Membership& membership, JobResult* result);
 
 // Members (null where there is none): exit_code origin sentence class rank host signal worker_exit_code ended_with_it causes[]
 // ranks[] job_id generation restarts generations[] workers committed_step checkpoint_step command started seconds lines_dropped
-// refusals refused[] muster_version. `refused` are connections turned away, by kind: by what from count unix_ms of the last. `generations` are those that failed before the last one and why: generation class sentence rank host exit_code
+// refusals refused[] where[] muster_version. `where` is filled by --timeout: ranks[] and what they did, the odd one out first, and
+// each of ranks[] then has `at_timeout`. `refused` are connections turned away, by kind: by what from count unix_ms of the last. `generations` are those that failed before the last one and why: generation class sentence rank host exit_code
 // committed_step.
 std::string ReportJson(const JobResult& result);
 

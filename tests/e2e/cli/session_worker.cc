@@ -4,6 +4,7 @@
 //   session_worker leave SEED      ten all-reduces, a barrier, a pause of up to 3 ms of its own, a clean end
 //   session_worker exit RANK       rank RANK calls _exit(0) in mid-job
 //   session_worker differ RANK     rank RANK calls all_gather, the others all_reduce
+//   session_worker hold RANK       twenty all-reduces, then rank RANK calls nothing more and sleeps; prints "ready JOB RANK" before it
 //   session_worker fork            forks, the child does nothing but end; both go on as if nothing had happened
 #include <fcntl.h>
 #include <stdlib.h>
@@ -69,6 +70,17 @@ int Leave(muster::Session& session, muster::Window& window, unsigned seed) {
   return 0;
 }
 
+int Hold(muster::Session& session, muster::Window& window, int odd) {
+  for (int i = 0; i < 20; ++i) {
+    if (const absl::Status status = AllReduceOnce(session, window); !status.ok()) return Fail(session.rank(), status);
+  }
+  std::printf("ready %s %d\n", getenv("MUSTER_JOB_ID"), session.rank());
+  std::fflush(stdout);
+  while (session.rank() == odd) pause();
+  if (const absl::Status status = AllReduceOnce(session, window); !status.ok()) return Fail(session.rank(), status);
+  return 0;
+}
+
 int Differ(muster::Session& session, muster::Window& window, int odd) {
   if (session.rank() != odd) {
     for (;;) {
@@ -102,6 +114,7 @@ int main(int argc, char** argv) {
   if (!window.ok()) return Fail((*session)->rank(), window.status());
   if (what == "loop") return Loop(**session, **window);
   if (what == "leave") return Leave(**session, **window, static_cast<unsigned>(number));
+  if (what == "hold") return Hold(**session, **window, number);
   if (what == "differ") return Differ(**session, **window, number);
   if (what == "fork") return Fork(**session, **window);
   if (what != "exit") return 64;

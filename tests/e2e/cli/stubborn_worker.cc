@@ -1,6 +1,7 @@
 // A worker that does what makes cleaning up hard: it forks, and the child leaves by setsid, forks again and execs; it holds a
 // named memfd and an abstract socket; nobody in the family heeds SIGTERM, SIGHUP or SIGINT. Prints "ready JOB RANK" and waits
-// for its end.
+// for its end; given a folder it prints "line RANK PID N" with N from 1 on until then, and keeps in FOLDER/RANK.PID how many of them it
+// has written.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -31,9 +32,24 @@ void HoldSharedThings(const std::string& name) {
   if (bind(socket, reinterpret_cast<sockaddr*>(&address), length) != 0 || listen(socket, 1) != 0) std::exit(3);
 }
 
+// Bounded, so that a job that is never ended does not fill the disk.
+void PrintLines(const std::string& folder, const std::string& rank) {
+  constexpr int kLinesMax = 200'000;
+  const std::string name = rank + "." + std::to_string(getpid());
+  const int count = open((folder + "/" + name).c_str(), O_CREAT | O_WRONLY, 0600);
+  if (count < 0) std::exit(8);
+  for (int n = 1; n <= kLinesMax; ++n) {
+    const std::string line = "line " + rank + " " + std::to_string(getpid()) + " " + std::to_string(n) + "\n";
+    if (write(STDOUT_FILENO, line.data(), line.size()) != static_cast<ssize_t>(line.size())) std::exit(9);
+    const std::string written = std::to_string(n);
+    if (pwrite(count, written.data(), written.size(), 0) < 0) std::exit(10);
+    usleep(500);
+  }
+}
+
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
   const char* job = std::getenv("MUSTER_JOB_ID");
   const char* rank = std::getenv("RANK");
   const char* folder = std::getenv("TMPDIR");
@@ -63,5 +79,6 @@ int main() {
   }
   std::printf("ready %s %s\n", job, rank);
   std::fflush(stdout);
+  if (argc > 1) PrintLines(argv[1], rank);
   for (;;) pause();
 }

@@ -23,7 +23,7 @@ TEST(RunOptions, TakesACommandLineOfMpirun) {
   EXPECT_EQ(options->workers, 4);
   EXPECT_THAT(options->environment, ElementsAre("SEED=7", "HOME"));
   EXPECT_EQ(options->working_directory, "/tmp");
-  EXPECT_EQ(options->timeout_seconds, 9);
+  EXPECT_EQ(options->ending.timeout_seconds, 9);
   EXPECT_TRUE(options->tag_output);
   EXPECT_EQ(options->report_file, "r.json");
   EXPECT_THAT(options->command, ElementsAre("train", "--lr", "0.1"));
@@ -108,7 +108,7 @@ TEST(RunOptions, SeveralProgramsHaveWhatIsTheirOwn) {
                               "-wdir", "/tmp", "train", "-np", "9", ":", "-np3", "log"});
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ(options->workers, 6);
-  EXPECT_EQ(options->timeout_seconds, 9);
+  EXPECT_EQ(options->ending.timeout_seconds, 9);
   EXPECT_THAT(options->environment, ElementsAre());
   ASSERT_EQ(options->applications.size(), 3u);
   EXPECT_EQ(options->applications[0].workers, 1);

@@ -101,6 +101,11 @@ class MembershipTest : public ::testing::Test {
     message.mutable_peer_blamed()->set_reason(static_cast<uint32_t>(v1::AbortReason::kPeerLost));
     Step(membership::Received{node, message});
   }
+  void AskedToEnd(uint32_t node) {
+    v1::AgentMessage message = Message(0);
+    message.mutable_asked_to_end()->set_signal(15);
+    Step(membership::Received{node, message});
+  }
   void Cleared(uint32_t node) {
     v1::AgentMessage message = Message(machine_->generation());
     message.mutable_cleared();
@@ -285,6 +290,67 @@ TEST_F(MembershipTest, StopOnceIsKindAndTwiceIsNow) {
   Stopped(1);
   Durable();
   EXPECT_EQ(finished_->verdict.exit_code(), 130);
+}
+
+TEST_F(MembershipTest, AStopSaysWhoAsked) {
+  Run();
+  Step(membership::StopRequested{StopKind::kTerminate, "muster cancel of ann@login"});
+  Stopped(0);
+  Stopped(1);
+  Durable();
+  EXPECT_EQ(finished_->verdict.sentence(), "terminated (SIGTERM) by muster cancel of ann@login");
+}
+
+TEST_F(MembershipTest, ATimeLimitSaysWhereTheRanksWere) {
+  Run();
+  membership::StopRequested stop{StopKind::kTimeout};
+  for (const uint32_t rank : {0u, 1u}) {
+    v1::RankState& state = stop.states.emplace_back();
+    state.set_rank(rank);
+    state.set_joined(true);
+    state.set_op_seq(7);
+    state.set_op("barrier");
+  }
+  Step(stop);
+  Stopped(0);
+  Stopped(1);
+  Durable();
+  EXPECT_EQ(finished_->verdict.exit_code(), 124);
+  EXPECT_THAT(finished_->verdict.sentence(), HasSubstr("rank 2 on host node-b: unknown: the agent of host node-b did not answer; ranks "
+                                                       "0, 1 are in barrier (op 7)"));
+  EXPECT_EQ(finished_->verdict.rank(), 2);
+  EXPECT_EQ(finished_->verdict.host(), "node-b");
+}
+
+TEST_F(MembershipTest, AnAgentThatIsAskedToEndEndsTheJobKindly) {
+  Run();
+  AskedToEnd(1);
+  EXPECT_EQ(machine_->state(), State::kQuiescing);
+  EXPECT_EQ(sent_.back().message.stop().grace_ms(), 5000u);
+  // A batch system asks the job too: that is one request. The next one is another.
+  Step(membership::StopRequested{StopKind::kTerminate, "process 7"});
+  EXPECT_EQ(sent_.back().message.stop().grace_ms(), 5000u);
+  Step(membership::StopRequested{StopKind::kTerminate});
+  EXPECT_EQ(sent_.back().message.stop().grace_ms(), 0u);
+  Stopped(0);
+  Stopped(1);
+  Durable();
+  EXPECT_EQ(finished_->verdict.exit_code(), 143);
+  EXPECT_EQ(finished_->verdict.sentence(), "terminated (SIGTERM) by process 7");
+}
+
+TEST_F(MembershipTest, AnAgentThatIsAskedToEndIsReplacedWhereThatIsAllowed) {
+  RunRestartable(1);
+  AskedToEnd(1);
+  EXPECT_EQ(machine_->state(), State::kSettling);
+  Step(membership::TimerFired{Timer::kEnd});
+  ASSERT_EQ(machine_->state(), State::kRecalling);
+  Ended(0, 0, v1::Ending::SIGNALED, 15, true);
+  Ended(0, 1, v1::Ending::SIGNALED, 15, true);
+  Cleared(0);
+  EXPECT_EQ(machine_->state(), State::kClosing);
+  Durable();
+  EXPECT_THAT(restarting_->why.verdict.sentence(), HasSubstr("the agent on host node-b was lost (it was asked to end with SIGTERM)"));
 }
 
 TEST_F(MembershipTest, ANumberIsNeverUsedTwiceOverRestarts) {
