@@ -12,6 +12,7 @@
 #include "launcher/channel/authority.h"
 #include "launcher/cli/console.h"
 #include "launcher/cli/flags.h"
+#include "launcher/cli/help_page.h"
 #include "launcher/cli/own_environment.h"
 #include "launcher/cli/program.h"
 #include "launcher/cli/subcommand.h"
@@ -26,6 +27,23 @@ namespace muster {
 namespace {
 
 constexpr size_t kTicketBytesMax = 64 << 10;
+
+constexpr char kUsage[] = R"(usage: muster agent --coordinator HOST:PORT --ticket-file FILE [options]
+
+Runs one node's workers of a job whose coordinator runs elsewhere (muster coordinator, which says
+this line for each node; muster run --nodes starts its agents itself). It ends with the job.
+
+examples
+  muster agent --coordinator 10.0.0.5:4242 --ticket-file node-3.ticket
+  muster agent --coordinator 10.0.0.5:4242 --ticket-file node-3.ticket --host node-3 --slots 8
+)";
+
+constexpr char kAfter[] = R"(exit status
+  0    the job is over                 70   a defect in muster
+  64   wrong usage                     77   refused: a wrong ticket, or one used before
+  69   no coordinator could be reached 130  Ctrl-C; 143 SIGTERM: the workers here were ended
+  73   no temporary folder
+)";
 
 struct AgentFlags {
   std::string coordinator;
@@ -55,24 +73,6 @@ FlagSet Declare(AgentFlags* agent) {
   flags.Text("--temporary-folder", "FOLDER", &agent->temporary_folder, "where the workers' TMPDIR is made; without it TMPDIR");
   flags.Switch("-v --verbose", &agent->verbose, "say on stderr what the agent does");
   return flags;
-}
-
-std::string Help() {
-  AgentFlags unused;
-  return absl::StrCat(R"(usage: muster agent --coordinator HOST:PORT --ticket-file FILE [options]
-
-Runs one node's workers of a job whose coordinator runs elsewhere (muster coordinator, which says
-this line for each node; muster run --nodes starts its agents itself). It ends with the job.
-
-options
-)",
-                      Declare(&unused).Help(), R"(
-exit status
-  0    the job is over                 70   a defect in muster
-  64   wrong usage                     77   refused: a wrong ticket, or one used before
-  69   no coordinator could be reached 130  Ctrl-C; 143 SIGTERM: the workers here were ended
-  73   no temporary folder
-)");
 }
 
 absl::StatusOr<std::string> ReadTicket(const AgentFlags& agent) {
@@ -123,11 +123,16 @@ int Fail(int exit_code, const absl::Status& status) {
 
 }  // namespace
 
+HelpPage AgentPage() {
+  AgentFlags unused;
+  return {.before = kUsage, .flags = Declare(&unused).Describe(), .after = kAfter};
+}
+
 int AgentCommand(const std::vector<std::string>& arguments) {
   AgentFlags agent;
   FlagSet flags = Declare(&agent);
   const auto rest = flags.Parse(arguments);
-  if (flags.help_wanted()) return Print(Help());
+  if (flags.help_wanted()) return Print(HelpText(AgentPage()));
   if (!rest.ok()) return UsageError(rest.status().message());
   if (!rest->empty())
     return UsageError(absl::StrCat("muster agent takes no program (", rest->front(), "): the coordinator says it"));

@@ -4,6 +4,7 @@
 
 #include "launcher/cli/bench_arguments.h"
 #include "launcher/cli/console.h"
+#include "launcher/cli/help_page.h"
 #include "launcher/cli/program.h"
 #include "launcher/cli/subcommand.h"
 #include "launcher/process/exit_codes.h"
@@ -12,19 +13,23 @@ namespace muster {
 namespace {
 
 constexpr char kHelp[] =
-    R"(muster bench allreduce -np N [options]: how fast collectives are here, beside the least that memory allows.
+    R"(usage: muster bench allreduce -np N [options]
 
+Measures how fast collectives are here, beside the least that memory allows. N is the number of
+ranks; without -np one for each core that may be used.
+
+examples
   muster bench allreduce -np 2                          8 B to 16 MiB in shared windows
   muster bench allreduce -np 4 --private -b 64K -e 1M   private buffers, chosen sizes
   muster bench allreduce --help                         all options
-
--np N is the number of ranks; without it one for each core that may be used.
 )";
 
 }  // namespace
 
+HelpPage BenchPage() { return {.before = kHelp, .flags = {}, .words = {"allreduce"}}; }
+
 int BenchCommand(const std::vector<std::string>& arguments) {
-  if (!arguments.empty() && IsBenchHelp(arguments[0])) return Print(kHelp);
+  if (!arguments.empty() && IsBenchHelp(arguments[0])) return Print(HelpText(BenchPage()));
   const auto own_folder = OwnFolder();
   if (!own_folder.ok()) {
     Say(own_folder.status().message());

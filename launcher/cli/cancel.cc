@@ -19,6 +19,7 @@
 #include "absl/time/clock.h"
 #include "launcher/cli/console.h"
 #include "launcher/cli/flags.h"
+#include "launcher/cli/help_page.h"
 #include "launcher/cli/job_argument.h"
 #include "launcher/cli/job_text.h"
 #include "launcher/cli/subcommand.h"
@@ -97,15 +98,25 @@ absl::Status Terminate(const StoredJob& job, bool now) {
   return absl::OkStatus();
 }
 
+FlagSet Declare(bool* now) {
+  FlagSet flags("muster cancel");
+  flags.Switch("--now", now, "kill the workers at once");
+  return flags;
+}
+
 }  // namespace
+
+HelpPage CancelPage() {
+  bool unused = false;
+  return {.before = kUsage, .flags = Declare(&unused).Describe(), .operand = Operand::kJob};
+}
 
 int CancelCommand(const std::vector<std::string>& arguments) {
   bool now = false;
-  FlagSet flags("muster cancel");
-  flags.Switch("--now", &now, "kill the workers at once");
+  FlagSet flags = Declare(&now);
   StoredJob job;
   int exit_code = 0;
-  if (!TakeJobArgument(&flags, arguments, kUsage, &job, &exit_code)) return exit_code;
+  if (!TakeJobArgument(&flags, arguments, CancelPage(), &job, &exit_code)) return exit_code;
   const auto is_over = [&](absl::string_view before) {
     const StoredJob ended = ReadJob(job.folder);
     Say(absl::StrCat("job ", job.brief(), before, HowItEnded(ended)));

@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "launcher/cli/console.h"
 #include "launcher/cli/flags.h"
+#include "launcher/cli/help_page.h"
 #include "launcher/cli/job_text.h"
 #include "launcher/cli/subcommand.h"
 #include "launcher/process/exit_codes.h"
@@ -145,20 +146,30 @@ int Verify(const Place& place) {
   return kExitOk;
 }
 
+FlagSet Declare(const std::string& verb, bool* json) {
+  FlagSet flags(verb.empty() ? "muster checkpoint" : absl::StrCat("muster checkpoint ", verb));
+  if (verb != "verify") {
+    flags.Switch("--json", json,
+                 "of ls: a JSON array of objects: step, state, folder, files,\nbytes, generation, job_id, committed_unix_ms, "
+                 "attributes, damage");
+  }
+  return flags;
+}
+
 }  // namespace
+
+HelpPage CheckpointPage() {
+  bool unused = false;
+  return {.before = kUsage, .flags = Declare("", &unused).Describe(), .operand = Operand::kFolder, .words = {"ls", "verify"}};
+}
 
 int CheckpointCommand(const std::vector<std::string>& arguments) {
   const std::string verb = arguments.empty() ? "" : arguments[0];
   const bool lists = verb == "ls", verifies = verb == "verify";
   bool json = false;
-  FlagSet flags(lists || verifies ? absl::StrCat("muster checkpoint ", verb) : "muster checkpoint");
-  if (!verifies) {
-    flags.Switch("--json", &json,
-                 "of ls: a JSON array of objects: step, state, folder, files,\nbytes, generation, job_id, committed_unix_ms, "
-                 "attributes, damage");
-  }
+  FlagSet flags = Declare(lists || verifies ? verb : "", &json);
   const auto rest = flags.Parse({arguments.begin() + (lists || verifies ? 1 : 0), arguments.end()});
-  if (flags.help_wanted()) return Print(absl::StrCat(kUsage, verifies ? "" : "\noptions\n", flags.Help()));
+  if (flags.help_wanted()) return Print(HelpText(CheckpointPage()));
   if (!rest.ok()) return UsageError(rest.status().message());
   if (!lists && !verifies) {
     return UsageError(

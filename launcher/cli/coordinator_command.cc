@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "launcher/cli/console.h"
 #include "launcher/cli/flags.h"
+#include "launcher/cli/help_page.h"
 #include "launcher/cli/own_environment.h"
 #include "launcher/cli/run_applications.h"
 #include "launcher/cli/run_endings.h"
@@ -24,6 +25,20 @@
 
 namespace muster {
 namespace {
+
+constexpr char kUsage[] = R"(usage: muster coordinator [options] PROGRAM [ARGUMENTS] [: -np N PROGRAM [ARGUMENTS]]...
+
+Coordinates a job on nodes where you start the agents yourself. It writes one ticket a node into
+the job's folder and says what to run there; each ticket is good once, for that node. The job
+begins when all nodes have joined. Its output comes here.
+
+examples
+  muster coordinator --nodes 2 -np 8 ./train
+  muster coordinator --listen 10.0.0.5:4242 --nodes 4 -np 16 --min-np 12 --max-restarts 3 ./train
+)";
+
+constexpr char kAfter[] = R"(Exit status and signals are those of muster run.
+)";
 
 struct CoordinatorFlags {
   std::string listen = "0.0.0.0";
@@ -58,25 +73,6 @@ FlagSet Declare(CoordinatorFlags* job) {
   flags.Count("--master-port", "N", &job->master_port, 1, 65535, "MASTER_PORT for the workers");
   flags.Switch("-v --verbose", &job->verbose, "say on stderr what muster does");
   return flags;
-}
-
-std::string Help() {
-  CoordinatorFlags unused;
-  return absl::StrCat(R"(usage: muster coordinator [options] PROGRAM [ARGUMENTS] [: -np N PROGRAM [ARGUMENTS]]...
-
-Coordinates a job on nodes where you start the agents yourself. It writes one ticket a node into
-the job's folder and says what to run there; each ticket is good once, for that node. The job
-begins when all nodes have joined. Its output comes here.
-
-examples
-  muster coordinator --nodes 2 -np 8 ./train
-  muster coordinator --listen 10.0.0.5:4242 --nodes 4 -np 16 --min-np 12 --max-restarts 3 ./train
-
-options
-)",
-                      Declare(&unused).Help(), R"(
-Exit status and signals are those of muster run.
-)");
 }
 
 // "10.0.0.5", "10.0.0.5:4242", "[::1]:4242".
@@ -210,6 +206,11 @@ int RunForPerson(v1::Launch launch) {
 
 }  // namespace
 
+HelpPage CoordinatorPage() {
+  CoordinatorFlags unused;
+  return {.before = kUsage, .flags = Declare(&unused).Describe(), .after = kAfter, .operand = Operand::kProgram};
+}
+
 int CoordinatorCommand(const std::vector<std::string>& arguments) {
   // `muster run` gives no words: all is in the Launch that comes through its socket.
   if (arguments.empty() && IsSocket(kLaunchFd)) {
@@ -220,13 +221,13 @@ int CoordinatorCommand(const std::vector<std::string>& arguments) {
   CoordinatorFlags job;
   FlagSet flags = Declare(&job);
   const auto command = flags.Parse(arguments);
-  if (flags.help_wanted()) return Print(Help());
+  if (flags.help_wanted()) return Print(HelpText(CoordinatorPage()));
   if (!command.ok()) return UsageError(command.status().message());
   std::vector<RunApplication> applications;
   bool help_wanted = false;
   const absl::Status read = ReadApplications(flags, *command, flags.separated(),
                                              {job.workers, job.environment, job.working_directory, {}}, &applications, &help_wanted);
-  if (help_wanted) return Print(Help());
+  if (help_wanted) return Print(HelpText(CoordinatorPage()));
   if (!read.ok()) return UsageError(read.message());
   auto launch = LaunchOf(job, *command, applications);
   if (!launch.ok()) return UsageError(launch.status().message());

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "launcher/cli/console.h"
 #include "launcher/cli/flags.h"
+#include "launcher/cli/help_page.h"
 #include "launcher/cli/machine_checks.h"
 #include "launcher/cli/subcommand.h"
 #include "launcher/process/exit_codes.h"
@@ -51,19 +52,34 @@ std::string Json(const std::vector<Check>& checks, bool healthy) {
   return report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
+constexpr char kUsage[] = R"(usage: muster doctor [options]
+
+Checks what this machine offers and what muster can promise on it, one line a check: ok, warn
+(works, with less) or FAIL, with the remedy. Exit status 1 if one fails.
+
+examples
+  muster doctor
+  muster doctor --json | jq .healthy
+)";
+
+FlagSet Declare(bool* json) {
+  FlagSet flags("muster doctor");
+  flags.Switch("--json", json, "one JSON object instead of lines");
+  return flags;
+}
+
 }  // namespace
+
+HelpPage DoctorPage() {
+  bool unused = false;
+  return {.before = kUsage, .flags = Declare(&unused).Describe()};
+}
 
 int DoctorCommand(const std::vector<std::string>& arguments) {
   bool json = false;
-  FlagSet flags("muster doctor");
-  flags.Switch("--json", &json, "one JSON object instead of lines");
+  FlagSet flags = Declare(&json);
   const auto rest = flags.Parse(arguments);
-  if (flags.help_wanted()) {
-    return Print(absl::StrCat(
-        "usage: muster doctor [options]\n\nChecks what this machine offers and what muster can promise on it, one line "
-        "a check: ok, warn\n(works, with less) or FAIL, with the remedy. Exit status 1 if one fails.\n\noptions\n",
-        flags.Help()));
-  }
+  if (flags.help_wanted()) return Print(HelpText(DoctorPage()));
   if (!rest.ok()) return UsageError(rest.status().message());
   if (!rest->empty()) return UsageError(absl::StrCat("muster doctor takes no ", rest->front(), "; see `muster doctor --help`"));
 

@@ -7,6 +7,7 @@
 #include "launcher/cli/console.h"
 #include "launcher/cli/flags.h"
 #include "launcher/cli/followed_file.h"
+#include "launcher/cli/help_page.h"
 #include "launcher/cli/job_argument.h"
 #include "launcher/cli/job_text.h"
 #include "launcher/cli/subcommand.h"
@@ -28,16 +29,26 @@ examples
                                        rank, node, host
 )";
 
+FlagSet Declare(bool* follow, bool* json) {
+  FlagSet flags("muster events");
+  flags.Switch("--follow -f", follow, "go on until the job is over");
+  flags.Switch("--json", json, "one JSON object a line");
+  return flags;
+}
+
 }  // namespace
+
+HelpPage EventsPage() {
+  bool unused = false;
+  return {.before = kUsage, .flags = Declare(&unused, &unused).Describe(), .operand = Operand::kJob};
+}
 
 int EventsCommand(const std::vector<std::string>& arguments) {
   bool json = false, follow = false;
-  FlagSet flags("muster events");
-  flags.Switch("--follow -f", &follow, "go on until the job is over");
-  flags.Switch("--json", &json, "one JSON object a line");
+  FlagSet flags = Declare(&follow, &json);
   StoredJob job;
   int exit_code = 0;
-  if (!TakeJobArgument(&flags, arguments, kUsage, &job, &exit_code)) return exit_code;
+  if (!TakeJobArgument(&flags, arguments, EventsPage(), &job, &exit_code)) return exit_code;
 
   FollowedFile events(job.folder + "/events.jsonl");
   const absl::TimeZone zone = absl::LocalTimeZone();

@@ -10,6 +10,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "runtime/base/log.h"
 #include "runtime/base/status.h"
 
 namespace muster {
@@ -29,6 +30,7 @@ FlagSet::Flag& FlagSet::Declare(Kind kind, const std::string& names, std::string
   flag.names = absl::StrSplit(names, ' ', absl::SkipEmpty());
   flag.value_name = std::move(value_name);
   flag.help = std::move(help);
+  flag.heading = heading_;
   flags_.push_back(std::move(flag));
   return flags_.back();
 }
@@ -55,6 +57,12 @@ void FlagSet::Text(const std::string& names, std::string value_name, std::string
 
 void FlagSet::Texts(const std::string& names, std::string value_name, std::vector<std::string>* target, std::string help) {
   Declare(Kind::kTexts, names, std::move(value_name), std::move(help)).texts_target = target;
+}
+
+void FlagSet::Choices(const std::string& name, std::vector<std::string> values) {
+  Flag* flag = Find(BareName(name));
+  MUSTER_CHECK(flag != nullptr && flag->takes_value(), "choices for a flag that is declared before and takes a value");
+  flag->choices = std::move(values);
 }
 
 void FlagSet::Ignored(const std::string& names) { Declare(Kind::kIgnored, names, "", ""); }
@@ -221,13 +229,40 @@ absl::StatusOr<std::vector<std::string>> FlagSet::Parse(const std::vector<std::s
   return rest;
 }
 
-std::string FlagSet::Help() const {
-  constexpr size_t kColumn = 30;
-  std::string text;
+std::string FlagSet::Help() const { return FlagsText(Describe()); }
+
+std::vector<FlagDescription> FlagSet::Describe() const {
+  std::vector<FlagDescription> described;
   for (const Flag& flag : flags_) {
-    if (!flag.is_offered()) continue;
+    if (flag.kind != Kind::kIgnored && !flag.is_offered()) continue;
+    described.push_back({.names = flag.names,
+                         .value_name = flag.takes_value() ? flag.value_name : "",
+                         .help = flag.help,
+                         .heading = flag.heading,
+                         .choices = flag.choices,
+                         .without_effect = flag.kind == Kind::kIgnored});
+  }
+  std::vector<std::string> headings = {""};
+  for (const FlagDescription& flag : described) {
+    if (std::find(headings.begin(), headings.end(), flag.heading) == headings.end()) headings.push_back(flag.heading);
+  }
+  const auto place = [&headings](const FlagDescription& flag) {
+    return std::find(headings.begin(), headings.end(), flag.heading) - headings.begin();
+  };
+  std::stable_sort(described.begin(), described.end(),
+                   [&place](const FlagDescription& a, const FlagDescription& b) { return place(a) < place(b); });
+  return described;
+}
+
+std::string FlagsText(const std::vector<FlagDescription>& flags) {
+  constexpr size_t kColumn = 30;
+  std::string text, heading;
+  for (const FlagDescription& flag : flags) {
+    if (flag.without_effect) continue;
+    if (flag.heading != heading) absl::StrAppend(&text, "\n", flag.heading, "\n");
+    heading = flag.heading;
     std::string line = absl::StrCat("  ", absl::StrJoin(flag.names, ", "));
-    if (flag.takes_value()) absl::StrAppend(&line, " ", flag.value_name);
+    if (!flag.value_name.empty()) absl::StrAppend(&line, " ", flag.value_name);
     if (line.size() + 2 > kColumn) {
       absl::StrAppend(&text, line, "\n");
       line.clear();

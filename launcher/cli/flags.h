@@ -11,6 +11,16 @@
 
 namespace muster {
 
+// What help, the manual and completion say of one flag.
+struct FlagDescription {
+  std::vector<std::string> names;    // as typed; the first is shown in messages
+  std::string value_name;            // empty: takes no value
+  std::string help;                  // lines, separated by '\n'
+  std::string heading;               // empty: under "options"
+  std::vector<std::string> choices;  // values that completion offers; empty: whatever fits the value's name
+  bool without_effect = false;       // accepted, and so anyway
+};
+
 // Declare flags, then Parse, once or with what a Parse has left. Targets are borrowed until then.
 //
 // Names are given as the user may type them, separated by spaces: "-np -n --np". One dash or two are the same for names of two
@@ -27,6 +37,11 @@ class FlagSet {
   void Text(const std::string& names, std::string value_name, std::string* target, std::string help);
   // May be given many times; values in order.
   void Texts(const std::string& names, std::string value_name, std::vector<std::string>* target, std::string help);
+  // The flags declared from here on stand under `heading` in help, a few words in lower case; "" is the first group, which has no
+  // heading of its own. A heading may be said again: its flags stand together.
+  void Heading(std::string heading) { heading_ = std::move(heading); }
+  // Values of the flag `name` (as declared before) for completion to offer. Parse does not look at them.
+  void Choices(const std::string& name, std::vector<std::string> values);
   // Accepted and without effect, because what it asks for is so anyway.
   void Ignored(const std::string& names);
   // Known, but refused by this version; `instead` is the remedy, a whole sentence.
@@ -42,8 +57,10 @@ class FlagSet {
   bool help_wanted() const { return help_wanted_; }
   // Whether the last Parse ended at a `--`.
   bool separated() const { return separated_; }
-  // One paragraph a flag, in order of declaration.
+  // One paragraph a flag, in order of declaration, heading by heading.
   std::string Help() const;
+  // The same for other readers; what is NotYet is left out.
+  std::vector<FlagDescription> Describe() const;
 
  private:
   enum class Kind { kSwitch, kCount, kSeconds, kText, kTexts, kIgnored, kNotYet, kRefused };
@@ -52,6 +69,8 @@ class FlagSet {
     std::vector<std::string> names;  // as typed
     std::string value_name;
     std::string help;
+    std::string heading;
+    std::vector<std::string> choices;
     int64_t least = 0;
     int64_t most = 0;
     bool* switch_target = nullptr;
@@ -73,10 +92,14 @@ class FlagSet {
   absl::Status Fill(std::vector<std::string> normalised);
 
   std::string command_;
+  std::string heading_;
   std::vector<Flag> flags_;
   bool help_wanted_ = false;
   bool separated_ = false;
 };
+
+// One paragraph a flag, heading by heading; a heading is a line of its own after an empty one.
+std::string FlagsText(const std::vector<FlagDescription>& flags);
 
 }  // namespace muster
 

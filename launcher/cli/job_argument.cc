@@ -28,11 +28,11 @@ absl::StatusOr<std::string> ParseJobArgument(FlagSet* flags, const std::vector<s
   return job;
 }
 
-bool TakeJobArgument(FlagSet* flags, const std::vector<std::string>& arguments, const std::string& usage, StoredJob* job,
+bool TakeJobArgument(FlagSet* flags, const std::vector<std::string>& arguments, const HelpPage& page, StoredJob* job,
                      int* exit_code) {
   const auto named = ParseJobArgument(flags, arguments);
   if (flags->help_wanted()) {
-    *exit_code = Print(absl::StrCat(usage, "\noptions\n", flags->Help()));
+    *exit_code = Print(HelpText(page));
     return false;
   }
   auto found = named.ok() ? FindJob(JobsStateHome(), *named) : named.status();

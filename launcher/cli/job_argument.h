@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "launcher/cli/flags.h"
+#include "launcher/cli/help_page.h"
 #include "launcher/job/job_list.h"
 
 namespace muster {
@@ -18,9 +19,9 @@ std::string JobsStateHome();
 // second job.
 absl::StatusOr<std::string> ParseJobArgument(FlagSet* flags, const std::vector<std::string>& arguments);
 
-// The whole of it: parses, prints `usage` with the flags' help if that is asked for, finds the job (the newest if none is named),
+// The whole of it: parses, prints `page` if that is asked for, finds the job (the newest if none is named),
 // and says what is wrong. True if the command shall go on with `*job`, else `*exit_code` is its end.
-bool TakeJobArgument(FlagSet* flags, const std::vector<std::string>& arguments, const std::string& usage, StoredJob* job,
+bool TakeJobArgument(FlagSet* flags, const std::vector<std::string>& arguments, const HelpPage& page, StoredJob* job,
                      int* exit_code);
 
 }  // namespace muster

@@ -11,6 +11,7 @@
 #include "launcher/cli/console.h"
 #include "launcher/cli/flags.h"
 #include "launcher/cli/followed_file.h"
+#include "launcher/cli/help_page.h"
 #include "launcher/cli/job_argument.h"
 #include "launcher/cli/subcommand.h"
 #include "launcher/job/log_keeper.h"
@@ -86,26 +87,42 @@ class Logs {
   std::map<int64_t, FollowedFile> files_;
 };
 
+struct LogsFlags {
+  int64_t rank = -1;
+  bool is_stderr = false;
+  bool follow = false;
+};
+
+FlagSet Declare(LogsFlags* logs) {
+  FlagSet flags("muster logs");
+  flags.Count("--rank -r", "N", &logs->rank, 0, int64_t{1} << 31, "of this rank only, without a tag");
+  flags.Switch("--stderr", &logs->is_stderr, "stderr instead of stdout");
+  flags.Switch("--follow -f", &logs->follow, "go on until the job is over");
+  return flags;
+}
+
 }  // namespace
 
+HelpPage LogsPage() {
+  LogsFlags unused;
+  return {.before = kUsage, .flags = Declare(&unused).Describe(), .operand = Operand::kJob};
+}
+
 int LogsCommand(const std::vector<std::string>& arguments) {
-  bool is_stderr = false, follow = false;
-  int64_t rank = -1;
-  FlagSet flags("muster logs");
-  flags.Count("--rank -r", "N", &rank, 0, int64_t{1} << 31, "of this rank only, without a tag");
-  flags.Switch("--stderr", &is_stderr, "stderr instead of stdout");
-  flags.Switch("--follow -f", &follow, "go on until the job is over");
+  LogsFlags asked;
+  FlagSet flags = Declare(&asked);
   StoredJob job;
   int exit_code = 0;
-  if (!TakeJobArgument(&flags, arguments, kUsage, &job, &exit_code)) return exit_code;
+  if (!TakeJobArgument(&flags, arguments, LogsPage(), &job, &exit_code)) return exit_code;
+  const int64_t rank = asked.rank;
   if (rank >= 0 && job.status.workers > 0 && rank >= job.status.workers) {
     return UsageError(absl::StrCat("--rank ", rank, ": job ", job.brief(), " has ranks 0 to ", job.status.workers - 1));
   }
 
   const bool tagged = rank < 0 && job.status.workers != 1;
-  Logs logs(job.folder, rank, is_stderr);
+  Logs logs(job.folder, rank, asked.is_stderr);
   while (true) {
-    const bool over = !follow || !IsHeld(job.folder);  // asked before the last look
+    const bool over = !asked.follow || !IsHeld(job.folder);  // asked before the last look
     logs.FindRanks();
     if (const int shown = logs.Show(over, tagged); shown != kExitOk) return shown;
     if (over) return kExitOk;

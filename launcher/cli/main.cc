@@ -3,42 +3,50 @@
 #include <signal.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "launcher/cli/console.h"
 #include "launcher/cli/flags.h"
+#include "launcher/cli/help_command.h"
+#include "launcher/cli/help_page.h"
 #include "launcher/cli/subcommand.h"
 #include "launcher/process/exit_codes.h"
+#include "runtime/base/nearest_name.h"
 
 namespace muster {
 namespace {
 
-int HelpCommand(const std::vector<std::string>& arguments);
-int VersionCommand(const std::vector<std::string>& arguments);
+int Help(const std::vector<std::string>& arguments);
+int Complete(const std::vector<std::string>& arguments);
+int Version(const std::vector<std::string>& arguments);
+HelpPage VersionPage();
 
 struct Entry {
   const char* name;
   const char* summary;
   Subcommand run;
+  HelpPage (*page)();
 };
 
 // In the order in which help shows them.
 const Entry kSubcommands[] = {
-    {"run", "start a program on several ranks and watch over it", RunCommand},
-    {"ps", "list jobs and how they stand", PsCommand},
-    {"status", "show one job: nodes, ranks, steps, restarts, verdict", StatusCommand},
-    {"events", "show what happened in a job", EventsCommand},
-    {"logs", "show what a job's workers have written", LogsCommand},
-    {"cancel", "end a job", CancelCommand},
-    {"checkpoint", "show the checkpoints in a folder, or verify them", CheckpointCommand},
-    {"bench", "measure collectives here, beside the least that memory allows", BenchCommand},
-    {"doctor", "check what this machine offers and what muster can promise on it", DoctorCommand},
-    {"coordinator", "coordinate a job on nodes where you start the agents", CoordinatorCommand},
-    {"agent", "run one node's part of such a job", AgentCommand},
-    {"help", "show this page, or that of a command: muster help run", HelpCommand},
-    {"version", "print the version", VersionCommand},
+    {"run", "start a program on several ranks and watch over it", RunCommand, RunPage},
+    {"ps", "list jobs and how they stand", PsCommand, PsPage},
+    {"status", "show one job: nodes, ranks, steps, restarts, verdict", StatusCommand, StatusPage},
+    {"events", "show what happened in a job", EventsCommand, EventsPage},
+    {"logs", "show what a job's workers have written", LogsCommand, LogsPage},
+    {"cancel", "end a job", CancelCommand, CancelPage},
+    {"checkpoint", "show the checkpoints in a folder, or verify them", CheckpointCommand, CheckpointPage},
+    {"bench", "measure collectives here, beside the least that memory allows", BenchCommand, BenchPage},
+    {"doctor", "check what this machine offers and what muster can promise on it", DoctorCommand, DoctorPage},
+    {"coordinator", "coordinate a job on nodes where you start the agents", CoordinatorCommand, CoordinatorPage},
+    {"agent", "run one node's part of such a job", AgentCommand, AgentPage},
+    {"help", "show this page, or that of a command: muster help run", Help, HelpCommandPage},
+    {"completion", "print what makes a shell complete muster's command lines", Complete, CompletionCommandPage},
+    {"version", "print the version", Version, VersionPage},
 };
 
 const Entry* Find(const std::string& name) {
@@ -48,9 +56,12 @@ const Entry* Find(const std::string& name) {
   return nullptr;
 }
 
-std::string Overview() {
-  std::string text = R"(muster starts a training program on several ranks, watches over it, and ends it cleanly.
+HelpPage Overview() {
+  std::string text = R"(usage: muster COMMAND [options]
 
+muster starts a training program on several ranks, watches over it, and ends it cleanly.
+
+examples
   muster run -np 4 ./train              start ./train four times; each process is one rank
   muster run -np 4 python3 train.py     any program will do: the rank is in RANK and OMPI_COMM_WORLD_RANK
   muster run -np 4 --tag-output ./train the rank before each line of output
@@ -68,29 +79,40 @@ commands
     absl::StrAppend(&text, name, entry.summary, "\n");
   }
   absl::StrAppend(&text, "\n`muster COMMAND --help` shows a command's options and examples.\n");
-  return text;
+  return {.before = std::move(text), .flags = {}};
 }
 
-int HelpCommand(const std::vector<std::string>& arguments) {
-  if (arguments.empty() || arguments[0] == "help" || arguments[0] == "version" || absl::StartsWith(arguments[0], "-")) {
-    return Print(Overview());
-  }
-  const Entry* entry = Find(arguments[0]);
-  if (entry == nullptr) return UsageError(absl::StrCat("no command ", arguments[0], "; `muster --help` lists the commands"));
-  return entry->run({"--help"});
+std::vector<CommandPage> Pages() {
+  std::vector<CommandPage> pages;
+  for (const Entry& entry : kSubcommands) pages.push_back({entry.name, entry.summary, entry.page()});
+  return pages;
 }
 
-int VersionCommand(const std::vector<std::string>&) { return Print("muster " MUSTER_VERSION "\n"); }
+int Help(const std::vector<std::string>& arguments) { return HelpCommand(Pages(), Overview(), arguments); }
+
+int Complete(const std::vector<std::string>& arguments) { return CompletionCommand(Pages(), arguments); }
+
+HelpPage VersionPage() {
+  return {.before = "usage: muster version\n\nPrints muster's version.\n\nexamples\n  muster version\n", .flags = {}};
+}
+
+int Version(const std::vector<std::string>& arguments) {
+  FlagSet flags("muster version");
+  const auto rest = flags.Parse(arguments);
+  if (flags.help_wanted()) return Print(HelpText(VersionPage()));
+  if (!rest.ok()) return UsageError(rest.status().message());
+  return Print("muster " MUSTER_VERSION "\n");
+}
 
 int Dispatch(const std::vector<std::string>& words) {
   if (words.empty()) {
-    Say(absl::StrCat("no command given\n\n", Overview()));
+    Say(absl::StrCat("no command given\n\n", HelpText(Overview())));
     return kExitUsage;
   }
   const std::string& word = words[0];
   const std::vector<std::string> rest(words.begin() + 1, words.end());
-  if (word == "-h" || word == "--help" || word == "-help") return HelpCommand(rest);
-  if (word == "--version" || word == "-version" || word == "-V") return VersionCommand(rest);
+  if (word == "-h" || word == "--help" || word == "-help") return Print(HelpText(Overview()));
+  if (word == "--version" || word == "-version" || word == "-V") return Version({});
   if (const Entry* entry = Find(word); entry != nullptr) return entry->run(rest);
 
   if (absl::StartsWith(word, "-")) {

@@ -7,6 +7,7 @@
 #include "absl/time/clock.h"
 #include "launcher/cli/console.h"
 #include "launcher/cli/flags.h"
+#include "launcher/cli/help_page.h"
 #include "launcher/cli/job_argument.h"
 #include "launcher/cli/job_text.h"
 #include "launcher/cli/subcommand.h"
@@ -26,23 +27,38 @@ examples
   muster ps --all --json       the same as a JSON array
 )";
 
-}  // namespace
+struct PsFlags {
+  bool all = false;
+  bool json = false;
+};
 
-int PsCommand(const std::vector<std::string>& arguments) {
-  bool all = false, json = false;
+FlagSet Declare(PsFlags* ps) {
   FlagSet flags("muster ps");
-  flags.Switch("--all -a", &all, "also jobs that have ended");
-  flags.Switch("--json", &json,
+  flags.Switch("--all -a", &ps->all, "also jobs that have ended");
+  flags.Switch("--json", &ps->json,
                "a JSON array of objects: job_id, state, running, workers,\nnodes, generation, restarts, "
                "committed_step, checkpoint_step,\nstarted_unix_ms, command, folder, exit_code, sentence");
+  return flags;
+}
+
+}  // namespace
+
+HelpPage PsPage() {
+  PsFlags unused;
+  return {.before = kUsage, .flags = Declare(&unused).Describe()};
+}
+
+int PsCommand(const std::vector<std::string>& arguments) {
+  PsFlags ps;
+  FlagSet flags = Declare(&ps);
   const auto rest = flags.Parse(arguments);
-  if (flags.help_wanted()) return Print(absl::StrCat(kUsage, "\noptions\n", flags.Help()));
+  if (flags.help_wanted()) return Print(HelpText(PsPage()));
   if (!rest.ok()) return UsageError(rest.status().message());
   if (!rest->empty())
     return UsageError(absl::StrCat("muster ps takes no job; for one job write: muster status ", rest->front()));
   std::vector<StoredJob> jobs = ListJobs(JobsStateHome());
-  if (!all) jobs.erase(std::remove_if(jobs.begin(), jobs.end(), [](const StoredJob& job) { return !job.held; }), jobs.end());
-  return Print(json ? JobsJson(jobs) : JobsTable(jobs, absl::Now()));
+  if (!ps.all) jobs.erase(std::remove_if(jobs.begin(), jobs.end(), [](const StoredJob& job) { return !job.held; }), jobs.end());
+  return Print(ps.json ? JobsJson(jobs) : JobsTable(jobs, absl::Now()));
 }
 
 }  // namespace muster

@@ -12,6 +12,7 @@
 #include "launcher/agent/environment.h"
 #include "launcher/agent/machine.h"
 #include "launcher/cli/console.h"
+#include "launcher/cli/help_page.h"
 #include "launcher/cli/local_job.h"
 #include "launcher/cli/own_environment.h"
 #include "launcher/cli/program.h"
@@ -276,7 +277,7 @@ int RunJob(const Start& start) {
 int RunCommand(const std::vector<std::string>& arguments) {
   bool help_wanted = false;
   auto options = ParseRunOptions(arguments, &help_wanted);
-  if (help_wanted) return Print(RunHelp());
+  if (help_wanted) return Print(HelpText(RunPage()));
   if (!options.ok()) return UsageError(options.status().message());
   if (const absl::Status status = Check(*options); !status.ok()) return UsageError(status.message());
   if (const absl::Status status = CheckReport(options->report_file); !status.ok()) return Fail(kExitCannotWrite, status);

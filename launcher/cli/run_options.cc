@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "launcher/cli/flags.h"
+#include "launcher/cli/help_page.h"
 #include "runtime/base/status.h"
 
 namespace muster {
@@ -35,6 +36,9 @@ FlagSet Declare(RunOptions* options) {
              "how nodes reach each other: namespaces (a network namespace for each,\n"
              "where that is allowed: no way to any other network), host (loopback\n"
              "addresses of this machine) or auto");
+  flags.Choices("--starter", {"auto", "local", "slurm", "ssh"});
+  flags.Choices("--node-network", {"auto", "host", "namespaces"});
+  flags.Heading("going on after a failure");
   flags.Count("--max-restarts", "N", &options->max_restarts, 0, 1'000'000,
               "when a worker or a node is lost, start all workers again, up to N\n"
               "times without a new checkpoint between them; 0 (default): the job ends");
@@ -42,23 +46,31 @@ FlagSet Declare(RunOptions* options) {
               "go on with M workers or more when lost nodes do not come back in\n"
               "time; without it all workers are needed");
   flags.Seconds("--last-call", "SECONDS", &options->last_call_seconds, "how long lost nodes are waited for");
+  flags.Heading("how the job runs");
   flags.Switch("--detach", &options->detach, "return as soon as the workers run; see muster status, logs, cancel");
+  flags.Heading("checkpoints");
   flags.Text("--checkpoint-path --checkpoint-dir", "FOLDER", &options->checkpoint_path,
              "where a program that asks its Session keeps its checkpoints");
   flags.Count("--checkpoint-every", "N", &options->checkpoint_every, 1, int64_t{1} << 40, "a checkpoint every N steps");
   flags.Count("--checkpoint-keep", "K", &options->checkpoint_keep, 1, 1'000'000, "keep the newest K checkpoints");
+  flags.Heading("what the workers get");
   flags.Texts("-x --env", "NAME[=VALUE]", &options->environment,
               "set NAME for the workers; may be given many times. They also get\n"
               "muster's own environment.");
   flags.Text("-wdir --wd --working-dir", "FOLDER", &options->working_directory, "start the workers in FOLDER");
+  flags.Heading("how the job runs");
   DeclareEndings(&flags, &options->ending);
+  flags.Heading("output");
   flags.Switch("--tag-output", &options->tag_output, "put the rank before each line of output");
   flags.Switch("--timestamp-output", &options->timestamp_output, "put the time before each line of output");
   flags.Text("--report", "FILE", &options->report_file, "write how the job went to FILE, as one JSON object");
   flags.Switch("--pty", &options->pty, "give workers a terminal for stdout even when muster's is none");
+  flags.Heading("what the workers get");
   flags.Count("--master-port", "N", &options->master_port, 1, 65535,
               "MASTER_PORT for the workers; muster then reserves nothing");
+  flags.Heading("output");
   flags.Switch("-v --verbose", &options->verbose, "say on stderr what muster does");
+  flags.Heading("");
   flags.Ignored("--allow-run-as-root --standalone");
   flags.NotYet("--node-rank --rdzv-endpoint --rdzv-backend",
                "One muster run starts the workers of all hosts; name them with -H or --hostfile.");
@@ -213,9 +225,9 @@ absl::StatusOr<RunOptions> ParseRunOptions(const std::vector<std::string>& argum
   return options;
 }
 
-std::string RunHelp() {
+HelpPage RunPage() {
   RunOptions unused;
-  return absl::StrCat(R"(usage: muster run [options] PROGRAM [ARGUMENTS] [: -np N PROGRAM [ARGUMENTS]]...
+  return {.before = R"(usage: muster run [options] PROGRAM [ARGUMENTS] [: -np N PROGRAM [ARGUMENTS]]...
 
 Starts PROGRAM N times on this machine, shows its output, and ends when all workers have
 ended. If one fails, muster ends the others and says in one sentence which rank failed and
@@ -239,11 +251,9 @@ examples
   muster run -np 1 ./serve : -np 3 -x SEED=7 ./train
                                                  two programs in one world: rank 0, ranks 1 to 3
   muster run -np 2 -- ./train -np 9              options end at the program; -np 9 is the program's
-
-options
 )",
-                      Declare(&unused).Help(), R"(
-Each worker finds its place in RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT
+          .flags = Declare(&unused).Describe(),
+          .after = R"(Each worker finds its place in RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT
 (torchrun's names) and in OMPI_COMM_WORLD_RANK and OMPI_COMM_WORLD_SIZE (mpirun's). Of several
 programs each has -np, -x and -wdir of its own; all else stands before the first. Rank 0
 reads muster's stdin. TMPDIR is a folder of the job's own that is removed at its end. A bare
@@ -258,7 +268,8 @@ exit status
   127  program not found             130  Ctrl-C; 143 SIGTERM; 129 SIGHUP
   69   not enough nodes are left
   else the failed worker's own, or 128 + its signal; --report says which
-)");
+)",
+          .operand = Operand::kProgram};
 }
 
 }  // namespace muster

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "launcher/cli/help_page.h"
 #include "launcher/cli/run_applications.h"
 #include "launcher/cli/run_endings.h"
 #include "launcher/cli/run_hosts.h"
@@ -52,8 +53,8 @@ absl::StatusOr<RunOptions> ParseRunOptions(const std::vector<std::string>& argum
 // `workers_min` are said. Errors: InvalidArgument with the flag and the remedy.
 absl::Status SettleRunOptions(int64_t usable_cores, RunOptions* options);
 
-// The text of `muster run --help`.
-std::string RunHelp();
+// What `muster run --help` says.
+HelpPage RunPage();
 
 }  // namespace muster
 

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "launcher/cli/help_page.h"
+
 namespace muster {
 
 // Gets the words after the subcommand's name; returns the exit status.
@@ -21,6 +23,19 @@ int CheckpointCommand(const std::vector<std::string>& arguments);   // checkpoin
 int DoctorCommand(const std::vector<std::string>& arguments);       // doctor.cc
 int CoordinatorCommand(const std::vector<std::string>& arguments);  // coordinator_command.cc
 int AgentCommand(const std::vector<std::string>& arguments);        // agent_command.cc
+
+// What each says of itself.
+HelpPage RunPage();
+HelpPage PsPage();
+HelpPage StatusPage();
+HelpPage EventsPage();
+HelpPage LogsPage();
+HelpPage CancelPage();
+HelpPage BenchPage();
+HelpPage CheckpointPage();
+HelpPage DoctorPage();
+HelpPage CoordinatorPage();
+HelpPage AgentPage();
 
 }  // namespace muster
 

@@ -26,6 +26,8 @@ if(MUSTER_BUILD_EXAMPLES)
 endif()
 add_custom_target(programs DEPENDS ${programs})
 
+include(MusterManual)
+
 if(NOT TARGET muster)
   return()
 endif()
