@@ -1,0 +1,24 @@
+# A Debian package: `cmake --build build/release --target package`, or `cpack -G DEB` in the build folder.
+#
+# One package holds commands, library and headers. The library's interface is that of one version (find_package wants the same minor
+# version), workers are built where they run, and a job needs the same muster on every node: a runtime package beside a development
+# package would be two that must always be installed together.
+set(CPACK_GENERATOR DEB)
+set(CPACK_PACKAGE_NAME muster)
+set(CPACK_PACKAGE_CONTACT "The muster developers <muster@localhost>")
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "launcher and collective runtime for distributed training")
+set(CPACK_DEBIAN_PACKAGE_DESCRIPTION
+"muster starts a training program on several ranks, on one machine or on
+many, watches over it, starts it again after failures and ends it cleanly.
+Its library gives training programs collectives, checkpoints and an order
+of data that do not depend on how many ranks there are.")
+set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+set(CPACK_STRIP_FILES ON)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_PACKAGE_SECTION science)
+# What the programs link is asked of dpkg-shlibdeps, with the versions that are here.
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "iproute2, openssh-client")
+# What the public headers include.
+set(CPACK_DEBIAN_PACKAGE_SUGGESTS "libabsl-dev, cmake")
+include(CPack)
