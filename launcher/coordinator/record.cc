@@ -127,12 +127,30 @@ absl::Status MakeFolders(FileSystem* files, const std::string& folder) {
   return absl::IsAlreadyExists(made) ? absl::OkStatus() : made;
 }
 
-// Makes every name on the way to the record durable. A folder that may not be read was not made by us.
+// Whether another job's record beside `folder` has an entry: the names above both were made durable before that was written.
+bool HasOlderNeighbour(FileSystem* files, const std::string& folder) {
+  const std::string parent = ParentOf(folder);
+  const auto names = files->List(parent);
+  if (!names.ok()) return false;
+  for (const std::string& name : *names) {
+    const std::string neighbour = absl::StrCat(parent, "/", name);
+    if (neighbour == folder) continue;
+    const auto bytes = files->Read(neighbour + "/record");
+    if (!bytes.ok() || bytes->empty()) continue;
+    const auto contents = Parse(*bytes, neighbour);
+    if (contents.ok() && !contents->entries.empty()) return true;
+  }
+  return false;
+}
+
+// Makes every name on the way to the record durable. A folder that may not be read was not made by us. Each fsync may wait for the
+// disk, and a job's start for each of them: what an older job has seen to is left out.
 absl::Status SyncFolders(FileSystem* files, std::string folder) {
-  while (true) {
+  const bool above_is_durable = HasOlderNeighbour(files, folder);
+  for (int i = 0;; ++i) {
     const absl::Status synced = files->SyncFolder(folder);
     if (!synced.ok() && !absl::IsPermissionDenied(synced)) return synced;
-    if (folder == "/" || folder == ".") return absl::OkStatus();
+    if (folder == "/" || folder == "." || (above_is_durable && i == 1)) return absl::OkStatus();
     folder = ParentOf(folder);
   }
 }

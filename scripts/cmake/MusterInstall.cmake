@@ -28,6 +28,8 @@ add_custom_target(programs DEPENDS ${programs})
 
 include(MusterManual)
 
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/muster RENAME copyright)
+
 if(NOT TARGET muster)
   return()
 endif()

@@ -5,12 +5,14 @@
 #include <stdlib.h>
 
 #include <string>
+#include <vector>
 
 #include "tests/support/recording_file_system.h"
 
 namespace muster {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr char kFolder[] = "/state/job";
@@ -106,6 +108,26 @@ TEST(Record, AFullDiskIsNamedWithItsRemedyWhereverItHappens) {
       EXPECT_FALSE((*record)->Append(Entry(2)).ok()) << "after a failed write nothing may be believed of the file";
     }
   }
+}
+
+// Every fsync may wait for the disk.
+TEST(Record, NamesThatAnOlderJobHasMadeDurableAreNotSyncedAgain) {
+  const auto synced = [](const Disk& disk) {
+    RecordingFileSystem files(disk);
+    EXPECT_TRUE(Record::Open(&files, "/state/muster/job").ok());
+    std::vector<std::string> folders;
+    for (const DiskOperation& operation : files.log()) {
+      if (operation.kind == DiskOperation::Kind::kSyncFolder) folders.push_back(operation.path);
+    }
+    return folders;
+  };
+  Disk disk;
+  disk.folders = {"/", "/state", "/state/muster", "/state/muster/job", "/state/muster/older"};
+  EXPECT_THAT(synced(disk), ElementsAre("/state/muster/job", "/state/muster", "/state", "/"));
+  disk.files["/state/muster/older/record"] = "torn";
+  EXPECT_THAT(synced(disk), ElementsAre("/state/muster/job", "/state/muster", "/state", "/")) << "it may have died before its fsyncs";
+  disk.files["/state/muster/older/record"] = Bytes(1);
+  EXPECT_THAT(synced(disk), ElementsAre("/state/muster/job", "/state/muster"));
 }
 
 TEST(Record, OnRealFiles) {
