@@ -234,8 +234,19 @@ absl::StatusOr<v1::Launch> MakeLaunch(const Start& start, const JobFolder& folde
   return launch;
 }
 
+// Each agent of this machine would say the same. On others it is theirs to say.
+absl::Status CheckTemporaryFolder(const Start& start) {
+  std::error_code error;
+  if (start.run.hosts.needs_coordinator() || (fs::is_directory(start.temporary, error) && ::access(start.temporary.c_str(), W_OK | X_OK) == 0)) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(absl::StrCat("cannot make the job's temporary folder in ", start.temporary,
+                                                    " (set TMPDIR to a folder that can be written)"));
+}
+
 // With a coordinator in a process of its own.
 int RunRemotely(const Start& start, const JobFolder& folder) {
+  if (const absl::Status status = CheckTemporaryFolder(start); !status.ok()) return FailJob(start, folder, kExitCannotWrite, status);
   auto launch = MakeLaunch(start, folder);
   if (!launch.ok()) return FailJob(start, folder, kExitInternal, launch.status());
   RemoteJobOptions options;

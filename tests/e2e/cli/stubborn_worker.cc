@@ -1,7 +1,7 @@
 // A worker that does what makes cleaning up hard: it forks, and the child leaves by setsid, forks again and execs; it holds a
 // named memfd and an abstract socket; nobody in the family heeds SIGTERM, SIGHUP or SIGINT. Prints "ready JOB RANK" and waits
-// for its end; given a folder it prints "line RANK PID N" with N from 1 on until then, and keeps in FOLDER/RANK.PID how many of them it
-// has written.
+// for its end; given a folder it prints "line RANK RESTARTS N" with N from 1 on until then, and keeps in FOLDER/RANK.RESTARTS how many of
+// them it has written.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -35,11 +35,12 @@ void HoldSharedThings(const std::string& name) {
 // Bounded, so that a job that is never ended does not fill the disk.
 void PrintLines(const std::string& folder, const std::string& rank) {
   constexpr int kLinesMax = 200'000;
-  const std::string name = rank + "." + std::to_string(getpid());
-  const int count = open((folder + "/" + name).c_str(), O_CREAT | O_WRONLY, 0600);
+  const char* restarts = std::getenv("TORCHELASTIC_RESTART_COUNT");
+  if (restarts == nullptr) std::exit(4);
+  const int count = open((folder + "/" + rank + "." + restarts).c_str(), O_CREAT | O_WRONLY, 0600);
   if (count < 0) std::exit(8);
   for (int n = 1; n <= kLinesMax; ++n) {
-    const std::string line = "line " + rank + " " + std::to_string(getpid()) + " " + std::to_string(n) + "\n";
+    const std::string line = "line " + rank + " " + restarts + " " + std::to_string(n) + "\n";
     if (write(STDOUT_FILENO, line.data(), line.size()) != static_cast<ssize_t>(line.size())) std::exit(9);
     const std::string written = std::to_string(n);
     if (pwrite(count, written.data(), written.size(), 0) < 0) std::exit(10);
