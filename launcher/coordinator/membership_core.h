@@ -93,6 +93,7 @@ class Membership::Core {
   bool SomethingFailed() const;
   bool EndedUnasked() const;
   bool MayRestart() const;
+  bool CannotWriteAgain() const;
   bool StopWanted() const { return stop_requests_ > 0 || asked_by_agent_; }
   absl::Duration Grace() const;
   std::string HostOf(uint32_t node) const;

@@ -230,6 +230,10 @@ void Membership::Core::AddRestarts() {
         used == restarts_ ? "" : absl::StrCat(", ", used, " since the last new checkpoint"),
         used >= options_.max_restarts ? absl::StrCat(", and --max-restarts ", options_.max_restarts, " allows no more") : ""));
   }
+  if (CannotWriteAgain()) {
+    verdict.set_sentence(absl::StrCat(verdict.sentence(), "; it could not write at the same step the last time either, so it is not ",
+                                      "restarted: free some space there"));
+  }
   if (evidence_.fault && !evidence_.fault->curable) {
     verdict.set_sentence(absl::StrCat(verdict.sentence(), "; it cannot be restarted: ", evidence_.fault->sentence));
   }

@@ -6,8 +6,23 @@
 
 namespace muster {
 
+namespace {
+
+// What a program ends with that cannot write its files, as muster itself does. Source: EX_CANTCREAT of sysexits(3).
+constexpr int kCannotCreate = 73;
+
+}  // namespace
+
 bool Membership::Core::MayRestart() const {
-  return restarts_used_ < options_.max_restarts && !StopWanted() && IsCurable(evidence_);
+  return restarts_used_ < options_.max_restarts && !StopWanted() && IsCurable(evidence_) && !CannotWriteAgain();
+}
+
+// A disk that is full when a step is to be saved is full the next time too.
+bool Membership::Core::CannotWriteAgain() const {
+  if (failures_.empty()) return false;
+  const v1::Verdict& before = failures_.back().verdict();
+  return before.worker_exit_code() == kCannotCreate && before.committed_step() == committed_step_ &&
+         Judge(evidence_).verdict.worker_exit_code() == kCannotCreate;
 }
 
 bool Membership::Core::AllCleared() const {

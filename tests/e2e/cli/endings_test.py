@@ -106,6 +106,12 @@ class Endings(MusterCase):
         self.assertRegex(err, r"rank 1 on host \S+ runs without a session of libmuster; its process \d+ is stopped")
         self.assertRegex(err, r"rank 2 on host \S+ runs without a session of libmuster; its process \d+ runs \(")
 
+    def test_what_cannot_be_written_twice_at_one_step_is_not_tried_a_third_time(self):
+        result = self.muster(*self.RUN, "-np", "2", "--max-restarts", "9", "sh", "-c", "exit 73")
+        self.assertEqual(result.returncode, 73, result.stderr)
+        self.assert_says(result, "could not write at the same step the last time either")
+        self.assertEqual(result.stderr.count("restarting all 2 workers"), 1, result.stderr)
+
     # --- Signals that come to more than one process ---
 
     def test_usr1_is_ignored_by_all_but_the_program(self):

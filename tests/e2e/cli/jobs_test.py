@@ -40,8 +40,9 @@ class Job(MusterCase):
     def running(self, *arguments):
         """Starts a job that waits, attached; its id once all workers have written."""
         process = self.start("run", *arguments, "sh", "-c", WAITS)
-        first = process.stdout.readline()
-        self.assertTrue(first.startswith("out "), first)
+        for _ in range(int(arguments[arguments.index("-np") + 1]) if "-np" in arguments else 1):
+            line = process.stdout.readline()
+            self.assertIn("out ", line)
         job = next(job for job in json.loads(self.muster("ps", "--json").stdout))
         self.addCleanup(lambda: [send(pid, signal.SIGKILL) for pid in processes_of(job["job_id"])])
         return process, job["job_id"]

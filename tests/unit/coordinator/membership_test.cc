@@ -721,6 +721,37 @@ TEST(RefusalLedger, CountsAllAndTellsLittle) {
   EXPECT_EQ(Sentence(ledger.entries()[8]), "host b turned away rank 7 of another job, 6 times, last from 10.0.0.8:2");
 }
 
+TEST_F(MembershipTest, WhatCannotBeWrittenTwiceAtOneStepIsNotTriedAThirdTime) {
+  RunRestartable(10);
+  Committed(0, 40, 0);
+  const auto fail = [this] {
+    Ended(0, 0, v1::Ending::EXITED, 73);
+    Ended(0, 1, v1::Ending::EXITED, 73);
+    Ended(1, 2, v1::Ending::EXITED, 73);
+  };
+  fail();
+  ASSERT_EQ(machine_->state(), State::kRecalling);
+  Cleared(0);
+  Cleared(1);
+  Durable();
+  RunAgain();
+  Committed(0, 41, 0);  // it got further
+  fail();
+  ASSERT_EQ(machine_->state(), State::kRecalling);
+  Cleared(0);
+  Cleared(1);
+  Durable();
+  RunAgain();
+  fail();
+  EXPECT_EQ(machine_->state(), State::kQuiescing);
+  Stopped(0);
+  Stopped(1);
+  Durable();
+  ASSERT_TRUE(finished_.has_value());
+  EXPECT_EQ(finished_->verdict.exit_code(), 73);
+  EXPECT_THAT(finished_->verdict.sentence(), HasSubstr("could not write at the same step the last time either"));
+}
+
 // --- Several programs ---
 
 TEST_F(MembershipTest, EachRankOfSeveralProgramsIsToldItsOwn) {
