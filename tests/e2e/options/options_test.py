@@ -14,12 +14,12 @@ PAGE = pathlib.Path(__file__).resolve().parents[3] / "docs" / "from-mpirun.md"
 
 
 def lines():
-    """(options, verdict) of each line of the table; options as typed, with what follows them."""
+    """(options, verdict) of each line of the page's first table; options as typed, with what follows them."""
     found = []
-    for line in PAGE.read_text().splitlines():
+    table = PAGE.read_text().split("\n| mpirun | muster | |\n")[1].split("\n\n")[0]
+    for line in table.splitlines()[1:]:
         cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-        if line.startswith("| `"):
-            found.append((re.findall(r"`([^`]+)`", cells[0].split("(5:")[0]), cells[1]))
+        found.append((re.findall(r"`([^`]+)`", cells[0].split("(5:")[0]), cells[1]))
     return found
 
 
