@@ -94,11 +94,14 @@ std::string Ranges(const std::vector<int64_t>& numbers) {
 
 std::string JobsTable(const std::vector<StoredJob>& jobs, absl::Time now) {
   std::vector<std::vector<std::string>> rows = {{"JOB", "STATE", "NP", "NODES", "GEN", "RESTARTS", "STEP", "AGE", "COMMAND"}};
+  const bool named = std::any_of(jobs.begin(), jobs.end(), [](const StoredJob& job) { return !job.status.name.empty(); });
+  if (named) rows[0].insert(rows[0].begin() + 1, "NAME");
   for (const StoredJob& job : jobs) {
     const JobStatus& status = job.status;
     rows.push_back({job.brief(), job.state(), absl::StrCat(status.workers), absl::StrCat(status.nodes_wanted),
                     absl::StrCat(status.generation), absl::StrCat(status.restarts), StepText(status.committed_step),
                     Age(now - absl::FromUnixMillis(job.started_unix_ms)), Shortened(Plain(job.command), kCommandColumns)});
+    if (named) rows.back().insert(rows.back().begin() + 1, status.name.empty() ? "-" : Plain(status.name));
   }
   std::vector<size_t> widths(rows[0].size());
   for (const auto& row : rows) {
@@ -128,6 +131,7 @@ std::string JobsJson(const std::vector<StoredJob>& jobs) {
                     {"committed_step", OrNull(status.committed_step)},
                     {"checkpoint_step", OrNull(status.checkpoint_step)},
                     {"started_unix_ms", job.started_unix_ms},
+                    {"name", status.name},
                     {"command", job.command},
                     {"folder", job.folder},
                     {"exit_code", job.verdict ? Json(job.verdict->exit_code) : Json()},
@@ -163,6 +167,7 @@ std::string StatusScreen(const StoredJob& job, absl::Time now, absl::TimeZone zo
     absl::StrAppendFormat(&text, "%-9s %s\n", name, value);
   };
   line("job", job.job_id);
+  if (!status.name.empty()) line("name", Plain(status.name));
   line("command", Plain(job.command));
   line("state", StateText(job, now, zone));
   if (job.verdict) line("verdict", HowItEnded(job));

@@ -89,6 +89,7 @@ absl::Status LocalJob::MakeCoordinator() {
   JobStatus status;
   status.job_id = absl::BytesToHexString(options_.job_id);
   status.command = CommandText(options_.run.command);
+  status.name = options_.run.name;
   status.launched_from = host_;
   status.workers = options_.run.workers;
   status.workers_min = options_.run.workers_min;

@@ -9,6 +9,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "launcher/agent/environment.h"
 #include "launcher/agent/machine.h"
 #include "launcher/cli/console.h"
@@ -206,6 +207,7 @@ absl::StatusOr<v1::Launch> MakeLaunch(const Start& start, const JobFolder& folde
   if (run.last_call_seconds > 0)
     launch.set_last_call_ms(std::max<int64_t>(1, static_cast<int64_t>(run.last_call_seconds * 1e3)));
   launch.set_text(CommandText(run.command));
+  launch.set_name(run.name);
 
   v1::JobSpec& job = *launch.mutable_job();
   for (const std::string& word : run.command) job.add_command(word);
@@ -289,6 +291,16 @@ int RunCommand(const std::vector<std::string>& arguments) {
   bool help_wanted = false;
   auto options = ParseRunOptions(arguments, &help_wanted);
   if (help_wanted) return Print(HelpText(RunPage()));
+  if (options.ok() && !options->job_file.path.empty()) {
+    const auto job = ReadJobFile(options->job_file.path);
+    if (absl::IsNotFound(job.status())) return UsageError(job.status().message());
+    if (!job.ok()) {
+      for (const absl::string_view line : absl::StrSplit(job.status().message(), '\n')) Say(line);
+      return kExitJobFile;
+    }
+    options = ParseRunOptions(arguments, &help_wanted, &*job);
+    if (absl::IsFailedPrecondition(options.status())) return Fail(kExitJobFile, options.status());
+  }
   if (!options.ok()) return UsageError(options.status().message());
   if (const absl::Status status = Check(*options); !status.ok()) return UsageError(status.message());
   if (const absl::Status status = CheckReport(options->report_file); !status.ok()) return Fail(kExitCannotWrite, status);
@@ -299,6 +311,7 @@ int RunCommand(const std::vector<std::string>& arguments) {
   if (!options->checkpoint_path.empty()) options->checkpoint_path = fs::absolute(options->checkpoint_path).lexically_normal();
   if (options->verbose) {
     SetLogSink([](LogLevel, absl::string_view line) { Say(line); });
+    for (const std::string& note : options->job_file.without_effect) Say(note);
   }
 
   auto own_folder = OwnFolder();

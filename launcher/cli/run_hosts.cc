@@ -152,14 +152,19 @@ absl::Status ReadHosts(HostOptions* hosts) {
   return CheckStarter(*hosts);
 }
 
-absl::Status SettleHosts(int64_t usable_cores, HostOptions* hosts, int64_t* workers, int64_t* nodes,
+absl::Status SettleHosts(int64_t usable_cores, int64_t workers_max, HostOptions* hosts, int64_t* workers, int64_t* nodes,
                          int64_t* workers_per_node) {
   const bool foreign = std::any_of(hosts->named.begin(), hosts->named.end(),
                                    [&](const Host& host) { return !IsThisMachine(host.name, hosts->own_name); });
   MUSTER_ASSIGN_OR_RETURN(hosts->chosen, ChooseStarter(*hosts, foreign));
   if (hosts->named.empty()) return absl::OkStatus();
   JoinThisMachine(hosts->own_name, usable_cores, &hosts->named);
-  const HostWishes wishes = {*workers, *nodes, *workers_per_node, hosts->oversubscribe};
+  HostWishes wishes;
+  wishes.workers = *workers;
+  wishes.workers_max = workers_max;
+  wishes.hosts = *nodes;
+  wishes.workers_per_host = *workers_per_node;
+  wishes.oversubscribe = hosts->oversubscribe;
   std::vector<Host> considered = hosts->named;
   if (wishes.hosts > 0 && wishes.hosts < static_cast<int64_t>(considered.size())) {
     considered.resize(static_cast<size_t>(wishes.hosts));
@@ -167,7 +172,9 @@ absl::Status SettleHosts(int64_t usable_cores, HostOptions* hosts, int64_t* work
   if (SlotsAreKnown(considered) || wishes.workers_per_host > 0 || wishes.hosts > static_cast<int64_t>(considered.size())) {
     MUSTER_ASSIGN_OR_RETURN(hosts->shares, FillBySlot(hosts->named, wishes));
   } else {
+    if (wishes.workers == 0) wishes.workers = workers_max;
     MUSTER_ASSIGN_OR_RETURN(hosts->shares, LeaveOpen(considered, wishes));
+    *workers = wishes.workers;
   }
   int64_t total = 0;
   for (const HostShare& share : hosts->shares) {

@@ -43,9 +43,10 @@ absl::Status ReadHosts(HostOptions* hosts);
 
 // How many workers run where. `workers` (-np), `nodes` (--nodes) and `workers_per_node` are 0 where nothing was said; afterwards
 // `workers` and `nodes` are said and `workers_per_node` is 0 if hosts were named, and all is as before if not. A list that names only
-// this machine is no list. `usable_cores` of this machine.
+// this machine is no list. `workers_max`: no more where -np is not said; 0: none. `usable_cores` of this machine.
 // Errors: InvalidArgument with the flag and the remedy.
-absl::Status SettleHosts(int64_t usable_cores, HostOptions* hosts, int64_t* workers, int64_t* nodes, int64_t* workers_per_node);
+absl::Status SettleHosts(int64_t usable_cores, int64_t workers_max, HostOptions* hosts, int64_t* workers, int64_t* nodes,
+                         int64_t* workers_per_node);
 
 // The decision, for the coordinator.
 void AddHosts(const HostOptions& hosts, v1::Launch* launch);

@@ -19,11 +19,13 @@ constexpr char kFixedSize[] = "A job that was restarted smaller stays so; --min-
 
 FlagSet Declare(RunOptions* options) {
   FlagSet flags("muster run");
+  DeclareJobFile(&flags, &options->job_file);
   flags.Count("-np -n", "N", &options->workers, 1, kNodesMax * kWorkersMax,
               "number of workers on all nodes together; without it one for each\n"
               "core that may be used (CPU affinity and cgroup quota counted). N may\n"
               "exceed the cores.");
-  flags.Count("--nproc-per-node --npernode -N", "N", &options->workers_per_node, 1, kWorkersMax, "the same for each node, as with torchrun");
+  flags.Count("--nproc-per-node --npernode -N", "N", &options->workers_per_node, 1, kWorkersMax,
+              "the same for each node, as with torchrun");
   flags.Count("--nodes", "K", &options->nodes, 1, kNodesMax,
               "run as K nodes on this machine: K agents with the workers shared out\n"
               "among them, each in a network of its own, TCP between them. With a\n"
@@ -63,6 +65,7 @@ FlagSet Declare(RunOptions* options) {
   flags.Heading("output");
   flags.Switch("--tag-output", &options->tag_output, "put the rank before each line of output");
   flags.Switch("--timestamp-output", &options->timestamp_output, "put the time before each line of output");
+  flags.Text("--name", "NAME", &options->name, "what muster ps and status call the job");
   flags.Text("--report", "FILE", &options->report_file, "write how the job went to FILE, as one JSON object");
   flags.Switch("--pty", &options->pty, "give workers a terminal for stdout even when muster's is none");
   flags.Heading("what the workers get");
@@ -79,7 +82,6 @@ FlagSet Declare(RunOptions* options) {
   flags.NotYet("--output-filename --redirects --log-dir", "Redirect muster's own output instead: muster run ... > FILE");
   flags.NotYet("--stdin", "Rank 0 gets muster's stdin, the other ranks /dev/null.");
   flags.NotYet("--backend", "Collectives run in shared memory and over TCP; leave the option out.");
-  flags.NotYet("-f --file", "Give the job on the command line: muster run -np 4 PROGRAM");
   flags.NotYet("--mca -mca --prefix", "It is a setting of Open MPI's own launcher; leave it out.");
   return flags;
 }
@@ -137,14 +139,39 @@ absl::Status CheckNetwork(const RunOptions& options) {
   return absl::OkStatus();
 }
 
+// How many workers there are where -np does not say it: from the hosts' slots and the job file.
+absl::Status SettleWorkers(int64_t usable_cores, RunOptions* options) {
+  const JobFileOptions& file = options->job_file;
+  HostOptions& hosts = options->hosts;
+  const bool counted = options->workers > 0, per_node_typed = options->workers_per_node > 0;
+  if (options->workers_per_node == 0 && (!counted || !hosts.named.empty())) options->workers_per_node = file.workers_per_node;
+  MUSTER_RETURN_IF_ERROR(SettleHosts(usable_cores, counted ? 0 : file.workers_max, &hosts, &options->workers, &options->nodes,
+                                     &options->workers_per_node));
+  const bool ranged = file.workers_min > 0 || file.workers_max > 0;
+  if (counted || !ranged || (hosts.named.empty() && per_node_typed)) return absl::OkStatus();
+  if (hosts.named.empty()) {
+    const int64_t nodes = std::max<int64_t>(1, options->nodes), per_node = std::exchange(options->workers_per_node, 0);
+    options->workers = per_node > 0 ? nodes * per_node : std::max(usable_cores, nodes);
+    if (file.workers_max > 0) options->workers = std::min(options->workers, file.workers_max);
+    if (per_node == 0) options->workers = std::max(options->workers, file.workers_min);  // cores may be shared
+  }
+  if (options->workers >= file.workers_min) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(file.path, " asks for workers.min: ", file.workers_min, ", but ",
+                                                 hosts.named.empty() ? "workers.per_node on " : "the slots of ",
+                                                 hosts.named.empty() ? std::max<int64_t>(1, options->nodes) : options->nodes,
+                                                 hosts.named.empty() ? " node allows " : " hosts are ", options->workers,
+                                                 hosts.named.empty() ? "; add --nodes, name hosts, or lower workers.min"
+                                                                     : "; name more hosts or slots, or lower workers.min"));
+}
+
 // Which of several programs could do without some of its ranks nobody knows.
 absl::Status CheckApplications(const RunOptions& options, int64_t nodes_min) {
   const bool smaller = options.workers_min > 0 && options.workers_min < options.workers;
   if (!smaller && (nodes_min == 0 || nodes_min == options.nodes)) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      smaller ? absl::StrCat("--min-np ", options.workers_min) : absl::StrCat("--nnodes ", options.nodes_range),
-      ": a job of several programs runs with all its ", options.workers, " workers or not at all; ",
-      smaller ? "leave --min-np out" : absl::StrCat("write --nnodes ", options.nodes)));
+  return absl::InvalidArgumentError(
+      absl::StrCat(smaller ? absl::StrCat("--min-np ", options.workers_min) : absl::StrCat("--nnodes ", options.nodes_range),
+                   ": a job of several programs runs with all its ", options.workers, " workers or not at all; ",
+                   smaller ? "leave --min-np out" : absl::StrCat("write --nnodes ", options.nodes)));
 }
 
 }  // namespace
@@ -155,8 +182,7 @@ absl::Status SettleRunOptions(int64_t usable_cores, RunOptions* options) {
   if (!options->applications.empty() && options->workers_per_node > 0) {
     return absl::InvalidArgumentError("--nproc-per-node is about one program; give each of several its own -np");
   }
-  MUSTER_RETURN_IF_ERROR(
-      SettleHosts(usable_cores, &options->hosts, &options->workers, &options->nodes, &options->workers_per_node));
+  MUSTER_RETURN_IF_ERROR(SettleWorkers(usable_cores, options));
   if (options->nodes == 0) options->nodes = 1;
   const int64_t nodes = options->nodes;
   if (options->workers_per_node > 0) {
@@ -179,6 +205,9 @@ absl::Status SettleRunOptions(int64_t usable_cores, RunOptions* options) {
                          ? absl::StrCat(", or --nodes ", (workers + kWorkersMax - 1) / kWorkersMax)
                          : ""));
   }
+  if (options->workers_min == 0 && options->max_restarts > 0 && options->applications.empty() && nodes_min == 0) {
+    options->workers_min = std::min(options->job_file.workers_min, workers);
+  }
   if (options->workers_min > workers) {
     return absl::InvalidArgumentError(
         absl::StrCat("--min-np ", options->workers_min, " is more than -np ", workers, "; use --min-np ", workers, " or less"));
@@ -198,17 +227,30 @@ absl::Status SettleRunOptions(int64_t usable_cores, RunOptions* options) {
   return CheckNetwork(*options);
 }
 
-absl::StatusOr<RunOptions> ParseRunOptions(const std::vector<std::string>& arguments, bool* help_wanted) {
+absl::StatusOr<RunOptions> ParseRunOptions(const std::vector<std::string>& arguments, bool* help_wanted, const JobFile* job) {
   RunOptions options;
   FlagSet flags = Declare(&options);
+  if (job != nullptr) {
+    RunOptions typed;  // by the command line alone
+    MUSTER_RETURN_IF_ERROR(Declare(&typed).Parse(arguments).status());
+    options.job_file.path = typed.job_file.path;
+    const bool hosts_given = !typed.hosts.lists.empty() || !typed.hosts.file.empty();
+    MUSTER_RETURN_IF_ERROR(ApplyJobFile(*job, hosts_given, &flags, &options.job_file));
+  }
   auto rest = flags.Parse(arguments);
   *help_wanted = flags.help_wanted();
   if (!rest.ok()) return rest.status();
   if (*help_wanted) return options;
   MUSTER_RETURN_IF_ERROR(CheckEnvironment(options.environment));
   options.command = *std::move(rest);
+  if (options.command.empty() && job != nullptr && job->command) options.command = job->command->value;
+  if (options.command.empty() && job == nullptr && !options.job_file.path.empty()) return options;
   if (options.command.empty() || options.command[0].empty()) {
-    return absl::InvalidArgumentError("no program given; it stands after the options: muster run -np 4 PROGRAM ARGUMENTS");
+    return absl::InvalidArgumentError(
+        job != nullptr
+            ? absl::StrCat("no program given; ", options.job_file.path, " has no command: [PROGRAM, ARGUMENT], and the ",
+                           "command line names none after the options")
+            : "no program given; it stands after the options: muster run -np 4 PROGRAM ARGUMENTS");
   }
   MUSTER_RETURN_IF_ERROR(ReadApplications(flags, options.command, flags.separated(),
                                           {options.workers, options.environment, options.working_directory, {}},
@@ -222,6 +264,10 @@ absl::StatusOr<RunOptions> ParseRunOptions(const std::vector<std::string>& argum
     options.environment.clear();  // the first program's own now
     options.working_directory.clear();
   }
+  // What is said later holds.
+  options.environment.insert(options.environment.begin(), options.job_file.environment.begin(),
+                             options.job_file.environment.end());
+  if (job != nullptr && options.max_restarts == 0) options.last_call_seconds = 0;
   return options;
 }
 
@@ -247,6 +293,8 @@ examples
   muster run -H localhost:4 ./train              one worker for each slot; hosts that are this
                                                  machine need no agent
   muster run -H a:2,b:2 --starter local ./train  try a list of hosts with nodes on this machine
+  muster run -f job.yaml                         the job in a file; see docs/job-file.md
+  muster run -f job.yaml -np 2 -x SEED=7         flags go before the file
   muster run -np 4 --detach ./train              in the background: muster status, logs, cancel
   muster run -np 1 ./serve : -np 3 -x SEED=7 ./train
                                                  two programs in one world: rank 0, ranks 1 to 3
@@ -266,7 +314,7 @@ exit status
   124  --timeout                     70   a defect in muster
   126  program cannot be started     73   state, report or output not written
   127  program not found             130  Ctrl-C; 143 SIGTERM; 129 SIGHUP
-  69   not enough nodes are left
+  69   not enough nodes are left     78   wrong job file
   else the failed worker's own, or 128 + its signal; --report says which
 )",
           .operand = Operand::kProgram};

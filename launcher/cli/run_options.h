@@ -11,6 +11,7 @@
 #include "launcher/cli/run_applications.h"
 #include "launcher/cli/run_endings.h"
 #include "launcher/cli/run_hosts.h"
+#include "launcher/cli/run_job_file.h"
 #include "proto/muster/v1/control_memory.h"
 
 namespace muster {
@@ -41,13 +42,17 @@ struct RunOptions {
   std::string report_file;  // empty: none
   bool verbose = false;
   HostOptions hosts;
+  JobFileOptions job_file;
+  std::string name;  // of the job, for people; empty: none
   std::vector<std::string> command;  // program and its arguments; of several programs all their words as typed
   std::vector<RunApplication> applications;  // several programs in one world; empty: there is one, `command`
 };
 
-// Reads the words after `muster run`. `help_wanted` is set when they hold -h or --help before the program.
-// Errors: InvalidArgument with the flag and the remedy.
-absl::StatusOr<RunOptions> ParseRunOptions(const std::vector<std::string>& arguments, bool* help_wanted);
+// Reads the words after `muster run`. `help_wanted` is set when they hold -h or --help before the program. `job`: what the file of
+// -f says, which holds where the words say nothing; null: not read yet, or there is none.
+// Errors: InvalidArgument with the flag and the remedy; FailedPrecondition with a place in the job file.
+absl::StatusOr<RunOptions> ParseRunOptions(const std::vector<std::string>& arguments, bool* help_wanted,
+                                           const JobFile* job = nullptr);
 
 // Fills in what depends on the machine or on other options, and checks that all fit together: afterwards `workers`, `nodes` and
 // `workers_min` are said. Errors: InvalidArgument with the flag and the remedy.

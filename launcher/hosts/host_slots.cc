@@ -75,7 +75,8 @@ absl::StatusOr<std::vector<HostShare>> FillBySlot(const std::vector<Host>& hosts
   if (chosen.empty()) return absl::InvalidArgumentError("the list of hosts is empty; name at least one");
   int64_t slots = 0;
   for (const Host& host : chosen) slots += host.slots;
-  const int64_t workers = wishes.workers > 0 ? wishes.workers : slots;
+  const int64_t most = wishes.workers_max > 0 ? std::min(slots, wishes.workers_max) : slots;
+  const int64_t workers = wishes.workers > 0 ? wishes.workers : most;
   if (workers > slots && (!wishes.oversubscribe || wishes.workers_per_host > 0)) {
     return TooFewSlots(workers, slots, chosen, wishes);
   }

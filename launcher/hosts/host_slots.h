@@ -14,6 +14,7 @@ namespace muster {
 // What the user says beside the list of hosts.
 struct HostWishes {
   int64_t workers = 0;           // -np; 0: one for each slot
+  int64_t workers_max = 0;       // no more without -np; 0: none
   int64_t hosts = 0;             // --nodes: the first ones of the list; 0: as many as it takes
   int64_t workers_per_host = 0;  // --nproc-per-node: instead of slots; 0: not said
   bool oversubscribe = false;    // more workers than slots are wanted

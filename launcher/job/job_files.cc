@@ -83,6 +83,7 @@ std::string StatusJson(const JobStatus& status) {
                        {"text", one.text}});
   }
   const Json json = {{"job_id", status.job_id},
+                     {"name", status.name},
                      {"command", status.command},
                      {"launched_from", status.launched_from},
                      {"state", status.state},
@@ -113,6 +114,7 @@ absl::StatusOr<JobStatus> ParseStatus(absl::string_view text) {
   MUSTER_ASSIGN_OR_RETURN(const Json json, ParseObject(text, "status.json"));
   JobStatus status;
   Take(json, "job_id", &status.job_id);
+  Take(json, "name", &status.name);
   Take(json, "command", &status.command);
   Take(json, "launched_from", &status.launched_from);
   Take(json, "state", &status.state);

@@ -61,6 +61,7 @@ struct JobStatus {
   };
 
   std::string job_id;   // hexadecimal
+  std::string name;     // that the user gave the job; empty: none
   std::string command;  // as typed
   std::string launched_from;
   std::string state = "starting";  // "starting", "running", "restarting", "ending", "over"

@@ -279,6 +279,7 @@ absl::Status CoordinatorProcess::MakeCoordinator() {
   JobStatus status;
   status.job_id = absl::BytesToHexString(launch_.job_id());
   status.command = launch_.text();
+  status.name = launch_.name();
   status.launched_from = host_;
   status.workers = launch_.workers();
   status.workers_min = launch_.workers_min() > 0 ? launch_.workers_min() : launch_.workers();

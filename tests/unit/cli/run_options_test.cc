@@ -2,6 +2,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "runtime/base/status.h"
 
 namespace muster {
 namespace {
@@ -104,8 +105,8 @@ TEST(RunOptions, HelpIsAskedForBeforeTheProgramOnly) {
 }
 
 TEST(RunOptions, SeveralProgramsHaveWhatIsTheirOwn) {
-  const auto options = Parse({"--timeout", "9", "-np", "1", "-x", "A=1", "serve", "--port", "7", ":", "-n", "2", "-x", "B=2",
-                              "-wdir", "/tmp", "train", "-np", "9", ":", "-np3", "log"});
+  const auto options = Parse({"--timeout", "9",  "-np", "1",     "-x",   "A=1",   "serve", "--port", "7", ":",    "-n",
+                              "2",         "-x", "B=2", "-wdir", "/tmp", "train", "-np",   "9",      ":", "-np3", "log"});
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ(options->workers, 6);
   EXPECT_EQ(options->ending.timeout_seconds, 9);
@@ -152,6 +153,69 @@ TEST(RunOptions, SeveralProgramsRunWithAllWorkersOrNotAtAll) {
   EXPECT_THAT(settle({"-np", "2", "--max-restarts", "3", "--min-np", "3"}), HasSubstr("--min-np 3: a job of several programs"));
   EXPECT_THAT(settle({"-np", "2", "--max-restarts", "3", "--nnodes", "1:2"}), HasSubstr("write --nnodes 2"));
   EXPECT_THAT(settle({"-np", "1", "--nproc-per-node", "2"}), HasSubstr("--nproc-per-node is about one program"));
+}
+
+// With hosts, as RunCommand does it.
+absl::StatusOr<RunOptions> SettledWith(const std::vector<std::string>& arguments, const std::string& file, int64_t cores = 4) {
+  bool help_wanted = false;
+  std::vector<std::string> words = {"-f", "job.yaml"};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  MUSTER_ASSIGN_OR_RETURN(const JobFile job, ParseJobFile("job.yaml", file));
+  MUSTER_ASSIGN_OR_RETURN(RunOptions options, ParseRunOptions(words, &help_wanted, &job));
+  MUSTER_RETURN_IF_ERROR(ReadHosts(&options.hosts));
+  MUSTER_RETURN_IF_ERROR(SettleRunOptions(cores, &options));
+  return options;
+}
+
+TEST(JobFileOptions, WorkersAreAsManyAsSlotsAllowWithinTheRange) {
+  const auto workers = [](const std::vector<std::string>& arguments, const std::string& range, int64_t cores) {
+    const auto options = SettledWith(arguments, "command: [a]\nworkers: {" + range + "}", cores);
+    EXPECT_TRUE(options.ok()) << options.status();
+    return options.ok() ? options->workers : -1;
+  };
+  EXPECT_EQ(workers({}, "min: 2, max: 8", 4), 4);
+  EXPECT_EQ(workers({}, "min: 2, max: 3", 4), 3);
+  EXPECT_EQ(workers({}, "min: 2, max: 8", 1), 2);  // cores are shared
+  EXPECT_EQ(workers({}, "max: 8, per_node: 3", 1), 3);
+  EXPECT_EQ(workers({"--nodes", "2"}, "max: 8, per_node: 3", 1), 6);
+  EXPECT_EQ(workers({"--nodes", "4"}, "max: 8, per_node: 3", 1), 8);
+  EXPECT_EQ(workers({"-np", "1"}, "min: 2, max: 8, per_node: 3", 4), 1);
+  EXPECT_EQ(workers({"-H", "localhost:5"}, "min: 2, max: 8", 1), 5);
+  EXPECT_EQ(workers({"-H", "localhost:9"}, "min: 2, max: 8", 1), 8);
+  EXPECT_EQ(workers({"-H", "a:4,b:4", "--starter", "local"}, "max: 8, per_node: 1", 1), 2);
+  EXPECT_THAT(SettledWith({"-H", "localhost:1"}, "command: [a]\nworkers: {min: 2}").status().message(),
+              HasSubstr("workers.min: 2, but the slots of 1 hosts are 1"));
+}
+
+TEST(JobFileOptions, MinSufficesAfterALoss) {
+  EXPECT_EQ(SettledWith({}, "command: [a]\nworkers: {min: 2, max: 4}\nrecovery: {max_restarts: 1}")->workers_min, 2);
+  EXPECT_EQ(SettledWith({}, "command: [a]\nworkers: {min: 2, max: 4}")->workers_min, 4);
+  EXPECT_EQ(SettledWith({"--min-np", "3"}, "command: [a]\nworkers: {min: 2, max: 4}\nrecovery: {max_restarts: 1}")->workers_min,
+            3);
+}
+
+TEST(JobFileOptions, FlagsGoBeforeTheFile) {
+  constexpr char kFile[] =
+      "command: [a, b]\nname: one\nenv: {A: 1, B: 2}\ncheckpoint: {path: /x, keep: 3}\n"
+      "recovery: {max_restarts: 4, last_call: 5s}\nstarter: {ssh: {hosts: [\"p:2\", q]}}";
+  const auto plain = SettledWith({"--starter", "local"}, kFile);
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_THAT(plain->command, ElementsAre("a", "b"));
+  EXPECT_EQ(plain->name, "one");
+  EXPECT_EQ(plain->checkpoint_path, "/x");
+  EXPECT_EQ(plain->max_restarts, 4);
+  EXPECT_EQ(plain->last_call_seconds, 5);
+  EXPECT_EQ(plain->workers, 3);
+  EXPECT_EQ(plain->nodes, 2);
+  const auto typed = SettledWith(
+      {"-H", "localhost", "--name", "two", "-x", "A=3", "--max-restarts", "0", "--checkpoint-keep", "9", "c"}, kFile);
+  ASSERT_TRUE(typed.ok()) << typed.status();
+  EXPECT_THAT(typed->command, ElementsAre("c"));
+  EXPECT_EQ(typed->name, "two");
+  EXPECT_THAT(typed->environment, ElementsAre("A=1", "B=2", "A=3"));  // the last one holds
+  EXPECT_EQ(typed->max_restarts, 0);
+  EXPECT_EQ(typed->checkpoint_keep, 9);
+  EXPECT_EQ(typed->workers, 1);
 }
 
 }  // namespace

@@ -24,6 +24,8 @@ TEST(HostSlots, AreFilledHostByHost) {
   EXPECT_EQ(Filled("a:3,b:2", {}), "a=3 b=2");
   EXPECT_EQ(Filled("a:3,b:2", {.workers = 4}), "a=3 b=1");
   EXPECT_EQ(Filled("a:3,b:2", {.workers = 3}), "a=3");
+  EXPECT_EQ(Filled("a:3,b:2", {.workers_max = 4}), "a=3 b=1");
+  EXPECT_EQ(Filled("a:3,b:2", {.workers_max = 9}), "a=3 b=2");
   EXPECT_EQ(Filled("a:1,b:1,c:1", {.hosts = 2}), "a=1 b=1");
   EXPECT_EQ(Filled("a:2,b:2,c:2", {.workers = 3, .hosts = 2}), "a=2 b=1");
 }

@@ -1,0 +1,109 @@
+#include "launcher/cli/run_job_file.h"
+
+#include <fstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "launcher/agent/environment.h"
+#include "runtime/base/status.h"
+
+namespace muster {
+namespace {
+
+template <typename T>
+std::string Place(const std::string& path, const Located<T>& value) {
+  return absl::StrCat(path, ":", value.line, ":", value.column, ": ");
+}
+
+class Applier {
+ public:
+  Applier(const std::string& path, FlagSet* flags) : path_(path), flags_(flags) {}
+
+  // `field` as if it had been typed: "--flag value".
+  template <typename T>
+  void Type(const Field<T>& field, const char* name, const char* flag) {
+    if (!field || !status_.ok()) return;
+    const auto rest = flags_->Parse({flag, absl::StrCat(field->value)});
+    if (rest.ok()) return;
+    status_ = absl::FailedPreconditionError(absl::StrCat(Place(path_, *field), name, ": ", rest.status().message()));
+  }
+
+  const absl::Status& status() const { return status_; }
+
+ private:
+  const std::string path_;
+  FlagSet* const flags_;
+  absl::Status status_;
+};
+
+template <typename T>
+void NoteUnused(const std::string& path, const Field<T>& field, absl::string_view what, std::vector<std::string>* notes) {
+  if (field) notes->push_back(absl::StrCat(Place(path, *field), what));
+}
+
+}  // namespace
+
+void DeclareJobFile(FlagSet* flags, JobFileOptions* options) {
+  flags->Text("-f --file", "JOB.YAML", &options->path,
+              "read the job from a file; what is said on the command line goes before\n"
+              "it, and a program there replaces the file's command");
+}
+
+absl::StatusOr<JobFile> ReadJobFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text(kJobFileBytesMax + 1, '\0');
+  if (file) file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (!file.is_open() || file.bad() || (file.fail() && !file.eof())) {
+    return absl::NotFoundError(absl::StrCat("-f ", path, " cannot be read; name a job file"));
+  }
+  text.resize(static_cast<size_t>(file.gcount()));
+  return ParseJobFile(path, text);
+}
+
+absl::Status ApplyJobFile(const JobFile& job, bool hosts_given, FlagSet* flags, JobFileOptions* options) {
+  const std::string path = options->path;
+  Applier applier(path, flags);
+  applier.Type(job.name, "name", "--name");
+  applier.Type(job.placement.map_by, "placement.map_by", "--map-by");
+  applier.Type(job.placement.rank_by, "placement.rank_by", "--rank-by");
+  applier.Type(job.placement.bind_to, "placement.bind_to", "--bind-to");
+  applier.Type(job.checkpoint.path, "checkpoint.path", "--checkpoint-path");
+  applier.Type(job.checkpoint.every_steps, "checkpoint.every_steps", "--checkpoint-every");
+  applier.Type(job.checkpoint.keep, "checkpoint.keep", "--checkpoint-keep");
+  applier.Type(job.recovery.max_restarts, "recovery.max_restarts", "--max-restarts");
+  applier.Type(job.recovery.last_call_seconds, "recovery.last_call", "--last-call");
+  if (!hosts_given) {
+    if (job.ssh.hosts) {
+      const Located<std::string> list = {absl::StrJoin(job.ssh.hosts->value, ","), job.ssh.hosts->line, job.ssh.hosts->column};
+      applier.Type(Field<std::string>(list), "starter.ssh.hosts", "--host");
+    }
+    applier.Type(job.ssh.hostfile, "starter.ssh.hostfile", "--hostfile");
+  }
+  MUSTER_RETURN_IF_ERROR(applier.status());
+
+  const auto value_or_none = [](const Field<int64_t>& field) { return field ? field->value : 0; };
+  options->workers_min = value_or_none(job.workers.min);
+  options->workers_max = value_or_none(job.workers.max);
+  options->workers_per_node = value_or_none(job.workers.per_node);
+  options->environment.clear();
+  if (job.env) {
+    for (const auto& [name, value] : job.env->value) {
+      if (IsPlaceVariable(name)) {
+        return absl::FailedPreconditionError(
+            absl::StrCat(Place(path, *job.env), "env.", name, ": muster itself sets it for each rank; leave it out"));
+      }
+      options->environment.push_back(absl::StrCat(name, "=", value));
+    }
+  }
+  options->without_effect.clear();
+  NoteUnused(path, job.resources.cpu_millis, "resources.cpu is granted by Kubernetes alone", &options->without_effect);
+  NoteUnused(path, job.resources.memory_bytes, "resources.memory is granted by Kubernetes alone", &options->without_effect);
+  NoteUnused(path, job.resources.gpu, "resources.gpu is granted by Kubernetes alone", &options->without_effect);
+  NoteUnused(path, job.recovery.spares, "recovery.spares has no effect here: no worker is kept in reserve",
+             &options->without_effect);
+  NoteUnused(path, job.has_kubernetes, "kubernetes: is for jobs on Kubernetes alone", &options->without_effect);
+  return absl::OkStatus();
+}
+
+}  // namespace muster

@@ -1,0 +1,85 @@
+// job.yaml: what a job is, in one file for a laptop, ssh, Slurm and Kubernetes.
+#ifndef MUSTER_LAUNCHER_YAML_JOB_FILE_H_
+#define MUSTER_LAUNCHER_YAML_JOB_FILE_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace muster {
+
+// A value and where it stands; line and column from 1.
+template <typename T>
+struct Located {
+  T value{};
+  int line = 0;
+  int column = 0;
+};
+template <typename T>
+using Field = std::optional<Located<T>>;  // empty: the file does not say it
+
+// Fields are named as in the file; docs/job-file.md describes them for users. All values are in the ranges that the comments name.
+struct JobFile {
+  struct Workers {
+    Field<int64_t> min, max, per_node;  // 1 to kWorkersMax each; min <= max
+  };
+  // For each worker; what Kubernetes grants.
+  struct Resources {
+    Field<int64_t> cpu_millis;    // "2", "0.5", "500m"; above 0
+    Field<int64_t> memory_bytes;  // "4Gi", "512Mi", "1G", "1000000"; above 0
+    Field<int64_t> gpu;           // 0 and up
+  };
+  struct Placement {
+    Field<std::string> map_by, rank_by, bind_to;  // mpirun's words
+  };
+  struct Checkpoint {
+    Field<std::string> path;
+    Field<int64_t> every_steps, keep;  // 1 and up; both need path
+  };
+  struct Recovery {
+    Field<int64_t> max_restarts, spares;  // 0 and up
+    Field<double> last_call_seconds;      // "5s", "1m30s", "500ms"; above 0
+  };
+  struct Ssh {
+    Field<std::vector<std::string>> hosts;  // words of -H
+    Field<std::string> hostfile;            // not beside hosts
+    Field<std::string> remote_muster;
+  };
+  struct Volume {
+    Field<std::string> claim, path;  // both are said; path is absolute
+  };
+  struct Kubernetes {
+    Field<std::string> image, name_space, queue;
+    std::vector<Volume> volumes;
+  };
+
+  Field<std::string> name;                  // a DNS label: Kubernetes names objects after it
+  Field<std::vector<std::string>> command;  // at least the program
+  Workers workers;
+  Resources resources;
+  Placement placement;
+  Field<std::vector<std::pair<std::string, std::string>>> env;  // in the file's order
+  Checkpoint checkpoint;
+  Recovery recovery;
+  Ssh ssh;                     // starter.ssh
+  Field<bool> has_kubernetes;  // whether there is a kubernetes: section, and where
+  Kubernetes kubernetes;
+};
+
+inline constexpr size_t kJobFileBytesMax = 1 << 20;
+
+// Reads one YAML document. `file` is how errors call it. Anchors, aliases, merge keys and tags are refused: a job file says what it
+// means where it stands.
+// Errors: InvalidArgument; its message has a line for each thing that is wrong, at most kJobFileErrorsMax of them, as in
+//   job.yaml:4:3: workers.per_nod: there is no such field; did you mean per_node?
+inline constexpr size_t kJobFileErrorsMax = 20;
+absl::StatusOr<JobFile> ParseJobFile(const std::string& file, absl::string_view text);
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_YAML_JOB_FILE_H_

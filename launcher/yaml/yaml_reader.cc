@@ -1,0 +1,145 @@
+#include "launcher/yaml/yaml_reader.h"
+
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/yaml.h>
+
+#include <exception>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+
+namespace muster {
+namespace {
+
+// Builds the tree. After the first thing that is refused it takes nothing in any more.
+class Builder final : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    Allow(mark, "", anchor);
+    Add(At(mark, YamlNode::Kind::kNull));
+  }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
+    Refuse(mark, "aliases (*name) are not used in job files; write the value here");
+  }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& value) override {
+    Allow(mark, tag, anchor);
+    YamlNode node = At(mark, YamlNode::Kind::kScalar);
+    node.text = value;
+    node.quoted = tag == "!";
+    Add(std::move(node));
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
+    Begin(mark, tag, anchor, YamlNode::Kind::kList);
+  }
+  void OnSequenceEnd() override { End(); }
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+    Begin(mark, tag, anchor, YamlNode::Kind::kMap);
+  }
+  void OnMapEnd() override { End(); }
+
+  const std::string& refused() const { return refused_; }
+  YamlNode Take() { return std::move(root_); }
+
+ private:
+  struct Open {
+    YamlNode node;
+    bool has_key = false;  // of a map: the next value belongs to the last pair
+  };
+
+  static YamlNode At(const YAML::Mark& mark, YamlNode::Kind kind) {
+    YamlNode node;
+    node.kind = kind;
+    node.line = mark.line + 1;
+    node.column = mark.column + 1;
+    return node;
+  }
+
+  void Refuse(const YAML::Mark& mark, absl::string_view what) {
+    if (refused_.empty()) refused_ = absl::StrCat(mark.line + 1, ":", mark.column + 1, ": ", what);
+  }
+
+  void Allow(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
+    if (anchor != 0) Refuse(mark, "anchors (&name) are not used in job files; write the value where it is meant");
+    if (!tag.empty() && tag != "?" && tag != "!") Refuse(mark, "tags (!name) are not used in job files; leave it out");
+  }
+
+  void Begin(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YamlNode::Kind kind) {
+    Allow(mark, tag, anchor);
+    if (depth_++ >= kYamlDepthMax) return Refuse(mark, "lists and sections are nested too deeply here");
+    if (refused_.empty()) open_.push_back({At(mark, kind)});
+  }
+
+  void End() {
+    --depth_;
+    if (!refused_.empty()) return;
+    YamlNode node = std::move(open_.back().node);
+    open_.pop_back();
+    Add(std::move(node));
+  }
+
+  void Add(YamlNode node) {
+    if (!refused_.empty()) return;
+    if (open_.empty()) {
+      root_ = std::move(node);
+      return;
+    }
+    Open& parent = open_.back();
+    if (parent.node.kind == YamlNode::Kind::kList) {
+      parent.node.items.push_back(std::move(node));
+    } else if (!parent.has_key) {
+      parent.node.pairs.emplace_back(std::move(node), YamlNode());
+      parent.has_key = true;
+    } else {
+      parent.node.pairs.back().second = std::move(node);
+      parent.has_key = false;
+    }
+  }
+
+  YamlNode root_;
+  std::vector<Open> open_;
+  int depth_ = 0;
+  std::string refused_;
+};
+
+absl::Status Wrong(const std::string& file, absl::string_view what) {
+  return absl::InvalidArgumentError(OneLine(absl::StrCat(file, ":", what)));
+}
+
+}  // namespace
+
+std::string OneLine(std::string text) {
+  constexpr size_t kBytesMax = 1000;
+  if (text.size() > kBytesMax) text = absl::StrCat(text.substr(0, kBytesMax), "...");
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  }
+  return text;
+}
+
+absl::StatusOr<YamlNode> ReadYaml(const std::string& file, absl::string_view text) {
+  // yaml-cpp takes a NUL for the end of the text.
+  if (const size_t nul = text.find('\0'); nul != absl::string_view::npos) {
+    return Wrong(file, absl::StrCat("1:1: byte ", nul, " of the file is NUL: this is no text"));
+  }
+  std::istringstream stream{std::string(text)};
+  Builder builder;
+  try {
+    YAML::Parser parser(stream);
+    parser.HandleNextDocument(builder);
+    if (!builder.refused().empty()) return Wrong(file, builder.refused());
+    Builder second;
+    if (parser.HandleNextDocument(second)) return Wrong(file, "1:1: the file holds several documents (---); a job is one");
+  } catch (const YAML::Exception& error) {
+    const bool placed = error.mark.line >= 0;
+    return Wrong(file, absl::StrCat(placed ? error.mark.line + 1 : 1, ":", placed ? error.mark.column + 1 : 1,
+                                    ": not YAML: ", error.msg));
+  } catch (const std::exception& error) {
+    return Wrong(file, absl::StrCat("1:1: not YAML: ", error.what()));
+  }
+  return builder.Take();
+}
+
+}  // namespace muster
