@@ -18,6 +18,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "launcher/channel/agent_key.h"
+#include "launcher/channel/coordinator_search.h"
 #include "launcher/channel/front_door.h"
 #include "launcher/channel/openssl.h"
 #include "launcher/channel/pipe.h"
@@ -186,7 +187,8 @@ class AgentServerImpl : public AgentServer {
                     .warn =
                         [this](const std::string& line) {
                           if (callbacks_.log) callbacks_.log(LogLevel::kWarning, line);
-                        }}));
+                        },
+                    .search_answer = SearchAnswer(options_.authority->certificate_pem())}));
     return absl::OkStatus();
   }
 

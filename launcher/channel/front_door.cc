@@ -12,10 +12,13 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "launcher/channel/coordinator_search.h"
 #include "runtime/base/status.h"
 
 namespace muster {
 namespace {
+
+static_assert(kSearchGreeting.size() == kOpeningBytes, "one look decides");
 
 constexpr int kBacklog = 1024;
 constexpr char kTlsHandshakeRecord = 22;
@@ -78,6 +81,9 @@ Opening OpeningOf(absl::string_view bytes) {
   const bool may_be_tls = at(0) == kTlsHandshakeRecord && (bytes.size() < 2 || at(1) == 3) &&
                           (bytes.size() < kOpeningBytes || at(5) == kClientHello);
   if (may_be_tls) return bytes.size() < kOpeningBytes ? Opening::kUndecided : Opening::kTls;
+  if (absl::StartsWith(kSearchGreeting, bytes.substr(0, kOpeningBytes))) {
+    return bytes.size() < kSearchGreeting.size() ? Opening::kUndecided : Opening::kSearch;
+  }
   for (absl::string_view method : {"GET ", "HEAD ", "POST ", "PUT ", "PRI * ", "OPTIONS ", "DELETE ", "CONNECT ", "PATCH "}) {
     const absl::string_view begin = method.substr(0, kOpeningBytes);
     if (bytes.size() < begin.size() && absl::StartsWith(begin, bytes)) return Opening::kUndecided;
@@ -206,6 +212,13 @@ void FrontDoor::Look(int fd, const char* if_silent) {
       const int one = 1;
       ::setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof one);
       return events_.admit(std::move(known.connection), known.from);
+    }
+    case Opening::kSearch: {
+      // What is left unread would make the end a reset, which takes the answer with it.
+      [[maybe_unused]] const ssize_t taken = ::recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+      [[maybe_unused]] const ssize_t said =
+          ::send(fd, events_.search_answer.data(), events_.search_answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      return;
     }
     case Opening::kHttp:
       return events_.refuse("HTTP without TLS", known.from);

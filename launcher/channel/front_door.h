@@ -22,6 +22,7 @@ enum class Opening {
   kTls,        // a ClientHello (RFC 8446, sections 4.1.2 and 5.1)
   kUndecided,  // may become one
   kHttp,       // a request or HTTP/2's preface, without TLS
+  kSearch,     // an agent that looks for the way to us (coordinator_search.h)
   kPlainText,  // anything else
 };
 Opening OpeningOf(absl::string_view bytes);
@@ -37,6 +38,7 @@ class FrontDoor {
     std::function<void(UniqueFd connection, const std::string& from)> admit;
     std::function<void(const std::string& what, const std::string& from)> refuse;
     std::function<void(const std::string& line)> warn;  // connections could not be accepted for a while, and why
+    std::string search_answer = "";                     // for kSearch, after which the connection is closed
   };
 
   // `address` is numeric; port 0: any that is free. Errors: InvalidArgument (no such address), those of bind and listen.

@@ -9,13 +9,16 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "launcher/channel/authority.h"
+#include "launcher/channel/coordinator_search.h"
 #include "launcher/cli/console.h"
 #include "launcher/cli/flags.h"
 #include "launcher/cli/help_page.h"
 #include "launcher/cli/own_environment.h"
 #include "launcher/cli/program.h"
 #include "launcher/cli/subcommand.h"
+#include "launcher/process/agent_front.h"
 #include "launcher/process/agent_process.h"
 #include "launcher/process/exit_codes.h"
 #include "proto/muster/v1/control_memory.h"
@@ -31,7 +34,8 @@ constexpr size_t kTicketBytesMax = 64 << 10;
 constexpr char kUsage[] = R"(usage: muster agent --coordinator HOST:PORT --ticket-file FILE [options]
 
 Runs one node's workers of a job whose coordinator runs elsewhere (muster coordinator, which says
-this line for each node; muster run --nodes starts its agents itself). It ends with the job.
+this line for each node; muster run starts its agents itself, by ssh on other hosts). It ends with
+the job.
 
 examples
   muster agent --coordinator 10.0.0.5:4242 --ticket-file node-3.ticket
@@ -47,7 +51,10 @@ constexpr char kAfter[] = R"(exit status
 
 struct AgentFlags {
   std::string coordinator;
+  bool from_stdin = false;
   int64_t ticket_fd = -1;
+  int64_t line_fd = -1;
+  bool home_if_no_folder = false;
   std::string ticket_file;
   std::string host;
   std::string address;
@@ -59,9 +66,16 @@ struct AgentFlags {
 
 FlagSet Declare(AgentFlags* agent) {
   FlagSet flags("muster agent");
-  flags.Text("--coordinator", "HOST:PORT", &agent->coordinator, "where the job's coordinator listens");
+  flags.Text("--coordinator", "HOST:PORT", &agent->coordinator,
+             "where the job's coordinator listens; several numeric addresses with\n"
+             "commas between: the first that answers is taken");
   flags.Text("--ticket-file", "FILE", &agent->ticket_file, "the ticket that the coordinator has made for this node; good once");
   flags.Count("--ticket-fd", "N", &agent->ticket_fd, 0, 1 << 20, "read the ticket from this descriptor instead");
+  flags.Switch("--stdin", &agent->from_stdin,
+               "take all that is needed from standard input and end with it, as\nmuster run does it by ssh; nothing else may be said then");
+  flags.Count("--line-fd", "N", &agent->line_fd, 0, 1 << 20, "end when nobody holds the other end of this pipe any more");
+  flags.Switch("--home-if-no-folder", &agent->home_if_no_folder,
+               "where the workers' folder does not exist start them in HOME");
   flags.Text("--host", "NAME", &agent->host, "this node's name in messages; without it the machine's own");
   flags.Text("--address", "ADDRESS", &agent->address,
              "numeric address at which other nodes reach this one; without it the one\n"
@@ -121,6 +135,31 @@ int Fail(int exit_code, const absl::Status& status) {
   return exit_code;
 }
 
+// All that is needed comes by stdin.
+int ServeStdin() {
+  auto program = OwnProgram();
+  if (!program.ok()) return Fail(kExitInternal, program.status());
+  auto front = AgentFront::Create(*std::move(program));
+  if (!front.ok()) return Fail(kExitInternal, front.status());
+  return (*front)->Run();
+}
+
+// The way to the coordinator, and where other nodes reach this one: the address from which it is reached.
+absl::Status TakeWay(const AgentFlags& agent, AgentProcessOptions* options) {
+  const std::vector<std::string> coordinators = absl::StrSplit(agent.coordinator, ',');
+  if (coordinators.size() == 1 && agent.line_fd < 0) {
+    options->coordinator = agent.coordinator;
+    if (!options->address.empty()) return absl::OkStatus();
+    MUSTER_ASSIGN_OR_RETURN(options->address, AddressTowards(options->coordinator));
+    return absl::OkStatus();
+  }
+  MUSTER_ASSIGN_OR_RETURN(const FoundCoordinator found,
+                          FindCoordinator(coordinators, options->ticket.authority_pem, options->orphan_after));
+  options->coordinator = found.coordinator;
+  if (options->address.empty()) options->address = found.local_address;
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 HelpPage AgentPage() {
@@ -136,6 +175,7 @@ int AgentCommand(const std::vector<std::string>& arguments) {
   if (!rest.ok()) return UsageError(rest.status().message());
   if (!rest->empty())
     return UsageError(absl::StrCat("muster agent takes no program (", rest->front(), "): the coordinator says it"));
+  if (agent.from_stdin) return ServeStdin();
   if (const absl::Status status = Check(agent); !status.ok()) return UsageError(status.message());
   NameInLog(agent.host, agent.verbose);
 
@@ -149,21 +189,20 @@ int AgentCommand(const std::vector<std::string>& arguments) {
   if (!guard.ok()) return Fail(kExitInternal, guard.status());
 
   AgentProcessOptions options;
-  options.coordinator = agent.coordinator;
   options.ticket = *std::move(ticket);
   options.host = agent.host;
   options.address = agent.address;
   options.slots = static_cast<uint32_t>(agent.slots);
   options.orphan_after = absl::Seconds(agent.orphan_after_seconds);
+  options.line.Reset(static_cast<int>(agent.line_fd));
+  options.home_if_no_folder = agent.home_if_no_folder;
   options.guard_path = *std::move(guard);
   options.environment = OwnEnvironment();
   options.find_program = [own_folder = *own_folder](const std::string& program, const std::string& working_directory) {
     return FindProgram(program, working_directory, Variable("PATH").value_or("/usr/local/bin:/usr/bin:/bin"), own_folder);
   };
-  if (options.address.empty()) {
-    auto address = AddressTowards(options.coordinator);
-    if (!address.ok()) return Fail(kExitUnavailable, address.status());
-    options.address = *std::move(address);
+  if (const absl::Status way = TakeWay(agent, &options); !way.ok()) {
+    return Fail(absl::IsInvalidArgument(way) ? kExitUsage : kExitUnavailable, way);
   }
   auto session_folder =
       SessionFolder::CreateForNode(agent.temporary_folder.empty() ? TemporaryFolder() : agent.temporary_folder,

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "launcher/cli/console.h"
 #include "launcher/cli/flags.h"
@@ -15,6 +14,7 @@
 #include "launcher/cli/own_environment.h"
 #include "launcher/cli/run_applications.h"
 #include "launcher/cli/run_endings.h"
+#include "launcher/cli/run_ssh.h"
 #include "launcher/cli/subcommand.h"
 #include "launcher/job/job_folder.h"
 #include "launcher/process/coordinator_process.h"
@@ -73,27 +73,6 @@ FlagSet Declare(CoordinatorFlags* job) {
   flags.Count("--master-port", "N", &job->master_port, 1, 65535, "MASTER_PORT for the workers");
   flags.Switch("-v --verbose", &job->verbose, "say on stderr what muster does");
   return flags;
-}
-
-// "10.0.0.5", "10.0.0.5:4242", "[::1]:4242".
-absl::Status SplitListen(const std::string& text, v1::Launch* launch) {
-  std::string address = text, port;
-  if (!text.empty() && text[0] == '[') {
-    const size_t end = text.find(']');
-    address = text.substr(1, end == std::string::npos ? end : end - 1);
-    if (end != std::string::npos && end + 1 < text.size() && text[end + 1] == ':') port = text.substr(end + 2);
-  } else if (text.find(':') != std::string::npos && text.find(':') == text.rfind(':')) {
-    address = text.substr(0, text.find(':'));
-    port = text.substr(text.find(':') + 1);
-  }
-  uint32_t number = 0;
-  if (address.empty() || (!port.empty() && (!absl::SimpleAtoi(port, &number) || number > 65535))) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--listen ", text, " is not ADDRESS or ADDRESS:PORT, such as 10.0.0.5:4242"));
-  }
-  launch->set_listen(address);
-  launch->set_port(number);
-  return absl::OkStatus();
 }
 
 absl::Status AddEnvironment(const std::vector<std::string>& settings, google::protobuf::RepeatedPtrField<std::string>* environment) {

@@ -100,9 +100,15 @@ void SayVerdict(const v1::Verdict& verdict) {
   if (!verdict.sentence().empty() && verdict.exit_code() != kExitBrokenPipe) Say(verdict.sentence());
 }
 
-absl::Status Check(const RunOptions& options) {
+absl::Status CheckEnvironments(const RunOptions& options) {
+  for (const RunApplication& one : options.applications) MUSTER_RETURN_IF_ERROR(CheckEnvironment(one.environment));
+  return CheckEnvironment(options.environment);
+}
+
+// On other hosts their agents look.
+absl::Status CheckFolders(const RunOptions& options) {
+  if (options.hosts.chosen != v1::Launch::LOCAL) return absl::OkStatus();
   for (const RunApplication& one : options.applications) {
-    MUSTER_RETURN_IF_ERROR(CheckEnvironment(one.environment));
     MUSTER_RETURN_IF_ERROR(CheckFolder(one.working_directory));
   }
   MUSTER_RETURN_IF_ERROR(CheckEnvironment(options.environment));
@@ -201,8 +207,12 @@ absl::StatusOr<v1::Launch> MakeLaunch(const Start& start, const JobFolder& folde
   launch.set_node_network(run.node_network == "namespaces" ? v1::Launch::NAMESPACES
                           : run.node_network == "host"     ? v1::Launch::HOST
                                                            : v1::Launch::AUTO);
-  launch.set_temporary_folder(start.temporary);
+  if (launch.starter() == v1::Launch::LOCAL) launch.set_temporary_folder(start.temporary);  // other hosts have their own
   MUSTER_ASSIGN_OR_RETURN(*launch.mutable_agent_program(), OwnProgram());
+  if (launch.starter() != v1::Launch::LOCAL) {
+    MUSTER_RETURN_IF_ERROR(TakeSshOptions(run.ssh, &launch));
+    launch.mutable_ssh()->set_home_if_no_folder(run.working_directory.empty());
+  }
   // 0 stands for the default.
   if (run.last_call_seconds > 0)
     launch.set_last_call_ms(std::max<int64_t>(1, static_cast<int64_t>(run.last_call_seconds * 1e3)));
@@ -229,7 +239,7 @@ absl::StatusOr<v1::Launch> MakeLaunch(const Start& start, const JobFolder& folde
   job.set_timestamp_output(run.timestamp_output);
   job.set_pass_partial_lines(run.workers == 1 && !run.tag_output && !run.timestamp_output);
   job.set_pty(run.pty || (!run.detach && ::isatty(STDOUT_FILENO) == 1));
-  job.set_session_folder_parent(start.temporary);
+  job.set_session_folder_parent(launch.temporary_folder());
   job.mutable_checkpoint()->set_path(run.checkpoint_path);
   job.mutable_checkpoint()->set_every_steps(run.checkpoint_every);
   job.mutable_checkpoint()->set_keep(static_cast<int32_t>(run.checkpoint_keep));
@@ -285,6 +295,19 @@ int RunJob(const Start& start) {
   return start.run.nodes > 1 || start.run.detach || start.run.hosts.needs_coordinator() ? RunRemotely(start, **folder) : RunHere(start, **folder);
 }
 
+// On other hosts their agents look.
+absl::Status FindPrograms(const RunOptions& options, const std::string& own_folder, Start* start) {
+  const std::string path = Variable("PATH").value_or("/usr/local/bin:/usr/bin:/bin");
+  const std::string& first_folder =
+      options.applications.empty() ? options.working_directory : options.applications[0].working_directory;
+  MUSTER_ASSIGN_OR_RETURN(start->program, FindProgram(options.command[0], first_folder, path, own_folder));
+  for (const RunApplication& one : options.applications) {
+    MUSTER_ASSIGN_OR_RETURN(start->programs.emplace_back(),
+                            FindProgram(one.command[0], one.working_directory, path, own_folder));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 int RunCommand(const std::vector<std::string>& arguments) {
@@ -302,10 +325,14 @@ int RunCommand(const std::vector<std::string>& arguments) {
     if (absl::IsFailedPrecondition(options.status())) return Fail(kExitJobFile, options.status());
   }
   if (!options.ok()) return UsageError(options.status().message());
-  if (const absl::Status status = Check(*options); !status.ok()) return UsageError(status.message());
+  if (const absl::Status status = CheckEnvironments(*options); !status.ok()) return UsageError(status.message());
   if (const absl::Status status = CheckReport(options->report_file); !status.ok()) return Fail(kExitCannotWrite, status);
   if (const absl::Status status = ReadHosts(&options->hosts); !status.ok()) return UsageError(status.message());
   if (const absl::Status status = SettleRunOptions(FindUsableCores().count(), &*options); !status.ok()) {
+    return UsageError(status.message());
+  }
+  if (const absl::Status status = CheckFolders(*options); !status.ok()) return UsageError(status.message());
+  if (const absl::Status status = CheckSshOptions(options->ssh, options->hosts.chosen); !status.ok()) {
     return UsageError(status.message());
   }
   if (!options->checkpoint_path.empty()) options->checkpoint_path = fs::absolute(options->checkpoint_path).lexically_normal();
@@ -316,26 +343,18 @@ int RunCommand(const std::vector<std::string>& arguments) {
 
   auto own_folder = OwnFolder();
   if (!own_folder.ok()) return Fail(kExitInternal, own_folder.status());
-  const std::string path = Variable("PATH").value_or("/usr/local/bin:/usr/bin:/bin");
-  const std::string& first_folder =
-      options->applications.empty() ? options->working_directory : options->applications[0].working_directory;
-  auto program = FindProgram(options->command[0], first_folder, path, *own_folder);
-  if (!program.ok()) return Fail(absl::IsNotFound(program.status()) ? kExitNotFound : kExitNotExecutable, program.status());
-  std::vector<std::string> programs;
-  for (const RunApplication& one : options->applications) {
-    auto found = FindProgram(one.command[0], one.working_directory, path, *own_folder);
-    if (!found.ok()) return Fail(absl::IsNotFound(found.status()) ? kExitNotFound : kExitNotExecutable, found.status());
-    programs.push_back(*std::move(found));
+  Start start;
+  if (options->hosts.chosen == v1::Launch::LOCAL) {
+    if (const absl::Status found = FindPrograms(*options, *own_folder, &start); !found.ok()) {
+      return Fail(absl::IsNotFound(found) ? kExitNotFound : kExitNotExecutable, found);
+    }
   }
   auto guard = FindGuard(*own_folder);
   if (!guard.ok()) return Fail(kExitInternal, guard.status());
 
-  Start start;
   start.run = *std::move(options);
   start.job_id.resize(16);
   MUSTER_CHECK(::getentropy(start.job_id.data(), start.job_id.size()) == 0, "getentropy");
-  start.program = *std::move(program);
-  start.programs = std::move(programs);
   start.guard_path = *std::move(guard);
   start.temporary = TemporaryFolder();
   return RunJob(start);

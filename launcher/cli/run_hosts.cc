@@ -72,10 +72,7 @@ absl::Status CheckStarter(const HostOptions& hosts) {
 
 absl::StatusOr<v1::Launch::Starter> ChooseStarter(const HostOptions& hosts, bool foreign) {
   if (hosts.starter == "ssh" || (hosts.starter == "auto" && foreign)) {
-    return absl::UnimplementedError(absl::StrCat(
-        "workers on other machines (", hosts.named[0].name, hosts.named.size() > 1 ? ", ..." : "",
-        ") need agents there, which this version of muster does not start by itself; start them by hand as muster coordinator "
-        "says, or add --starter local to try the list with nodes simulated on this machine"));
+    return v1::Launch::SSH;
   }
   if (hosts.starter == "slurm") {
     return absl::UnimplementedError(

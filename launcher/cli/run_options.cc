@@ -34,6 +34,7 @@ FlagSet Declare(RunOptions* options) {
              "torchrun's --nodes: N, or MIN:MAX to start with MAX and accept MIN\n"
              "after a loss");
   DeclareHosts(&flags, &options->hosts);
+  DeclareSsh(&flags, &options->ssh);
   flags.Text("--node-network", "KIND", &options->node_network,
              "how nodes reach each other: namespaces (a network namespace for each,\n"
              "where that is allowed: no way to any other network), host (loopback\n"

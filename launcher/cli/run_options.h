@@ -12,6 +12,7 @@
 #include "launcher/cli/run_endings.h"
 #include "launcher/cli/run_hosts.h"
 #include "launcher/cli/run_job_file.h"
+#include "launcher/cli/run_ssh.h"
 #include "proto/muster/v1/control_memory.h"
 
 namespace muster {
@@ -44,6 +45,7 @@ struct RunOptions {
   HostOptions hosts;
   JobFileOptions job_file;
   std::string name;  // of the job, for people; empty: none
+  RunSshOptions ssh;
   std::vector<std::string> command;  // program and its arguments; of several programs all their words as typed
   std::vector<RunApplication> applications;  // several programs in one world; empty: there is one, `command`
 };

@@ -51,6 +51,8 @@ class Coordinator {
   // Nothing was heard of an agent whose session stands. To be called every second or so while that lasts (from 3 s on, say);
   // whether it is given up is decided here.
   void AgentSilent(uint32_t node, absl::Duration silent_for);
+  // The nodes of `workers` of the wanted workers, all told, cannot be had: where fewer suffice those are not waited for.
+  void FewerHopedFor(uint32_t workers);
   // Its own door has turned a connection away.
   void TurnedAway(std::string what, std::string from);
   // A second request means now.

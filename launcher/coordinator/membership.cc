@@ -101,6 +101,7 @@ Kind Membership::Core::KindOf(const Event& event) const {
         if constexpr (std::is_same_v<T, membership::AgentSilent>)
           return agents_.contains(e.node) ? Kind::kAgentSilent : Kind::kStale;
         if constexpr (std::is_same_v<T, membership::TurnedAway>) return Kind::kRefusal;
+        if constexpr (std::is_same_v<T, membership::FewerHopedFor>) return Kind::kFewerHopedFor;
         if constexpr (std::is_same_v<T, membership::StopRequested>) return Kind::kStopRequested;
         if constexpr (std::is_same_v<T, membership::TimerFired>) {
           return e.timer == Timer::kWarn ? Kind::kWarn : e.timer == Timer::kEnd ? Kind::kEnd : Kind::kStep;

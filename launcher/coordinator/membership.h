@@ -96,13 +96,16 @@ struct TimerFired {
 struct TurnedAway {
   std::string what, from;
 };  // a connection, by the coordinator's own door
+struct FewerHopedFor {
+  uint32_t workers = 0;
+};  // the nodes of so many wanted workers cannot be had: whoever starts agents has given them up
 struct StopRequested {
   StopKind kind = StopKind::kInterrupt;
   std::string by;                     // who asked; empty: not known
   std::vector<v1::RankState> states;  // of kTimeout: where the ranks were
 };
 using Event = std::variant<RecordLoaded, Received, AgentLost, AgentSilent, Appended, AppendFailed, TimerFired, TurnedAway,
-                           StopRequested>;
+                           FewerHopedFor, StopRequested>;
 
 // What the table distinguishes: the kinds of events, of messages and of timers in one list.
 enum class Kind {
@@ -125,6 +128,7 @@ enum class Kind {
   kStale,  // a message of another job or generation, or of a node that has not joined
   kAgentLost,
   kAgentSilent,
+  kFewerHopedFor,
   kStopRequested,
   kWarn,
   kEnd,

@@ -152,6 +152,7 @@ class Membership::Core {
   void Mourn(const Event& event);
   void WarnOfSilence(const Event& event);
   void LeaveOutSilent(const Event& event);
+  void NoteFewerHopedFor(const Event& event);
   void GiveUpSilent(const Event& event);
   void NoteCleared(const Event& event);
   void NeverCleared(const Event& event);
@@ -222,6 +223,7 @@ class Membership::Core {
   int stop_requests_ = 0;
   bool asked_by_agent_ = false;  // an agent was asked to end, which ends the job
   bool last_call_over_ = false;
+  uint32_t never_come_ = 0;  // of the wanted workers: nobody will bring their nodes
   int64_t committed_step_ = -1;  // of all generations; the evidence has this one's
   uint64_t steps_ = 0;           // committed in this generation
   int64_t recorded_step_ = -1;

@@ -42,8 +42,13 @@ uint32_t Membership::Core::WorkersMin() const {
 // Nodes that were missing in the generation before already are not waited for once more.
 bool Membership::Core::Enough() const {
   const auto former = static_cast<uint32_t>(members_.places_size());
-  const uint32_t hoped_for = restarts_ > 0 && former > 0 ? std::min(options_.workers, former) : options_.workers;
+  uint32_t hoped_for = restarts_ > 0 && former > 0 ? std::min(options_.workers, former) : options_.workers;
+  hoped_for = std::max(std::min(hoped_for, options_.workers - std::min(options_.workers, never_come_)), WorkersMin());
   return Slots() >= (last_call_over_ ? WorkersMin() : hoped_for);
+}
+
+void Membership::Core::NoteFewerHopedFor(const Event& event) {
+  never_come_ = std::max(never_come_, As<membership::FewerHopedFor>(event).workers);
 }
 
 void Membership::Core::NoteLastCall(const Event&) {

@@ -129,6 +129,8 @@ std::span<const Membership::Core::Row> Membership::Core::Rows() {
       {kAll & ~kOver & ~kConcluding, Kind::kAgentSilent, nullptr, {}, &C::WarnOfSilence,
        "said: it is early, or steps are committed, or the state's end will tell"},
       {kConcluding | kOver, Kind::kAgentSilent, nullptr, {}, nullptr, "ignored: the verdict is made"},
+      {kAll & ~kOver, Kind::kFewerHopedFor, nullptr, {}, &C::NoteFewerHopedFor, "not waited for any more, if fewer will do"},
+      {kOver, Kind::kFewerHopedFor, nullptr, {}, nullptr, "ignored: the verdict is made"},
 
       // What agents tell.
       {kPreparing, Kind::kReady, nullptr, {}, &C::NoteReady, "noted"},

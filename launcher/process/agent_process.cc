@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -68,6 +69,7 @@ absl::StatusOr<std::unique_ptr<AgentProcess>> AgentProcess::Create(AgentProcessO
   process->host_ = process->options_.host.empty() ? HostName() : process->options_.host;
   MUSTER_ASSIGN_OR_RETURN(process->loop_, EventLoop::Create());
   MUSTER_RETURN_IF_ERROR(process->TakeSignals());  // before anything that may start a thread
+  MUSTER_RETURN_IF_ERROR(process->WatchLine());
   MUSTER_RETURN_IF_ERROR(process->MakeAgent());
   MUSTER_RETURN_IF_ERROR(process->MakeClient());
   return process;
@@ -81,6 +83,16 @@ AgentProcess::~AgentProcess() {
 absl::Status AgentProcess::TakeSignals() {
   MUSTER_ASSIGN_OR_RETURN(signals_, WatchEndingSignals(loop_.get(), [this](int signal, const std::string& by) { OnSignal(signal, by); }));
   return absl::OkStatus();
+}
+
+absl::Status AgentProcess::WatchLine() {
+  const int line = options_.line.get();
+  if (line < 0) return absl::OkStatus();
+  // Nothing ever comes by it but its end.
+  return loop_->Add(line, EPOLLIN, [this, line](uint32_t) {
+    loop_->Remove(line);
+    Fail(kExitUnavailable, absl::StrCat("whoever started this agent has gone, so the workers on ", host_, " were ended"));
+  });
 }
 
 absl::Status AgentProcess::MakeAgent() {
@@ -108,16 +120,31 @@ absl::Status AgentProcess::MakeAgent() {
   return absl::OkStatus();
 }
 
+// mpirun's rule: a folder that nobody has chosen need not be on every host.
+std::string AgentProcess::FolderHere(const std::string& wanted) const {
+  struct stat folder;
+  if (!options_.home_if_no_folder || ::stat(wanted.c_str(), &folder) == 0 || errno != ENOENT) return wanted;
+  for (const std::string& setting : options_.environment) {
+    absl::string_view home = setting;
+    if (!absl::ConsumePrefix(&home, "HOME=") || home.empty()) continue;
+    Log(LogLevel::kWarning, absl::StrCat("there is no folder ", wanted, " on ", host_, ", so the workers there start in ", home,
+                                         "; make it, or name another with -wdir"));
+    return std::string(home);
+  }
+  return wanted;
+}
+
 absl::Status AgentProcess::TakeJob(const v1::JobSpec& job, AgentOptions* agent) {
   muster::TakeJob(job, agent);
   ending_ = job.ending();
   if (job.command().empty()) return absl::InvalidArgumentError("the coordinator named no program");
+  agent->working_directory = FolderHere(job.working_directory());
   if (agent->applications.empty()) {
-    MUSTER_ASSIGN_OR_RETURN(agent->program, options_.find_program(job.command(0), job.working_directory()));
+    MUSTER_ASSIGN_OR_RETURN(agent->program, options_.find_program(job.command(0), agent->working_directory));
   }
   for (WorkerProgram& one : agent->applications) {
     MUSTER_ASSIGN_OR_RETURN(one.program, options_.find_program(one.program, one.working_directory.empty()
-                                                                                ? job.working_directory()
+                                                                                ? agent->working_directory
                                                                                 : one.working_directory));
   }
   agent->inherited_environment = options_.environment;

@@ -28,6 +28,8 @@ struct AgentProcessOptions {
   uint32_t slots = 0;   // workers that this node may hold; 0: as many as the coordinator wants here
   // Without a stream for so long, at the start or later, the workers are ended and the process with them.
   absl::Duration orphan_after = absl::Seconds(40);
+  UniqueFd line;        // what ends with whoever started us: then we end too; invalid: nobody
+  bool home_if_no_folder = false;  // where the job's working directory does not exist workers start in HOME
   std::string guard_path;
   std::unique_ptr<SessionFolder> session_folder;  // of the workers' TMPDIR
   std::vector<std::string> environment;           // "NAME=value", the process's own: workers inherit it
@@ -49,9 +51,11 @@ class AgentProcess {
   explicit AgentProcess(AgentProcessOptions options) : options_(std::move(options)) {}
 
   absl::Status TakeSignals();
+  absl::Status WatchLine();
   absl::Status MakeClient();
   absl::Status MakeAgent();
   absl::Status TakeJob(const v1::JobSpec& job, AgentOptions* agent);
+  std::string FolderHere(const std::string& wanted) const;
   void OnMessage(v1::CoordinatorMessage message);
   void Send(v1::AgentMessage message);
   bool MustWait() const;

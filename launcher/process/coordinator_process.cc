@@ -20,6 +20,7 @@
 #include "launcher/process/exit_codes.h"
 #include "launcher/process/signal_watch.h"
 #include "launcher/starter/local_starter.h"
+#include "launcher/starter/ssh_starter.h"
 #include "launcher/starter/ticket_files.h"
 #include "proto/muster/v1/control_memory.h"
 #include "runtime/base/clock.h"
@@ -38,9 +39,10 @@ constexpr absl::Duration kStartAgainFirst = absl::Milliseconds(100);  // doubled
 constexpr absl::Duration kStartAgainLast = absl::Seconds(5);
 constexpr absl::Duration kLookAgain = absl::Milliseconds(20);
 constexpr uint32_t kStartsInVainMax = 3;
+constexpr absl::Duration kOthersFail = absl::Seconds(3);  // from the first host that cannot be had
 constexpr absl::Duration kAgentsGo = absl::Seconds(5);    // to end by themselves when the job is over
 constexpr absl::Duration kLastOutput = absl::Seconds(2);  // when the command has died
-constexpr absl::Duration kTicketForChild = absl::Minutes(2);
+constexpr absl::Duration kTicketForChild = absl::Minutes(10);  // many logins wait for each other
 constexpr absl::Duration kTicketForPerson = absl::Hours(24);
 
 std::string HostName() {
@@ -76,6 +78,12 @@ LocalStarterOptions::Network NetworkOf(v1::Launch::NodeNetwork network) {
     default:
       return LocalStarterOptions::Network::kAuto;
   }
+}
+
+// Starters say "killed by SIGKILL" of an agent's process, or a sentence.
+std::string SubjectOf(const std::string& why) {
+  if (absl::StartsWith(why, "killed by ")) return "its process was ";
+  return absl::StartsWith(why, "exited with ") ? "its process " : "";
 }
 
 absl::Status CheckLaunch(const v1::Launch& launch) {
@@ -221,12 +229,18 @@ absl::Status CoordinatorProcess::MakeStarter() {
   const auto say = [](const std::string& line) { Log(LogLevel::kWarning, line); };
   Starter::Callbacks callbacks;
   callbacks.ended = [this](uint32_t node, const std::string& why) { OnAgentEnded(node, why); };
+  callbacks.hopeless = [this](uint32_t node, const std::string& why) {
+    nodes_[node].last_end = why;
+    GiveUp(node, why);
+  };
   switch (launch_.starter()) {
     case v1::Launch::NONE: {
       const std::string listen = launch_.listen().empty() ? "0.0.0.0" : launch_.listen();
       starter_ = std::make_unique<TicketFiles>(job_folder_->path(), listen, say);
       return absl::OkStatus();
     }
+    case v1::Launch::SSH:
+      return MakeSshStarter(std::move(callbacks));
     case v1::Launch::LOCAL:
       break;
     default:
@@ -247,6 +261,27 @@ absl::Status CoordinatorProcess::MakeStarter() {
   }
   if (launch_.verbose()) local.arguments.push_back("--verbose");
   MUSTER_ASSIGN_OR_RETURN(starter_, LocalStarter::Create(loop_.get(), std::move(local), std::move(callbacks), say));
+  return absl::OkStatus();
+}
+
+absl::Status CoordinatorProcess::MakeSshStarter(Starter::Callbacks callbacks) {
+  SshStarterOptions ssh;
+  for (const v1::LaunchHost& host : launch_.hosts()) ssh.hosts.push_back({host.name(), host.user(), host.is_here()});
+  if (ssh.hosts.empty()) return absl::InvalidArgumentError("--starter ssh needs hosts: name them with -H or --hostfile");
+  ssh.ssh = launch_.ssh();
+  ssh.program = launch_.agent_program();
+  ssh.listen = launch_.listen();
+  if (launch_.ending().orphan_after_ms() > 0) {
+    ssh.arguments.insert(ssh.arguments.end(),
+                         {"--orphan-after", absl::StrCat(static_cast<double>(launch_.ending().orphan_after_ms()) / 1e3)});
+  }
+  if (launch_.ssh().home_if_no_folder()) ssh.arguments.push_back("--home-if-no-folder");
+  if (launch_.verbose()) ssh.arguments.push_back("--verbose");
+  const auto say = [](const std::string& line) {
+    const std::string text = line + "\n";  // an agent's, which says whose it is
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
+  };
+  MUSTER_ASSIGN_OR_RETURN(starter_, SshStarter::Create(loop_.get(), std::move(ssh), std::move(callbacks), say));
   return absl::OkStatus();
 }
 
@@ -309,6 +344,12 @@ absl::Status CoordinatorProcess::MakeServer() {
 
 // Where agents find us. A wildcard is no address, so people get a name of this machine.
 std::string CoordinatorProcess::CoordinatorPlace() const {
+  std::string places;
+  for (const std::string& offer : starter_->offers()) {
+    const bool v6 = absl::StrContains(offer, ':');
+    absl::StrAppend(&places, places.empty() ? "" : ",", v6 ? "[" : "", offer, v6 ? "]" : "", ":", server_->port());
+  }
+  if (!places.empty()) return places;
   std::string host = starter_->listen_address();
   if (host == "0.0.0.0" || host == "::") host = host_;
   if (absl::StrContains(host, ':')) host = absl::StrCat("[", host, "]");
@@ -530,7 +571,7 @@ void CoordinatorProcess::OnSessionLost(uint32_t node, const std::string& why) {
   nodes_[node].has_session = false;
   if (joins_held_.erase(node) == 0) coordinator_->AgentLost(node, why);
   // Its process may have gone with it, which nobody sees; whoever starts another needs a ticket.
-  if (!starter_->sees_ends()) StartAgentLater(node);
+  if (!starter_->sees_ends(node)) StartAgentLater(node);
 }
 
 void CoordinatorProcess::OnAgentEnded(uint32_t node, const std::string& why) {
@@ -538,13 +579,13 @@ void CoordinatorProcess::OnAgentEnded(uint32_t node, const std::string& why) {
   if (std::exchange(nodes_[node].has_session, false)) {
     server_->Drop(node);
     const bool held = joins_held_.erase(node) > 0;
-    if (!held) coordinator_->AgentLost(node, absl::StrCat("its process ", absl::StartsWith(why, "killed") ? "was " : "", why));
+    if (!held) coordinator_->AgentLost(node, absl::StrCat(SubjectOf(why), why));
   }
   StartAgentLater(node);
 }
 
 void CoordinatorProcess::StartAgent(uint32_t node) {
-  const absl::Duration good_for = starter_->sees_ends() ? kTicketForChild : kTicketForPerson;
+  const absl::Duration good_for = starter_->sees_ends(node) ? kTicketForChild : kTicketForPerson;
   const JoinTicket ticket = authority_->MakeTicket(node, good_for);
   ++nodes_[node].starts_in_vain;
   const absl::Status started = starter_->Start(node, CoordinatorPlace(), ToText(ticket));
@@ -557,7 +598,10 @@ void CoordinatorProcess::StartAgent(uint32_t node) {
 void CoordinatorProcess::StartAgentLater(uint32_t node) {
   NodeState& state = nodes_[node];
   if (judgement_ || stopping_ || state.given_up || state.timer) return;
-  if (starter_->sees_ends() && state.starts_in_vain >= kStartsInVainMax) return GiveUp(node);
+  if (starter_->sees_ends(node) && state.starts_in_vain >= kStartsInVainMax) {
+    return GiveUp(node, absl::StrCat("the agent of ", NodeText(node), " was started ", state.starts_in_vain,
+                                     " times in vain; the last time ", SubjectOf(state.last_end), state.last_end));
+  }
   const absl::Duration delay = kStartAgainFirst * (1 << std::min(state.starts_in_vain, 10u));
   state.timer = loop_->After(std::min(delay, kStartAgainLast), [this, node] {
     nodes_[node].timer.reset();
@@ -575,19 +619,47 @@ void CoordinatorProcess::StartAgentLater(uint32_t node) {
   });
 }
 
-void CoordinatorProcess::GiveUp(uint32_t node) {
+void CoordinatorProcess::GiveUp(uint32_t node, const std::string& why) {
   NodeState& state = nodes_[node];
+  if (judgement_ || stopping_ || state.given_up) return;
   state.given_up = true;
-  const std::string what =
-      absl::StrCat("the agent of node ", node, " was started ", state.starts_in_vain, " times in vain; the last one ",
-                   absl::StartsWith(state.last_end, "killed") ? "was " : "", state.last_end);
   uint32_t slots = 0;
   for (uint32_t other = 0; other < nodes_.size(); ++other) slots += nodes_[other].given_up ? 0 : slots_[other];
   if (slots >= (launch_.workers_min() > 0 ? launch_.workers_min() : launch_.workers())) {
-    return Log(LogLevel::kWarning, absl::StrCat(what, "; the job goes on without it"));
+    Log(LogLevel::kWarning, absl::StrCat(why, "; the job goes on without it"));
+    uint32_t wanted = 0;
+    for (const uint32_t one : slots_) wanted += one;
+    return coordinator_->FewerHopedFor(wanted - slots);
   }
-  Fail(kExitUnavailable, "not enough nodes", what);
+  reasons_.push_back(why);
+  if (reasons_.size() > 1) return;
+  // Who has several hosts to mend wants to know all of them.
+  not_enough_deadline_ns_ = MonotonicNanoseconds() + absl::ToInt64Nanoseconds(kOthersFail);
+  ConcludeNotEnough();
+}
+
+void CoordinatorProcess::ConcludeNotEnough() {
+  if (judgement_ || stopping_) return;
+  const bool undecided =
+      std::any_of(nodes_.begin(), nodes_.end(), [](const NodeState& node) { return !node.given_up && !node.has_session; });
+  if (undecided && MonotonicNanoseconds() < not_enough_deadline_ns_) {
+    loop_->After(kLookAgain, [this] { ConcludeNotEnough(); });
+    return;
+  }
+  constexpr size_t kTold = 5;
+  for (size_t i = 1; i < std::min(reasons_.size(), kTold); ++i) Log(LogLevel::kError, reasons_[i]);
+  std::string sentence = reasons_[0];
+  if (reasons_.size() > kTold) {
+    absl::StrAppend(&sentence, "; and ", reasons_.size() - kTold, " more hosts could not be started");
+  }
+  Fail(kExitUnavailable, "not enough nodes", sentence);
   RequestStop(StopKind::kTerminate, Asker::kMuster, "");
+}
+
+// "node 3", or its host's name.
+std::string CoordinatorProcess::NodeText(uint32_t node) const {
+  if (node < static_cast<uint32_t>(launch_.hosts_size())) return launch_.hosts(static_cast<int>(node)).name();
+  return absl::StrCat("node ", node);
 }
 
 void CoordinatorProcess::LookForSilence() {

@@ -66,6 +66,7 @@ class CoordinatorProcess {
   void Launch();
   absl::Status Begin();
   absl::Status MakeStarter();
+  absl::Status MakeSshStarter(Starter::Callbacks callbacks);
   absl::Status MakeCoordinator();
   absl::Status MakeServer();
   std::string CoordinatorPlace() const;
@@ -92,7 +93,9 @@ class CoordinatorProcess {
   void OnAgentEnded(uint32_t node, const std::string& why);
   void StartAgent(uint32_t node);
   void StartAgentLater(uint32_t node);
-  void GiveUp(uint32_t node);
+  void GiveUp(uint32_t node, const std::string& why);
+  void ConcludeNotEnough();
+  std::string NodeText(uint32_t node) const;
   void LookForSilence();
   v1::CoordinatorMessage Message() const;
   void SendToAll(const v1::CoordinatorMessage& message);
@@ -130,7 +133,8 @@ class CoordinatorProcess {
   std::vector<NodeState> nodes_;
   std::map<uint32_t, uint32_t> ready_;  // workers of this generation that have started, by node
   uint64_t ready_generation_ = 0;
-  // Turned away since they were last told of; by what.
+  std::vector<std::string> reasons_;  // why there are not enough nodes
+  int64_t not_enough_deadline_ns_ = 0;
   std::optional<v1::Verdict> override_;  // an end that no table decided
   std::optional<Judgement> judgement_;
   bool stopping_ = false;

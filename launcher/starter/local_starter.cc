@@ -4,45 +4,21 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <fstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "launcher/starter/child.h"
 #include "runtime/base/status.h"
 
 namespace muster {
 namespace {
 
 constexpr int kTicketFd = 3;  // in the agent
-
-std::string HowItEnded(int status) {
-  if (!WIFSIGNALED(status)) return absl::StrCat("exited with ", WEXITSTATUS(status));
-  const char* name = ::sigabbrev_np(WTERMSIG(status));
-  return name != nullptr ? absl::StrCat("killed by SIG", name) : absl::StrCat("killed by signal ", WTERMSIG(status));
-}
-
-std::vector<pid_t> ChildrenOf(pid_t pid) {
-  std::ifstream file(absl::StrCat("/proc/", pid, "/task/", pid, "/children"));
-  std::vector<pid_t> children;
-  for (pid_t child; file >> child;) children.push_back(child);
-  return children;
-}
-
-// The agent's guard and its keeper end what it has started, unless they have been stopped with it: a frozen node.
-void KillWithTree(pid_t agent) {
-  std::vector<pid_t> family = ChildrenOf(agent);
-  for (size_t i = 0, keepers = family.size(); i < keepers; ++i) {
-    for (const pid_t guard : ChildrenOf(family[i])) family.push_back(guard);
-  }
-  ::kill(agent, SIGKILL);
-  for (const pid_t one : family) ::kill(one, SIGCONT);
-}
 
 }  // namespace
 
@@ -145,11 +121,11 @@ void LocalStarter::OnEnded(uint32_t node) {
 
 void LocalStarter::End(uint32_t node) {
   const auto agent = agents_.find(node);
-  if (agent != agents_.end()) KillWithTree(agent->second.pid);
+  if (agent != agents_.end()) KillAgentTree(agent->second.pid);
 }
 
 void LocalStarter::EndAll() {
-  for (const auto& [node, agent] : agents_) KillWithTree(agent.pid);
+  for (const auto& [node, agent] : agents_) KillAgentTree(agent.pid);
   for (const auto& [node, agent] : agents_) {
     ::waitpid(agent.pid, nullptr, 0);
     loop_->Remove(agent.pidfd.get());

@@ -44,7 +44,7 @@ class LocalStarter final : public Starter {
   void End(uint32_t node) override;
   void EndAll() override;
   uint32_t running() const override { return static_cast<uint32_t>(agents_.size()); }
-  bool sees_ends() const override { return true; }
+  bool sees_ends(uint32_t) const override { return true; }
   const std::string& listen_address() const override { return listen_address_; }
 
   bool has_own_network() const { return network_ != nullptr; }

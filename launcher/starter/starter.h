@@ -15,8 +15,12 @@ namespace muster {
 class Starter {
  public:
   struct Callbacks {
-    // This node's agent has ended: "killed by SIGKILL", "exited with 70". Sooner than its stream could tell.
+    // This node's agent has ended, or could not be started: "killed by SIGKILL", "exited with 70", or a sentence of its own. Sooner
+    // than its stream could tell.
     std::function<void(uint32_t node, std::string why)> ended;
+    // It could not be started, and to try again is of no use before somebody has changed something: a sentence that names the host
+    // and the remedy.
+    std::function<void(uint32_t node, std::string why)> hopeless;
   };
   virtual ~Starter() = default;
 
@@ -29,10 +33,15 @@ class Starter {
   virtual void EndAll() = 0;
   // Agents that were started and have not ended, as far as this kind of starter sees it.
   virtual uint32_t running() const = 0;
-  // Whether `ended` is called: else the end of its session is all that is ever known of an agent.
-  virtual bool sees_ends() const = 0;
+  // Whether `ended` is called for the agent of this node: else the end of its session is all that is ever known of it.
+  virtual bool sees_ends(uint32_t node) const = 0;
   // Where the coordinator shall listen, numeric: all nodes can reach it there.
   virtual const std::string& listen_address() const = 0;
+  // Numeric addresses at which agents find it, to be tried in this order; empty: listen_address() alone.
+  virtual const std::vector<std::string>& offers() const {
+    static const std::vector<std::string>* const none = new std::vector<std::string>;
+    return *none;
+  }
 };
 
 // How many workers each of `nodes` (at least 1) holds of `workers`: as even as can be, the first nodes one more.

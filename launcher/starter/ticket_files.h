@@ -20,7 +20,7 @@ class TicketFiles final : public Starter {
   void End(uint32_t) override {}
   void EndAll() override {}
   uint32_t running() const override { return 0; }
-  bool sees_ends() const override { return false; }
+  bool sees_ends(uint32_t) const override { return false; }
   const std::string& listen_address() const override { return listen_address_; }
 
  private:

@@ -42,6 +42,9 @@ TEST(Opening, IsKnownFromTheFirstBytes) {
   EXPECT_EQ(OpeningOf("PO"), Opening::kUndecided);
   EXPECT_EQ(OpeningOf("PORT"), Opening::kPlainText);
   EXPECT_EQ(OpeningOf("SSH-2.0-"), Opening::kPlainText);
+  EXPECT_EQ(OpeningOf("must"), Opening::kUndecided);
+  EXPECT_EQ(OpeningOf("muster"), Opening::kSearch);
+  EXPECT_EQ(OpeningOf("mustard"), Opening::kPlainText);
   EXPECT_EQ(OpeningOf(std::string(1, '\0')), Opening::kPlainText);
 }
 

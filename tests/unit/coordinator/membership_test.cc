@@ -606,6 +606,24 @@ TEST_F(MembershipTest, ALostHostIsWaitedForAndThenGoneWithout) {
   EXPECT_EQ(sent_.back().message.prepare().world_size(), 2u);
 }
 
+TEST_F(MembershipTest, NodesThatCannotBeHadAreNotWaitedForWhereFewerWillDo) {
+  workers_min_ = 2;
+  Start({});
+  Durable();
+  Join(0, 2);
+  EXPECT_EQ(machine_->state(), State::kForming);
+  Step(membership::FewerHopedFor{1});
+  EXPECT_EQ(machine_->state(), State::kTaking);
+}
+
+TEST_F(MembershipTest, NodesThatCannotBeHadAreMissedWhereAllWorkersAreNeeded) {
+  Start({});
+  Durable();
+  Join(0, 2);
+  Step(membership::FewerHopedFor{1});
+  EXPECT_EQ(machine_->state(), State::kForming);
+}
+
 TEST_F(MembershipTest, TooFewNodesAfterTheLastCallAreNamed) {
   RunRestartable(2);
   Step(membership::AgentLost{1, "no answer", true});
