@@ -1,6 +1,7 @@
 #include "launcher/agent/environment.h"
 
 #include <map>
+#include <set>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -23,6 +24,11 @@ void Add(Variables* variables, const std::vector<std::string>& settings) {
 
 // An Open MPI or MPICH program would otherwise call the launcher that muster itself was started by.
 bool BelongsToOuterLauncher(const std::string& name) {
+  // What Slurm says of a task: of the agent's, that is, of which there is one a node.
+  static const auto& kTaskOfSlurm = *new std::set<std::string>{
+      "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_GTIDS", "SLURM_TASK_PID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_NPROCS",
+      "SLURM_DISTRIBUTION", "SLURM_LAUNCH_NODE_IPADDR", "SLURM_CPU_BIND", "SLURM_MPI_TYPE"};
+  if (kTaskOfSlurm.count(name) != 0 || absl::StartsWith(name, "SLURM_STEP") || absl::StartsWith(name, "SLURM_SRUN_")) return true;
   return absl::StartsWith(name, "PMIX_") || absl::StartsWith(name, "PMI_") || absl::StartsWith(name, "OMPI_COMM_WORLD_");
 }
 

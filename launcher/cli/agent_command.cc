@@ -55,6 +55,7 @@ struct AgentFlags {
   int64_t ticket_fd = -1;
   int64_t line_fd = -1;
   bool home_if_no_folder = false;
+  bool signals_stop_job = false;
   std::string ticket_file;
   std::string host;
   std::string address;
@@ -72,10 +73,13 @@ FlagSet Declare(AgentFlags* agent) {
   flags.Text("--ticket-file", "FILE", &agent->ticket_file, "the ticket that the coordinator has made for this node; good once");
   flags.Count("--ticket-fd", "N", &agent->ticket_fd, 0, 1 << 20, "read the ticket from this descriptor instead");
   flags.Switch("--stdin", &agent->from_stdin,
-               "take all that is needed from standard input and end with it, as\nmuster run does it by ssh; nothing else may be said then");
+               "take all that is needed from standard input and end with it, as\nmuster run does it by ssh; only --host may be said then:\n"
+               "of starts for several hosts this one's is taken");
   flags.Count("--line-fd", "N", &agent->line_fd, 0, 1 << 20, "end when nobody holds the other end of this pipe any more");
   flags.Switch("--home-if-no-folder", &agent->home_if_no_folder,
                "where the workers' folder does not exist start them in HOME");
+  flags.Switch("--signals-stop-job", &agent->signals_stop_job,
+               "SIGTERM, SIGINT and SIGHUP ask the coordinator to end the whole job,\nas batch systems mean it");
   flags.Text("--host", "NAME", &agent->host, "this node's name in messages; without it the machine's own");
   flags.Text("--address", "ADDRESS", &agent->address,
              "numeric address at which other nodes reach this one; without it the one\n"
@@ -136,10 +140,10 @@ int Fail(int exit_code, const absl::Status& status) {
 }
 
 // All that is needed comes by stdin.
-int ServeStdin() {
+int ServeStdin(const std::string& host) {
   auto program = OwnProgram();
   if (!program.ok()) return Fail(kExitInternal, program.status());
-  auto front = AgentFront::Create(*std::move(program));
+  auto front = AgentFront::Create(*std::move(program), host);
   if (!front.ok()) return Fail(kExitInternal, front.status());
   return (*front)->Run();
 }
@@ -175,7 +179,7 @@ int AgentCommand(const std::vector<std::string>& arguments) {
   if (!rest.ok()) return UsageError(rest.status().message());
   if (!rest->empty())
     return UsageError(absl::StrCat("muster agent takes no program (", rest->front(), "): the coordinator says it"));
-  if (agent.from_stdin) return ServeStdin();
+  if (agent.from_stdin) return ServeStdin(agent.host);
   if (const absl::Status status = Check(agent); !status.ok()) return UsageError(status.message());
   NameInLog(agent.host, agent.verbose);
 
@@ -196,6 +200,7 @@ int AgentCommand(const std::vector<std::string>& arguments) {
   options.orphan_after = absl::Seconds(agent.orphan_after_seconds);
   options.line.Reset(static_cast<int>(agent.line_fd));
   options.home_if_no_folder = agent.home_if_no_folder;
+  options.signals_stop_job = agent.signals_stop_job;
   options.guard_path = *std::move(guard);
   options.environment = OwnEnvironment();
   options.find_program = [own_folder = *own_folder](const std::string& program, const std::string& working_directory) {

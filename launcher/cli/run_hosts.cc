@@ -13,6 +13,7 @@
 #include "launcher/hosts/host_file.h"
 #include "launcher/hosts/host_list.h"
 #include "launcher/hosts/host_name.h"
+#include "launcher/hosts/slurm_allocation.h"
 #include "proto/muster/v1/control_memory.h"
 #include "runtime/base/status.h"
 
@@ -63,20 +64,42 @@ absl::Status CheckStarter(const HostOptions& hosts) {
   if (hosts.starter == "ssh" && hosts.named.empty()) {
     return absl::InvalidArgumentError("--starter ssh needs hosts; add -H node-a:2,node-b:2 or --hostfile FILE");
   }
-  if (hosts.starter == "slurm" && !hosts.in_allocation) {
+  if (hosts.starter == "slurm" && hosts.allocation.empty()) {
     return absl::InvalidArgumentError(
         "--starter slurm is for use inside an allocation of Slurm; begin with salloc or sbatch, or name hosts with -H");
   }
   return absl::OkStatus();
 }
 
+bool AllAreIn(const std::vector<Host>& hosts, const std::vector<Host>& allocation) {
+  return std::all_of(hosts.begin(), hosts.end(), [&](const Host& host) {
+    return std::any_of(allocation.begin(), allocation.end(), [&](const Host& node) { return node.name == host.name; });
+  });
+}
+
+// In an allocation its nodes are the hosts. Whoever names others means other machines than Slurm's. An allocation of the machine that
+// we are on needs nobody to start anything elsewhere.
+absl::Status UseAllocation(const std::string& list, HostOptions* hosts) {
+  if (hosts->allocation.empty()) return absl::OkStatus();
+  const bool wanted = hosts->starter == "slurm";
+  if (wanted && !hosts->file.empty()) {
+    return absl::InvalidArgumentError(
+        "--starter slurm runs on the nodes of the allocation, which --hostfile cannot change; leave it out, or choose nodes with -H");
+  }
+  if (!wanted && (!hosts->file.empty() || !AllAreIn(hosts->named, hosts->allocation))) return absl::OkStatus();
+  if (list.empty()) {
+    hosts->named = hosts->allocation;
+  } else {
+    MUSTER_ASSIGN_OR_RETURN(hosts->named, FilterHosts("the allocation of Slurm", hosts->allocation, "-H", list));
+  }
+  hosts->uses_allocation = wanted || hosts->named.size() > 1 || !IsThisMachine(hosts->named[0].name, hosts->own_name);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<v1::Launch::Starter> ChooseStarter(const HostOptions& hosts, bool foreign) {
+  if (hosts.uses_allocation) return v1::Launch::SLURM;
   if (hosts.starter == "ssh" || (hosts.starter == "auto" && foreign)) {
     return v1::Launch::SSH;
-  }
-  if (hosts.starter == "slurm") {
-    return absl::UnimplementedError(
-        "--starter slurm is not in this version of muster; leave it out for workers on this machine");
   }
   return v1::Launch::LOCAL;
 }
@@ -135,7 +158,12 @@ void DeclareHosts(FlagSet* flags, HostOptions* hosts) {
 absl::Status ReadHosts(HostOptions* hosts) {
   char name[HOST_NAME_MAX + 1] = {};
   hosts->own_name = ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
-  hosts->in_allocation = std::getenv("SLURM_JOB_ID") != nullptr && std::getenv("SLURM_JOB_NODELIST") != nullptr;
+  if (hosts->starter == "auto" || hosts->starter == "slurm") {
+    MUSTER_ASSIGN_OR_RETURN(hosts->allocation, FindSlurmAllocation([](const char* variable) -> std::optional<std::string> {
+                              const char* value = std::getenv(variable);
+                              return value != nullptr ? std::optional<std::string>(value) : std::nullopt;
+                            }));
+  }
   const std::string list = absl::StrJoin(hosts->lists, ",");
   if (!hosts->file.empty()) {
     MUSTER_ASSIGN_OR_RETURN(const std::string text, ReadHostFile(hosts->file));
@@ -146,7 +174,8 @@ absl::Status ReadHosts(HostOptions* hosts) {
   } else if (!list.empty()) {
     MUSTER_ASSIGN_OR_RETURN(hosts->named, ParseHostList("-H", list));
   }
-  return CheckStarter(*hosts);
+  MUSTER_RETURN_IF_ERROR(CheckStarter(*hosts));
+  return UseAllocation(list, hosts);
 }
 
 absl::Status SettleHosts(int64_t usable_cores, int64_t workers_max, HostOptions* hosts, int64_t* workers, int64_t* nodes,

@@ -23,7 +23,9 @@ struct HostOptions {
   // What ReadHosts finds.
   std::vector<Host> named;     // none: nobody named hosts
   std::string own_name;        // of this machine
-  bool in_allocation = false;  // of Slurm
+  std::vector<Host> allocation;  // of Slurm, that we are in; empty: none
+
+  bool uses_allocation = false;  // `named` are nodes of it, reached by srun
 
   // What SettleHosts decides.
   v1::Launch::Starter chosen = v1::Launch::LOCAL;
@@ -37,7 +39,8 @@ struct HostOptions {
 
 void DeclareHosts(FlagSet* flags, HostOptions* hosts);
 
-// Reads the list and the file, and what this machine is called.
+// Reads the list, the file and the variables of an allocation of Slurm, and what this machine is called. In an allocation its nodes
+// are the hosts, unless others are named or another starter is; a list then chooses among them.
 // Errors: InvalidArgument with word or line and the remedy.
 absl::Status ReadHosts(HostOptions* hosts);
 

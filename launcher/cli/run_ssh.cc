@@ -26,15 +26,18 @@ void DeclareSsh(FlagSet* flags, RunSshOptions* options) {
 absl::Status CheckSshOptions(const RunSshOptions& options, v1::Launch::Starter starter) {
   const char* ssh_flag = !options.command.empty()         ? "--ssh"
                          : !options.options.empty()       ? "--ssh-option"
-                         : !options.remote_muster.empty() ? "--remote-muster"
                          : options.fan_out > 0            ? "--ssh-fan-out"
                                                           : nullptr;
   if (ssh_flag != nullptr && starter != v1::Launch::SSH) {
     return absl::InvalidArgumentError(
         absl::StrCat(ssh_flag, " is about hosts that are reached by ssh; name them with -H or --hostfile, or leave it out"));
   }
-  if (!options.listen.empty() && starter == v1::Launch::LOCAL) {
-    return absl::InvalidArgumentError("--listen is about other hosts; name them with -H or --hostfile, or leave it out");
+  const char* host_flag = !options.listen.empty()          ? "--listen"
+                          : !options.remote_muster.empty() ? "--remote-muster"
+                                                           : nullptr;
+  if (host_flag != nullptr && starter == v1::Launch::LOCAL) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(host_flag, " is about other hosts; name them with -H or --hostfile, or leave it out"));
   }
   v1::Launch unused;
   return TakeSshOptions(options, &unused);

@@ -25,8 +25,8 @@ constexpr absl::Duration kOthersGo = absl::Seconds(2);  // less than who waits f
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<AgentFront>> AgentFront::Create(std::string program) {
-  std::unique_ptr<AgentFront> front(new AgentFront(std::move(program)));
+absl::StatusOr<std::unique_ptr<AgentFront>> AgentFront::Create(std::string program, std::string host) {
+  std::unique_ptr<AgentFront> front(new AgentFront(std::move(program), std::move(host)));
   MUSTER_ASSIGN_OR_RETURN(front->loop_, EventLoop::Create());
   AgentFront* const self = front.get();
   MUSTER_ASSIGN_OR_RETURN(front->signals_, WatchEndingSignals(front->loop_.get(), [self](int signal, const std::string&) {
@@ -91,6 +91,7 @@ void AgentFront::TakeLine(absl::string_view text) {
     auto start = AgentStartFromLine(std::string(text));
     absl::Status begun = start.status();
     if (start.ok()) {
+      if (!host_.empty() && start->host() != host_) return;  // another's
       start_ = *std::move(start);
       begun = Begin();
     }
@@ -142,6 +143,7 @@ absl::Status AgentFront::StartAgent() {
                    "--ticket-fd", absl::StrCat(kFrontTicketFd),
                    "--line-fd",   absl::StrCat(kFrontLineFd),
                    "--host",      start_.host()};
+  if (start_.signals_stop_job()) options.words.push_back("--signals-stop-job");
   options.words.insert(options.words.end(), start_.arguments().begin(), start_.arguments().end());
   // What it prints is for people: standard output belongs to the lines of the start.
   options.descriptors = {{ticket_read.get(), kFrontTicketFd}, {line_read.get(), kFrontLineFd}, {STDERR_FILENO, STDOUT_FILENO}};
@@ -163,6 +165,7 @@ void AgentFront::EndEverything() {
 
 // This host is to be left: its agent goes kindly, and nodes that were started from here live on by their sessions. Asked twice: now.
 void AgentFront::OnSignal(int signal) {
+  if (start_.signals_stop_job() && agent_ != nullptr) return;  // the agent gets it too, and answers
   if (std::exchange(exit_code_, 128 + signal) > 128) return EndEverything();
   lines_->LetGo();
   if (agent_ != nullptr) ::kill(agent_->pid(), signal);

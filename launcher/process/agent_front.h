@@ -25,14 +25,15 @@ inline constexpr int kFrontLineFd = 4;  // its end is the front's
 
 class AgentFront {
  public:
-  // `program`: the path of this muster. To be called while the process has one thread. Errors: those of the kernel.
-  static absl::StatusOr<std::unique_ptr<AgentFront>> Create(std::string program);
+  // `program`: the path of this muster. `host`: who we are, where starts of several hosts come and one of them is for us; empty: the
+  // first is. To be called while the process has one thread. Errors: those of the kernel.
+  static absl::StatusOr<std::unique_ptr<AgentFront>> Create(std::string program, std::string host = "");
 
   // Greets, takes an AgentStart from stdin, and serves until nothing of it runs any more. Returns the exit status of the process.
   int Run();
 
  private:
-  explicit AgentFront(std::string program) : program_(std::move(program)) {}
+  AgentFront(std::string program, std::string host) : program_(std::move(program)), host_(std::move(host)) {}
 
   void Say(const std::string& line);
   void OnInput();
@@ -46,6 +47,7 @@ class AgentFront {
   void QuitIfIdle();
 
   const std::string program_;
+  const std::string host_;
   std::unique_ptr<EventLoop> loop_;
   UniqueFd signals_;
   std::string unread_;

@@ -240,6 +240,15 @@ void AgentProcess::OnGone(const absl::Status& status) {
 void AgentProcess::OnSignal(int signal, const std::string& by) {
   // Programs' own. Whoever sends them to a whole container, as batch systems do, has sent them to the workers too.
   if (signal == SIGUSR1 || signal == SIGUSR2) return;
+  if (options_.signals_stop_job && joined_ && stream_is_up_ && !leaving_) {
+    // Batch systems send it more than once; what they mean by "now" is SIGKILL.
+    if (std::exchange(told_to_stop_, true)) return;
+    v1::AgentMessage message;
+    message.set_job_id(options_.ticket.job_id);
+    message.set_incarnation(incarnation_);
+    message.mutable_stop_asked()->set_signal(static_cast<uint32_t>(signal));
+    return Send(std::move(message));
+  }
   if (leaving_) return loop_->Quit();
   const std::string how = absl::StrCat("asked to end by ", ::sigabbrev_np(signal), by.empty() ? "" : absl::StrCat(" (", by, ")"));
   if (asked_ || agent_ == nullptr || !agent_->has_output()) {

@@ -29,6 +29,7 @@ struct AgentProcessOptions {
   // Without a stream for so long, at the start or later, the workers are ended and the process with them.
   absl::Duration orphan_after = absl::Seconds(40);
   UniqueFd line;        // what ends with whoever started us: then we end too; invalid: nobody
+  bool signals_stop_job = false;   // an ending signal is told to the coordinator, as long as it is there, and does not end us
   bool home_if_no_folder = false;  // where the job's working directory does not exist workers start in HOME
   std::string guard_path;
   std::unique_ptr<SessionFolder> session_folder;  // of the workers' TMPDIR
@@ -78,6 +79,7 @@ class AgentProcess {
   bool joined_ = false;  // there was a session
   bool stream_is_up_ = false;
   bool refused_ = false;
+  bool told_to_stop_ = false;
   bool hold_output_ = false;
   bool leaving_ = false;
   bool asked_ = false;  // to end, by a signal

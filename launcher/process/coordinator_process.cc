@@ -20,6 +20,7 @@
 #include "launcher/process/exit_codes.h"
 #include "launcher/process/signal_watch.h"
 #include "launcher/starter/local_starter.h"
+#include "launcher/starter/slurm_starter.h"
 #include "launcher/starter/ssh_starter.h"
 #include "launcher/starter/ticket_files.h"
 #include "proto/muster/v1/control_memory.h"
@@ -67,6 +68,10 @@ StopKind KindOf(v1::StopRequest::Kind kind) {
     default:
       return StopKind::kTerminate;
   }
+}
+
+StopKind KindOf(int signal) {
+  return signal == SIGINT ? StopKind::kInterrupt : signal == SIGHUP ? StopKind::kHangup : StopKind::kTerminate;
 }
 
 LocalStarterOptions::Network NetworkOf(v1::Launch::NodeNetwork network) {
@@ -241,6 +246,8 @@ absl::Status CoordinatorProcess::MakeStarter() {
     }
     case v1::Launch::SSH:
       return MakeSshStarter(std::move(callbacks));
+    case v1::Launch::SLURM:
+      return MakeSlurmStarter(std::move(callbacks));
     case v1::Launch::LOCAL:
       break;
     default:
@@ -282,6 +289,27 @@ absl::Status CoordinatorProcess::MakeSshStarter(Starter::Callbacks callbacks) {
     [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
   };
   MUSTER_ASSIGN_OR_RETURN(starter_, SshStarter::Create(loop_.get(), std::move(ssh), std::move(callbacks), say));
+  return absl::OkStatus();
+}
+
+absl::Status CoordinatorProcess::MakeSlurmStarter(Starter::Callbacks callbacks) {
+  SlurmStarterOptions slurm;
+  for (const v1::LaunchHost& host : launch_.hosts()) slurm.hosts.push_back(host.name());
+  if (slurm.hosts.empty()) return absl::InvalidArgumentError("--starter slurm needs the nodes of an allocation; begin with salloc or sbatch");
+  slurm.remote_muster = launch_.ssh().remote_muster();
+  slurm.program = launch_.agent_program();
+  slurm.listen = launch_.listen();
+  if (launch_.ending().orphan_after_ms() > 0) {
+    slurm.arguments.insert(slurm.arguments.end(),
+                           {"--orphan-after", absl::StrCat(static_cast<double>(launch_.ending().orphan_after_ms()) / 1e3)});
+  }
+  if (launch_.ssh().home_if_no_folder()) slurm.arguments.push_back("--home-if-no-folder");
+  if (launch_.verbose()) slurm.arguments.push_back("--verbose");
+  const auto say = [](const std::string& line) {
+    const std::string text = line + "\n";  // an agent's, which says whose it is
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
+  };
+  MUSTER_ASSIGN_OR_RETURN(starter_, SlurmStarter::Create(loop_.get(), std::move(slurm), std::move(callbacks), say));
   return absl::OkStatus();
 }
 
@@ -401,15 +429,15 @@ void CoordinatorProcess::OnSignal(int signal, const std::string& by) {
     return;
   }
   if (!launched_) return loop_->Quit();
-  RequestStop(signal == SIGINT ? StopKind::kInterrupt : signal == SIGHUP ? StopKind::kHangup : StopKind::kTerminate,
-              Asker::kSignal, by);
+  RequestStop(KindOf(signal), Asker::kSignal, by);
 }
 
 // A batch system sends its SIGTERM to every process of a job: what comes once by the command and once as a signal is one request.
 void CoordinatorProcess::RequestStop(StopKind kind, Asker asker, const std::string& by) {
+  const auto has_asked = [this](Asker one) { return asked_[static_cast<size_t>(one)]; };
+  const bool known = has_asked(Asker::kCommand) || has_asked(Asker::kSignal) || has_asked(Asker::kBatchSystem);
   const bool again = std::exchange(asked_[static_cast<size_t>(asker)], true);
-  const Asker other = asker == Asker::kCommand ? Asker::kSignal : Asker::kCommand;
-  if (asker != Asker::kMuster && !again && asked_[static_cast<size_t>(other)]) return;
+  if (asker != Asker::kMuster && !again && known) return;
   // Only output is left to write, and nobody wants to wait for it.
   if (judgement_) return End();
   stopping_ = true;
@@ -483,6 +511,12 @@ void CoordinatorProcess::OnAgent(uint32_t node, v1::AgentMessage message) {
         RequestStop(StopKind::kTerminate, Asker::kMuster, "");
       }
       return;
+    case v1::AgentMessage::kStopAsked: {
+      if (judgement_ || asked_[static_cast<size_t>(Asker::kBatchSystem)]) return;  // one request, whoever passes it on
+      const int signal = static_cast<int>(message.stop_asked().signal());
+      return RequestStop(KindOf(signal), Asker::kBatchSystem,
+                         absl::StrCat("the batch system, on node ", node));
+    }
     case v1::AgentMessage::kRankStates:
       if (inquiry_) inquiry_->Answered(node, message.rank_states());
       return;

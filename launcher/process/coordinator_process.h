@@ -67,6 +67,7 @@ class CoordinatorProcess {
   absl::Status Begin();
   absl::Status MakeStarter();
   absl::Status MakeSshStarter(Starter::Callbacks callbacks);
+  absl::Status MakeSlurmStarter(Starter::Callbacks callbacks);
   absl::Status MakeCoordinator();
   absl::Status MakeServer();
   std::string CoordinatorPlace() const;
@@ -75,8 +76,8 @@ class CoordinatorProcess {
   // The command.
   void OnCommand(const std::string& bytes);
   void OnCommandGone(const absl::Status& why);
-  // Who asks the job to end: two requests of one asker mean now, one each of two askers do not.
-  enum class Asker { kCommand, kSignal, kMuster };
+  // Who asks the job to end: two requests of one asker mean now, one each of several askers do not. The batch system asks by the agents.
+  enum class Asker { kCommand, kSignal, kMuster, kBatchSystem };
   void OnSignal(int signal, const std::string& by);
   void RequestStop(StopKind kind, Asker asker, const std::string& by);
   void EndNow(StopKind kind);
@@ -138,7 +139,7 @@ class CoordinatorProcess {
   std::optional<v1::Verdict> override_;  // an end that no table decided
   std::optional<Judgement> judgement_;
   bool stopping_ = false;
-  bool asked_[3] = {};  // to end, by Asker
+  bool asked_[4] = {};  // to end, by Asker
   std::optional<RankInquiry> inquiry_;
   bool command_died_ = false;
   bool ending_ = false;

@@ -85,7 +85,11 @@ absl::StatusOr<std::vector<std::string>> SshWords(const v1::AgentStart& start) {
 std::string FirstLines(const v1::AgentStart& start) {
   std::string lines;
   if (!start.is_here()) lines = absl::StrCat(PathLine(start.ssh().remote_muster()), PathLine(start.program()));
-  return absl::StrCat(lines, absl::Base64Escape(start.SerializeAsString()), "\n");
+  return lines + AgentStartLine(start);
+}
+
+std::string AgentStartLine(const v1::AgentStart& start) {
+  return absl::StrCat(absl::Base64Escape(start.SerializeAsString()), "\n");
 }
 
 absl::StatusOr<v1::AgentStart> AgentStartFromLine(const std::string& line) {

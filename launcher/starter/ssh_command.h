@@ -39,6 +39,8 @@ absl::Status CheckHost(const std::string& host, const std::string& user);
 // AgentStart. A path with a newline is left out.
 std::string FirstLines(const v1::AgentStart& start);
 
+// An AgentStart as a line of text, its end included.
+std::string AgentStartLine(const v1::AgentStart& start);
 // The AgentStart in a line of text. Errors: InvalidArgument.
 absl::StatusOr<v1::AgentStart> AgentStartFromLine(const std::string& line);
 
