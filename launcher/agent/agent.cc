@@ -11,6 +11,7 @@
 #include <variant>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "launcher/agent/environment.h"
 #include "launcher/agent/peer_table.h"
@@ -23,6 +24,8 @@ namespace muster {
 namespace {
 
 constexpr absl::Duration kRefusalPause = absl::Seconds(1);
+constexpr absl::Duration kLookAtCoresAgain = absl::Milliseconds(20);
+constexpr int kLooksAtCoresMax = 100;  // then what others hold counts as theirs, settled or not
 
 // A worker takes five descriptors or so of ours. Workers keep the limit that the user has chosen: they are the guard's
 // children.
@@ -49,6 +52,7 @@ void TakeJob(const v1::JobSpec& job, AgentOptions* options) {
     program.working_directory = one.working_directory();
     program.workers = one.workers();
   }
+  if (job.has_placement()) options->placement = job.placement();
   options->checkpoint = job.checkpoint();
   options->output.tag = job.tag_output();
   options->output.timestamp = job.timestamp_output();
@@ -74,6 +78,7 @@ Agent::~Agent() {
     if (timer) loop_->Cancel(*timer);
   }
   if (refusal_timer_) loop_->Cancel(*refusal_timer_);
+  if (topology_timer_) loop_->Cancel(*topology_timer_);
 }
 
 void Agent::Start() { Post(agent::Started{}); }
@@ -83,7 +88,11 @@ void Agent::ChannelLost() { Post(agent::ChannelLost{}); }
 void Agent::OnMessage(v1::CoordinatorMessage message) {
   if (message.job_id() == options_.job_id) {
     incarnation_ = std::max(incarnation_, message.incarnation());
-    if (message.has_joined()) TakeJobOnce(message.joined());
+    if (message.has_joined()) {
+      TakeJobOnce(message.joined());
+      topology_looks_ = 0;
+      if (options_.placement && job_taken_.ok()) PostCall([this] { TellTopology(); });
+    }
     if (message.has_signal() && message.signal().signal() == SIGWINCH) {
       return SetWindowSize(static_cast<uint16_t>(message.signal().rows()), static_cast<uint16_t>(message.signal().columns()));
     }
@@ -141,6 +150,58 @@ void Agent::TakeJobOnce(const v1::Joined& joined) {
   job_taken_ = options_.take_job(joined.job(), &options_);
   if (job_taken_.ok()) job_taken_ = MakeOutput();
   if (!job_taken_.ok()) callbacks_.log(LogLevel::kError, absl::StrCat("this node cannot run the job: ", job_taken_.message()));
+}
+
+// Cores that another job is about to choose from are looked at again, until it has chosen.
+void Agent::TellTopology() {
+  if (topology_timer_) loop_->Cancel(*topology_timer_);
+  topology_timer_.reset();
+  auto machine = Topology::Discover();
+  if (!machine.ok()) {
+    callbacks_.log(LogLevel::kError, absl::StrCat("the topology of this node: ", machine.status().message()));
+    return SendTopology("", {});  // the coordinator names this node
+  }
+  auto xml = machine->ToXml();
+  if (!xml.ok()) return SendTopology("", {});
+  if (!workers_.empty()) return SendTopology(*std::move(xml), {});  // a coordinator that came back; what they hold they hold
+  if (!core_locks_) {
+    auto locks = CoreLocks::Open(options_.job_id);
+    if (!locks.ok()) {
+      callbacks_.log(LogLevel::kWarning, absl::StrCat("other jobs may take the same cores: ", locks.status().message()));
+      return SendTopology(*std::move(xml), {});
+    }
+    core_locks_ = *std::move(locks);
+  }
+  const CoreLocks::Taken taken = core_locks_->Take(machine->cpus());
+  if (taken.settled || ++topology_looks_ >= kLooksAtCoresMax) return SendTopology(*std::move(xml), taken.held);
+  topology_timer_ = loop_->After(kLookAtCoresAgain, [this] {
+    topology_timer_.reset();
+    TellTopology();
+  });
+}
+
+void Agent::SendTopology(std::string xml, const std::vector<HeldCpus>& held) {
+  v1::AgentMessage message = NewMessage();
+  message.mutable_topology()->set_xml(std::move(xml));
+  for (const HeldCpus& one : held) {
+    v1::HeldProcessors& entry = *message.mutable_topology()->add_held();
+    entry.set_cpus(one.cpus.ListText());
+    entry.set_pid(one.pid);
+  }
+  callbacks_.send(std::move(message));
+}
+
+// Before the first worker of a generation starts.
+void Agent::SettleCores(const v1::Prepare& prepare) {
+  if (!core_locks_) return;
+  CpuSet wanted;
+  for (const v1::Place& place : prepare.places()) {
+    if (auto cpus = CpuSet::Parse(place.cpus()); cpus.ok()) wanted.Add(*cpus);
+  }
+  for (const HeldCpus& other : core_locks_->Settle(wanted)) {
+    callbacks_.log(LogLevel::kInfo, absl::StrCat("processors ", other.cpus.ListText(), " are shared with another job (process ",
+                                                 other.pid, ")"));
+  }
 }
 
 absl::Status Agent::MakeOutput() {
@@ -378,6 +439,9 @@ absl::StatusOr<SpawnRequest> Agent::Request(const agent::Spawn& action) {
   request.program = std::move(program.program);
   request.argv = std::move(program.argv);
   request.working_directory = std::move(program.working_directory);
+  request.cpus = action.place.cpus();
+  request.memory_nodes = action.place.memory_nodes();
+  request.binding_is_optional = options_.placement && absl::StrContains(options_.placement->bind_to(), "if-supported");
   WorkerPlace place;
   place.job_id = absl::BytesToHexString(options_.job_id);
   place.socket_name = port_->socket_name();
@@ -410,6 +474,7 @@ void Agent::Do(agent::Spawn& action) {
     spawning_ = action.generation;
     started_ = 0;
     kills_before_ = ReadOutOfMemoryKills();
+    SettleCores(*action.prepare);
   }
   auto request = Request(action);
   if (request.ok()) {
@@ -499,6 +564,15 @@ absl::Status Agent::Begin(const agent::BeginGeneration& action) {
   }
   if (generation.nodes > 1) {
     if (action.members == nullptr) return absl::InternalError("several nodes, but no table of their members");
+    if (!RanksFollowEachOther(*action.members)) {
+      // For programs without muster's collectives any order will do.
+      port_->EndGeneration(
+          absl::StrCat("muster's collectives need the ranks of a node to follow each other, and the order that --map-by ",
+                       options_.placement ? options_.placement->map_by() : "", " or --rank-by ",
+                       options_.placement ? options_.placement->rank_by() : "",
+                       " asks for deals them out over the nodes; add --rank-by slot, or use --map-by slot"));
+      return absl::OkStatus();
+    }
     MUSTER_ASSIGN_OR_RETURN(generation.peers, PeersOf(*action.members, generation.world_size));
   }
   return port_->BeginGeneration(generation);

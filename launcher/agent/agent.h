@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "launcher/agent/core_locks.h"
 #include "launcher/agent/data_listener.h"
 #include "launcher/agent/machine.h"
 #include "launcher/agent/output.h"
@@ -59,6 +60,7 @@ struct AgentOptions {
   std::vector<std::string> inherited_environment;  // "NAME=value"
   std::vector<std::string> chosen_environment;     // over it
   std::string working_directory;                   // empty: ours
+  std::optional<v1::Placement> placement;          // the coordinator is told the machine's topology then
   v1::CheckpointSettings checkpoint;               // the job's, for those that ask their Session
   std::vector<WorkerProgram> applications;         // several programs, by Place.application; empty: `program` on every rank
 
@@ -134,6 +136,9 @@ class Agent {
   void TellRefusals();
   v1::AgentMessage NextRefusal();
   void TakeJobOnce(const v1::Joined& joined);
+  void TellTopology();
+  void SendTopology(std::string xml, const std::vector<HeldCpus>& held);
+  void SettleCores(const v1::Prepare& prepare);
   absl::Status MakeOutput();
   void Post(agent::Event event);
   void PostCall(std::function<void()> call);
@@ -177,6 +182,9 @@ class Agent {
   std::map<uint32_t, Worker> workers_;  // by slot
   std::optional<winsize> window_size_;  // the last one that was said
   std::optional<OutOfMemoryKills> kills_before_;
+  std::optional<CoreLocks> core_locks_;  // where workers are to be bound
+  std::optional<EventLoop::TimerId> topology_timer_;  // to the next look at cores that others are about to let go of
+  int topology_looks_ = 0;
   uint64_t spawning_ = 0;     // the newest generation that workers were started for
   uint32_t started_ = 0;      // of it
   uint64_t incarnation_ = 0;  // greatest that a coordinator has had

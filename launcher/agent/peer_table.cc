@@ -37,6 +37,17 @@ absl::StatusOr<v1::PeerEntry> EntryOf(const v1::Place& place, const v1::Node& no
 
 }  // namespace
 
+bool RanksFollowEachOther(const v1::Members& members) {
+  std::set<uint32_t> nodes_seen;
+  uint32_t last_node = 0;
+  for (int rank = 0; rank < members.places_size(); ++rank) {
+    const uint32_t node = members.places(rank).node();
+    if ((rank == 0 || node != last_node) && !nodes_seen.insert(node).second) return false;
+    last_node = node;
+  }
+  return true;
+}
+
 absl::StatusOr<std::vector<v1::PeerEntry>> PeersOf(const v1::Members& members, uint32_t world_size) {
   std::map<uint32_t, const v1::Node*> nodes;
   for (const v1::Node& node : members.nodes()) nodes[node.node()] = &node;

@@ -12,6 +12,9 @@
 
 namespace muster {
 
+// Whether the ranks of each node follow each other in `members`, which is by rank.
+bool RanksFollowEachOther(const v1::Members& members);
+
 // One entry for each rank, by rank. Nodes are numbered anew, by their first rank: those of Members are of the whole job.
 // Errors: InvalidArgument (a rank is missing or there twice, ranks of a node do not follow each other or have other local ranks
 // than 0, 1, .., a node without a numeric address, a rank without a port), which names rank or node.

@@ -17,6 +17,7 @@
 #include "launcher/job/job_folder.h"
 #include "launcher/process/endings.h"
 #include "launcher/process/exit_codes.h"
+#include "launcher/process/seating.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status.h"
@@ -68,6 +69,9 @@ absl::Status LocalJob::MakeCoordinator() {
   options.membership.max_restarts = static_cast<uint32_t>(options_.run.max_restarts);
   if (options_.run.last_call_seconds > 0) options.membership.last_call = absl::Seconds(options_.run.last_call_seconds);
   options.membership.random_bytes = RandomBytes;
+  if (options_.run.placement.wanted()) {
+    MUSTER_ASSIGN_OR_RETURN(options.membership.place, MakePlaceFunction(PlacementOf(options_.run.placement)));
+  }
   const EndingOptions& ending = options_.run.ending;
   options.membership.timeout_text = absl::StrFormat("--timeout %g", ending.timeout_seconds);
   options.membership.user_grace = ending.kill_grace();
@@ -84,6 +88,9 @@ absl::Status LocalJob::MakeCoordinator() {
     if (agent_gone_) ReplaceAgent();
   };
   callbacks.happened = [this](const v1::JobEvent& event) { reporter_->Happened(event); };
+  callbacks.placed = [](const std::vector<std::string>& lines) {
+    for (const std::string& line : lines) Say(line);
+  };
   callbacks.log = [](LogLevel level, const std::string& line) { Log(level, line); };
   MUSTER_ASSIGN_OR_RETURN(coordinator_, Coordinator::Create(loop_.get(), std::move(options), std::move(callbacks)));
   JobStatus status;
@@ -113,6 +120,7 @@ absl::Status LocalJob::MakeAgent() {
   options.inherited_environment = options_.environment;
   options.chosen_environment = run.environment;
   options.working_directory = run.working_directory;
+  if (run.placement.wanted()) options.placement = PlacementOf(run.placement);
   for (size_t i = 0; i < run.applications.size(); ++i) {
     const RunApplication& one = run.applications[i];
     options.applications.push_back(

@@ -1,4 +1,5 @@
 // muster run: start a program on several ranks and watch over it.
+#include <limits.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -234,6 +235,7 @@ absl::StatusOr<v1::Launch> MakeLaunch(const Start& start, const JobFolder& folde
   }
   job.set_working_directory(
       fs::absolute(run.working_directory.empty() ? "." : run.working_directory, error).lexically_normal());
+  if (run.placement.wanted()) *job.mutable_placement() = PlacementOf(run.placement);
   job.set_master_port(static_cast<uint32_t>(run.master_port));
   job.set_tag_output(run.tag_output);
   job.set_timestamp_output(run.timestamp_output);
@@ -308,6 +310,36 @@ absl::Status FindPrograms(const RunOptions& options, const std::string& own_fold
   return absl::OkStatus();
 }
 
+// Where nobody has said how many workers, the placement may say it.
+absl::Status SettlePlacement(int64_t usable, RunOptions* options) {
+  if (options->workers > 0 || options->workers_per_node > 0) return absl::OkStatus();
+  if (!options->hosts.named.empty()) {  // what other machines have nobody knows yet
+    options->workers_per_node = options->placement.per_node;
+    return absl::OkStatus();
+  }
+  MUSTER_ASSIGN_OR_RETURN(options->workers,
+                          WorkersOfPlacement(options->placement, std::max<int64_t>(1, options->nodes), usable));
+  return absl::OkStatus();
+}
+
+int ShowMap(const RunOptions& options) {
+  std::vector<std::string> hosts;
+  std::vector<uint32_t> slots;
+  for (const HostShare& share : options.hosts.shares) {
+    if (share.workers == 0) {
+      return UsageError(absl::StrCat("--do-not-launch starts nothing that could say how many cores ", share.host.name,
+                                     " has; give it slots=N, or say --nproc-per-node N"));
+    }
+    hosts.push_back(share.host.name);
+    slots.push_back(static_cast<uint32_t>(share.workers));
+  }
+  const bool named = !hosts.empty();
+  for (int64_t node = 0; !named && node < options.nodes; ++node) hosts.push_back(absl::StrCat("node", node));
+  if (char name[HOST_NAME_MAX + 1] = {}; !named && options.nodes == 1 && ::gethostname(name, sizeof name - 1) == 0) hosts[0] = name;
+  const auto text = PlannedMap(options.placement, options.workers, hosts, slots);
+  return text.ok() ? Print(*text) : UsageError(text.status().message());
+}
+
 }  // namespace
 
 int RunCommand(const std::vector<std::string>& arguments) {
@@ -328,13 +360,16 @@ int RunCommand(const std::vector<std::string>& arguments) {
   if (const absl::Status status = CheckEnvironments(*options); !status.ok()) return UsageError(status.message());
   if (const absl::Status status = CheckReport(options->report_file); !status.ok()) return Fail(kExitCannotWrite, status);
   if (const absl::Status status = ReadHosts(&options->hosts); !status.ok()) return UsageError(status.message());
-  if (const absl::Status status = SettleRunOptions(FindUsableCores().count(), &*options); !status.ok()) {
+  const int64_t usable = FindUsableCores().count();
+  if (const absl::Status status = SettlePlacement(usable, &*options); !status.ok()) return UsageError(status.message());
+  if (const absl::Status status = SettleRunOptions(usable, &*options); !status.ok()) {
     return UsageError(status.message());
   }
   if (const absl::Status status = CheckFolders(*options); !status.ok()) return UsageError(status.message());
   if (const absl::Status status = CheckSshOptions(options->ssh, options->hosts.chosen); !status.ok()) {
     return UsageError(status.message());
   }
+  if (options->placement.do_not_launch) return ShowMap(*options);
   if (!options->checkpoint_path.empty()) options->checkpoint_path = fs::absolute(options->checkpoint_path).lexically_normal();
   if (options->verbose) {
     SetLogSink([](LogLevel, absl::string_view line) { Say(line); });

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "launcher/agent/environment.h"
+#include "launcher/placement/policy.h"
 #include "runtime/base/status.h"
 
 namespace muster {
@@ -27,6 +28,17 @@ class Applier {
     const auto rest = flags_->Parse({flag, absl::StrCat(field->value)});
     if (rest.ok()) return;
     status_ = absl::FailedPreconditionError(absl::StrCat(Place(path_, *field), name, ": ", rest.status().message()));
+  }
+
+  // The same for one of the words of placement, which its flag would take as it is and look at later.
+  void TypePlacement(const Field<std::string>& field, const char* name, const char* flag,
+                     absl::Status (*check)(absl::string_view, PlacementPolicy*)) {
+    PlacementPolicy unused;
+    const absl::Status checked = field ? check(field->value, &unused) : absl::OkStatus();
+    if (!checked.ok() && status_.ok()) {
+      status_ = absl::FailedPreconditionError(absl::StrCat(Place(path_, *field), name, ": ", checked.message()));
+    }
+    Type(field, name, flag);
   }
 
   const absl::Status& status() const { return status_; }
@@ -65,9 +77,9 @@ absl::Status ApplyJobFile(const JobFile& job, bool hosts_given, FlagSet* flags, 
   const std::string path = options->path;
   Applier applier(path, flags);
   applier.Type(job.name, "name", "--name");
-  applier.Type(job.placement.map_by, "placement.map_by", "--map-by");
-  applier.Type(job.placement.rank_by, "placement.rank_by", "--rank-by");
-  applier.Type(job.placement.bind_to, "placement.bind_to", "--bind-to");
+  applier.TypePlacement(job.placement.map_by, "placement.map_by", "--map-by", ParseMapBy);
+  applier.TypePlacement(job.placement.rank_by, "placement.rank_by", "--rank-by", ParseRankBy);
+  applier.TypePlacement(job.placement.bind_to, "placement.bind_to", "--bind-to", ParseBindTo);
   applier.Type(job.checkpoint.path, "checkpoint.path", "--checkpoint-path");
   applier.Type(job.checkpoint.every_steps, "checkpoint.every_steps", "--checkpoint-every");
   applier.Type(job.checkpoint.keep, "checkpoint.keep", "--checkpoint-keep");

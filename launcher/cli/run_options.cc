@@ -14,7 +14,6 @@
 namespace muster {
 namespace {
 
-constexpr char kUnbound[] = "Workers may run on every core that muster itself may use; leave the option out.";
 constexpr char kFixedSize[] = "A job that was restarted smaller stays so; --min-np says how small it may get.";
 
 FlagSet Declare(RunOptions* options) {
@@ -24,7 +23,7 @@ FlagSet Declare(RunOptions* options) {
               "number of workers on all nodes together; without it one for each\n"
               "core that may be used (CPU affinity and cgroup quota counted). N may\n"
               "exceed the cores.");
-  flags.Count("--nproc-per-node --npernode -N", "N", &options->workers_per_node, 1, kWorkersMax,
+  flags.Count("--nproc-per-node -N", "N", &options->workers_per_node, 1, kWorkersMax,
               "the same for each node, as with torchrun");
   flags.Count("--nodes", "K", &options->nodes, 1, kNodesMax,
               "run as K nodes on this machine: K agents with the workers shared out\n"
@@ -49,6 +48,8 @@ FlagSet Declare(RunOptions* options) {
               "go on with M workers or more when lost nodes do not come back in\n"
               "time; without it all workers are needed");
   flags.Seconds("--last-call", "SECONDS", &options->last_call_seconds, "how long lost nodes are waited for");
+  flags.Heading("which rank runs where");
+  DeclarePlacement(&flags, &options->placement);
   flags.Heading("how the job runs");
   flags.Switch("--detach", &options->detach, "return as soon as the workers run; see muster status, logs, cancel");
   flags.Heading("checkpoints");
@@ -78,7 +79,6 @@ FlagSet Declare(RunOptions* options) {
   flags.Ignored("--allow-run-as-root --standalone");
   flags.NotYet("--node-rank --rdzv-endpoint --rdzv-backend",
                "One muster run starts the workers of all hosts; name them with -H or --hostfile.");
-  flags.NotYet("--map-by --rank-by --bind-to --report-bindings --display-map --do-not-launch --cpus-per-proc", kUnbound);
   flags.NotYet("--max-np --spares", kFixedSize);
   flags.NotYet("--output-filename --redirects --log-dir", "Redirect muster's own output instead: muster run ... > FILE");
   flags.NotYet("--stdin", "Rank 0 gets muster's stdin, the other ranks /dev/null.");
@@ -243,6 +243,7 @@ absl::StatusOr<RunOptions> ParseRunOptions(const std::vector<std::string>& argum
   if (!rest.ok()) return rest.status();
   if (*help_wanted) return options;
   MUSTER_RETURN_IF_ERROR(CheckEnvironment(options.environment));
+  MUSTER_RETURN_IF_ERROR(CheckPlacement(&options.placement));
   options.command = *std::move(rest);
   if (options.command.empty() && job != nullptr && job->command) options.command = job->command->value;
   if (options.command.empty() && job == nullptr && !options.job_file.path.empty()) return options;
@@ -296,6 +297,8 @@ examples
   muster run -H a:2,b:2 --starter local ./train  try a list of hosts with nodes on this machine
   muster run -f job.yaml                         the job in a file; see docs/job-file.md
   muster run -f job.yaml -np 2 -x SEED=7         flags go before the file
+  muster run -np 4 --map-by core --report-bindings ./train
+                                                 bound to a core each, as by mpirun
   muster run -np 4 --detach ./train              in the background: muster status, logs, cancel
   muster run -np 1 ./serve : -np 3 -x SEED=7 ./train
                                                  two programs in one world: rank 0, ranks 1 to 3

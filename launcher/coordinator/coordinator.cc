@@ -89,6 +89,9 @@ void Coordinator::Do(membership::Action& action) {
         if constexpr (std::is_same_v<T, membership::Happened>) {
           if (callbacks_.happened) callbacks_.happened(a.event);
         }
+        if constexpr (std::is_same_v<T, membership::Placed>) {
+          if (callbacks_.placed) callbacks_.placed(a.lines);
+        }
         if constexpr (std::is_same_v<T, membership::Finish>) callbacks_.finished(a.judgement);
       },
       action);

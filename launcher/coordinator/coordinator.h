@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "launcher/coordinator/membership.h"
@@ -33,6 +34,8 @@ class Coordinator {
     std::function<void(const Judgement& judgement)> finished;  // once, last of all
     // A generation failed and the job goes on. May be null.
     std::function<void(const Judgement& why, uint64_t next_generation, uint32_t restarts)> restarting;
+    // What the user asked to see of where ranks go; lines without their end. May be null.
+    std::function<void(const std::vector<std::string>& lines)> placed;
     // What `muster events` shows. May be null.
     std::function<void(const v1::JobEvent& event)> happened;
     std::function<void(LogLevel level, const std::string& line)> log;

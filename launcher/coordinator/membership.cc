@@ -41,6 +41,8 @@ Kind KindOfMessage(const v1::AgentMessage& message) {
       return Kind::kRefusal;
     case v1::AgentMessage::kAskedToEnd:
       return Kind::kAskedToEnd;
+    case v1::AgentMessage::kTopology:
+      return Kind::kTopology;
     default:
       break;  // the shell's: output, input
   }
@@ -119,7 +121,7 @@ bool Membership::Core::IsStale(const membership::Received& received) const {
   if (agent == agents_.end()) return true;
   const bool of_no_generation =
       message.has_stopped() || message.has_heartbeat() || message.has_cleared() || message.has_refusal() ||
-      message.has_asked_to_end();
+      message.has_asked_to_end() || message.has_topology();
   return !of_no_generation && (!agent->second.member || message.generation() != generation_);
 }
 
@@ -386,6 +388,11 @@ void Membership::Core::NoteRefusal(const Event& event) {
   if (text.empty()) return;
   Log(LogLevel::kWarning, text);
   Happen("refused", std::move(text), static_cast<int32_t>(received.node));
+}
+
+void Membership::Core::NoteTopology(const Event& event) {
+  const auto& received = As<membership::Received>(event);
+  agents_.at(received.node).topology = received.message.topology();
 }
 
 void Membership::Core::Happen(const char* kind, std::string text, int32_t node, int32_t rank) {

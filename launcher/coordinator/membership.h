@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "launcher/coordinator/refusal_ledger.h"
 #include "launcher/coordinator/verdict.h"
@@ -39,6 +40,25 @@
 
 namespace muster {
 namespace membership {
+
+// Where ranks go, for a job that asks for placement.
+struct NodeOffer {
+  uint32_t node = 0;
+  std::string host;
+  uint32_t slots = 0;
+  v1::NodeTopology topology;
+};
+struct Seating {
+  struct Rank {
+    uint32_t node = 0;  // the number of its offer
+    uint32_t local_rank = 0;
+    std::string cpus, memory_nodes;  // "0-3,8"; empty: not bound
+  };
+  std::vector<Rank> ranks;         // by rank
+  std::vector<std::string> lines;  // for the user
+};
+// Pure. Errors: InvalidArgument, ResourceExhausted; the job ends with their sentence.
+using PlaceFunction = std::function<absl::StatusOr<Seating>(uint32_t workers, const std::vector<NodeOffer>& offers)>;
 
 enum class State {
   kBoot,
@@ -125,6 +145,7 @@ enum class Kind {
   kCleared,
   kRefusal,
   kAskedToEnd,
+  kTopology,
   kStale,  // a message of another job or generation, or of a node that has not joined
   kAgentLost,
   kAgentSilent,
@@ -134,7 +155,7 @@ enum class Kind {
   kEnd,
   kStep,
 };
-inline constexpr int kKinds = 23;
+inline constexpr int kKinds = 24;
 
 const char* StateName(State state);
 const char* KindName(Kind kind);
@@ -168,10 +189,14 @@ struct Restarting {
 struct Happened {
   v1::JobEvent event;
 };
+// The members are chosen: what the user asked to see of it.
+struct Placed {
+  std::vector<std::string> lines;
+};
 struct Finish {
   Judgement judgement;
 };  // last action of all
-using Action = std::variant<AppendRecord, Send, SetTimer, CancelTimer, LogLine, Restarting, Happened, Finish>;
+using Action = std::variant<AppendRecord, Send, SetTimer, CancelTimer, LogLine, Restarting, Happened, Placed, Finish>;
 using Actions = std::vector<Action>;
 
 // One of several programs; its ranks follow each other.
@@ -191,6 +216,7 @@ struct Options {
   absl::Duration last_call = absl::Seconds(30);           // after a failure FORMING waits so long for all wanted workers
   absl::Duration silence_max = absl::Seconds(10);         // a silent agent is given up then, unless steps go on being committed
   std::function<std::string(size_t bytes)> random_bytes;  // generation keys
+  PlaceFunction place;                                    // none: workers are spread evenly, ranks of a node follow each other
   absl::Duration user_grace = absl::Seconds(5);           // SIGTERM to SIGKILL when asked to stop
   absl::Duration failure_grace = absl::Milliseconds(400);  // the same after a failure
   absl::Duration step_record_every = absl::Seconds(10);

@@ -45,6 +45,7 @@ class Membership::Core {
   // One that has joined and was not lost since.
   struct Agent {
     v1::Join join;
+    std::optional<v1::NodeTopology> topology;
     uint64_t generation = 0;  // that it named on joining
     bool member = false;      // holds the node's places of generation_
     bool greeted = false;
@@ -79,7 +80,7 @@ class Membership::Core {
 
   // Facts.
   bool Durable() const { return durable_ >= awaited_; }
-  bool IsUsable(const Agent& agent) const { return !agent.stopped && !agent.silent; }
+  bool IsUsable(const Agent& agent) const { return !agent.stopped && !agent.silent && (!options_.place || agent.topology); }
   uint64_t Slots() const;
   uint32_t WorkersMin() const;
   bool Enough() const;
@@ -159,6 +160,7 @@ class Membership::Core {
   void StartOver(const Event& event);
   void NoteLastCall(const Event& event);
   void NoteRefusal(const Event& event);
+  void NoteTopology(const Event& event);
   void NoteStop(const Event& event);
   void StopNow(const Event& event);
   void StopWithAgent(const Event& event);
@@ -192,7 +194,8 @@ class Membership::Core {
   void Happen(const char* kind, std::string text, int32_t node = -1, int32_t rank = -1);
   void GreetAgent(uint32_t node, Agent& agent);
   std::map<uint32_t, uint32_t> Shares() const;
-  void ChooseMembers();
+  absl::StatusOr<membership::Seating> ChooseSeats() const;
+  absl::Status ChooseMembers();
   void Adopt(const v1::GenerationFormed& formed);
   v1::Prepare PrepareFor(uint32_t node, uint32_t group_rank, const std::string& key, const std::string& digest) const;
   // `always`: also if its workers have ended.

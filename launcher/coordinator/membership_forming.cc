@@ -108,36 +108,59 @@ std::string Membership::Core::NameOfApplication(uint32_t application) const {
   return application < application_names_.size() ? application_names_[application] : std::string();
 }
 
-// Ranks of a node follow each other, and nodes are in the order of their numbers.
-void Membership::Core::ChooseMembers() {
+// Without a wish for placement ranks of a node follow each other, and nodes are in the order of their numbers.
+absl::StatusOr<membership::Seating> Membership::Core::ChooseSeats() const {
+  if (options_.place) {
+    std::vector<membership::NodeOffer> offers;
+    for (const auto& [node, agent] : agents_) {
+      if (IsUsable(agent)) offers.push_back({node, agent.join.host(), agent.join.slots(), *agent.topology});
+    }
+    return options_.place(static_cast<uint32_t>(std::min<uint64_t>(Slots(), options_.workers)), offers);
+  }
+  membership::Seating seating;
+  for (const auto& [node, share] : Shares()) {
+    for (uint32_t local = 0; local < share; ++local) seating.ranks.push_back({node, local, "", ""});
+  }
+  return seating;
+}
+
+absl::Status Membership::Core::ChooseMembers() {
   members_.Clear();
   seats_.clear();
   evidence_.members.clear();
   for (auto& [node, agent] : agents_) agent.member = false;
-  uint32_t rank = 0;
-  for (const auto& [node, share] : Shares()) {
-    if (share == 0) continue;
+  auto seating = ChooseSeats();
+  if (!seating.ok()) return seating.status();
+  for (const membership::Seating::Rank& seat : seating->ranks) seats_[seat.node].host = agents_.at(seat.node).join.host();
+  for (const auto& [node, seat] : seats_) {
     Agent& agent = agents_.at(node);
     agent.member = true;
-    seats_[node].host = agent.join.host();
     v1::Node* entry = members_.add_nodes();
     entry->set_node(node);
     entry->set_host(agent.join.host());
     entry->set_address(agent.join.address());
-    for (uint32_t local = 0; local < share; ++local, ++rank) {
-      v1::Place* place = members_.add_places();
-      place->set_rank(rank);
-      place->set_slot(rank);
-      place->set_node(node);
-      place->set_local_rank(local);
-      place->set_application(ApplicationOf(rank));
-      evidence_.members.push_back({rank, rank, node, agent.join.host(), NameOfApplication(place->application())});
-    }
   }
+  for (const membership::Seating::Rank& seat : seating->ranks) {
+    const auto rank = static_cast<uint32_t>(members_.places_size());
+    v1::Place* place = members_.add_places();
+    place->set_rank(rank);
+    place->set_slot(rank);
+    place->set_node(seat.node);
+    place->set_local_rank(seat.local_rank);
+    place->set_cpus(seat.cpus);
+    place->set_memory_nodes(seat.memory_nodes);
+    place->set_application(ApplicationOf(rank));
+    evidence_.members.push_back({rank, rank, seat.node, seats_.at(seat.node).host, NameOfApplication(place->application())});
+  }
+  if (!seating->lines.empty()) actions_.push_back(membership::Placed{std::move(seating->lines)});
+  return absl::OkStatus();
 }
 
 void Membership::Core::SendPrepares() {
-  ChooseMembers();
+  if (const absl::Status chosen = ChooseMembers(); !chosen.ok()) {
+    SetFault(absl::IsInvalidArgument(chosen) ? 64 : 69, "cannot be placed", std::string(chosen.message()));
+    return;
+  }
   const std::string key = options_.random_bytes ? options_.random_bytes(32) : std::string();
   const std::string digest = Sha256(members_.SerializeAsString());
   uint32_t group_rank = 0;

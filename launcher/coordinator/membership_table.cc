@@ -164,6 +164,7 @@ std::span<const Membership::Core::Row> Membership::Core::Rows() {
       {kAll, Kind::kHeartbeat, nullptr, {}, nullptr, "nothing more: that it was heard is noted for every message"},
       {kWithMembers | kRecover, Kind::kCleared, nullptr, {}, &C::NoteCleared, "nothing of this generation runs there"},
       {kAll & ~(kWithMembers | kRecover), Kind::kCleared, nullptr, {}, nullptr, "ignored: nobody waits for it"},
+      {kAll, Kind::kTopology, nullptr, {}, &C::NoteTopology, "noted: from now on the agent is counted upon"},
       {kAll & ~kOver, Kind::kRefusal, nullptr, {}, &C::NoteRefusal, "counted and named"},
       {kOver, Kind::kRefusal, nullptr, {}, nullptr, "ignored: there is no job"},
       {kResuming | kPreparing | kCommitting | kRunning | kSettling | kRecalling, Kind::kAskedToEnd, &C::IfMayRestart, {}, &C::LoseAsked,
@@ -282,7 +283,7 @@ const char* KindName(Kind kind) {
   static constexpr const char* kNames[kKinds] = {
       "CONSIDER",       "RecordLoaded", "Appended",   "AppendFailed",  "Join",      "Ready",
       "PrepareFailed",  "WorkerEnded",  "PeerBlamed", "StepCommitted", "Stopped",   "Heartbeat",
-      "MembersRequest", "Cleared",      "Refusal",    "AskedToEnd",    "stale message", "AgentLost", "AgentSilent",
+      "MembersRequest", "Cleared",      "Refusal",    "AskedToEnd",    "Topology",      "stale message", "AgentLost", "AgentSilent",
       "StopRequested",  "warning time", "end time",   "step timer"};
   return kNames[static_cast<size_t>(kind)];
 }

@@ -46,6 +46,8 @@ UniqueFd SealStrings(const SpawnRequest& spawn, uint64_t* bytes, int* error) {
   const auto append = [&blob](const std::string& text) { blob.append(text.c_str(), strlen(text.c_str()) + 1); };
   append(spawn.program);
   append(spawn.working_directory);
+  append(spawn.cpus);
+  append(spawn.memory_nodes);
   for (const std::string& argument : spawn.argv) append(argument);
   for (const std::string& setting : spawn.env) append(setting);
   *bytes = blob.size();
@@ -119,7 +121,7 @@ class GuardProcess final : public GuardClient {
     Outgoing outgoing;
     int error = 0;
     UniqueFd strings = SealStrings(spawn, &outgoing.request.blob_bytes, &error);
-    starting_[spawn.slot] = {spawn.program, spawn.working_directory};
+    starting_[spawn.slot] = {spawn.program, spawn.working_directory, spawn.cpus};
     if (!strings) {
       const Reply failed = {ReplyType::kSpawnFailed, spawn.slot, error,
                             error == E2BIG ? guard::Stage::kExecve : guard::Stage::kRequest};
@@ -131,6 +133,7 @@ class GuardProcess final : public GuardClient {
     outgoing.request.type = RequestType::kSpawn;
     outgoing.request.slot = spawn.slot;
     outgoing.request.controlling_terminal = spawn.controlling_terminal ? 1 : 0;
+    outgoing.request.binding_is_optional = spawn.binding_is_optional ? 1 : 0;
     outgoing.request.argument_count = static_cast<uint32_t>(spawn.argv.size());
     outgoing.request.environment_count = static_cast<uint32_t>(spawn.env.size());
     for (UniqueFd* fd : {&spawn.stdin_fd, &spawn.stdout_fd, &spawn.stderr_fd, &strings})
@@ -149,6 +152,7 @@ class GuardProcess final : public GuardClient {
   struct Starting {
     std::string program;
     std::string working_directory;
+    std::string cpus;
   };
 
   void Enqueue(Outgoing outgoing) {
@@ -231,6 +235,8 @@ class GuardProcess final : public GuardClient {
         return absl::StrCat("execve ", names.program);
       case guard::Stage::kChdir:
         return absl::StrCat("chdir ", names.working_directory);
+      case guard::Stage::kBind:
+        return absl::StrCat("binding to processors ", names.cpus);
       case guard::Stage::kFork:
         return "fork";
       case guard::Stage::kGroup:

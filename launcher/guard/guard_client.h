@@ -24,6 +24,9 @@ struct SpawnRequest {
   std::vector<std::string> env;             // "NAME=value", complete
   std::string working_directory;            // empty: the guard's own
   UniqueFd stdin_fd, stdout_fd, stderr_fd;  // become 0, 1, 2
+  std::string cpus;                         // processors to be bound to, "0-3,8"; empty: those of the guard
+  std::string memory_nodes;                 // whose memory it gets while there is some; empty: the guard's policy
+  bool binding_is_optional = false;         // runs also where the kernel refuses `cpus`
   bool controlling_terminal = false;        // stdout_fd is a pty's slave: make it the controlling terminal
 };
 

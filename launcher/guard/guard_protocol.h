@@ -10,7 +10,7 @@
 
 namespace muster::guard {
 
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 
 // The command line: muster-guard [namespace] [SESSION_FOLDER], with the socket as descriptor 3.
 //
@@ -27,7 +27,8 @@ inline constexpr uint64_t kBlobBytesMax = 16u << 20;
 enum class RequestType : uint32_t { kSpawn = 1, kSignal = 2, kEndTree = 3 };
 
 // kSpawn carries four descriptors: stdin, stdout, stderr, and a memfd, sealed against every change, that holds program, working
-// directory, `argument_count` arguments and `environment_count` settings, each ended by a NUL, `blob_bytes` in all.
+// directory, processors, memory nodes, `argument_count` arguments and `environment_count` settings, each ended by a NUL,
+// `blob_bytes` in all. Processors and memory nodes are lists as the kernel writes them ("0-3,8"); empty: not bound.
 inline constexpr int kSpawnDescriptors = 4;
 
 struct Request {
@@ -38,8 +39,10 @@ struct Request {
   uint32_t argument_count;
   uint32_t environment_count;
   uint64_t blob_bytes;
+  uint32_t binding_is_optional;  // kSpawn: 0 or 1: the worker runs also where the kernel refuses the processors
+  uint32_t unused;
 };
-static_assert(sizeof(Request) == 32);
+static_assert(sizeof(Request) == 40);
 
 enum class ReplyType : uint32_t {
   kReady = 1,        // value = kProtocolVersion; carries the guard's own pidfd
@@ -59,6 +62,7 @@ enum class Stage : uint32_t {
   kDescriptors = 5,
   kChdir = 6,
   kExecve = 7,
+  kBind = 9,       // sched_setaffinity
   kNamespace = 8,  // kStartFailed: the clone into a namespace, making its mounts slaves, or mounting /proc
 };
 

@@ -458,6 +458,19 @@ uint32_t WorkersOfPattern(const PlacementPolicy& policy, const std::vector<Place
   return static_cast<uint32_t>(objects) * policy.per_object;
 }
 
+std::vector<uint32_t> DefaultSlots(const PlacementPolicy& policy, uint32_t workers, uint32_t nodes, const Topology& machine) {
+  std::vector<uint32_t> slots;
+  uint32_t left = workers;
+  const uint32_t full = WorkersOfPattern(policy, {{"", 0, machine, {}}});
+  for (uint32_t node = 0; node < nodes; ++node) {
+    const uint32_t share = full > 0 ? std::min(full, left) : left / (nodes - node) + (left % (nodes - node) > 0 ? 1 : 0);
+    slots.push_back(std::max(1u, share));
+    left -= share;
+  }
+  if (!slots.empty()) slots[0] += left;  // more than the pattern has place for, which PlaceRanks says
+  return slots;
+}
+
 bool RanksAreContiguous(const PlacementMap& map) {
   for (size_t rank = 1; rank < map.ranks.size(); ++rank) {
     if (map.ranks[rank].node < map.ranks[rank - 1].node) return false;

@@ -50,6 +50,10 @@ absl::StatusOr<PlacementMap> PlaceRanks(const PlacementPolicy& policy, uint32_t 
 // How many workers a pattern (ppr:N:OBJECT) means where -np is not said; 0 without one.
 uint32_t WorkersOfPattern(const PlacementPolicy& policy, const std::vector<PlacementNode>& nodes);
 
+// How many of `workers` each of `nodes` machines like this one may hold where nobody has said it: a pattern fills them one after the
+// other, else as evenly as can be. At least 1 each.
+std::vector<uint32_t> DefaultSlots(const PlacementPolicy& policy, uint32_t workers, uint32_t nodes, const Topology& machine);
+
 // Whether ranks of a node follow each other, and nodes are in order: what muster's own collectives need.
 bool RanksAreContiguous(const PlacementMap& map);
 

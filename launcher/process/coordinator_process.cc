@@ -17,7 +17,9 @@
 #include "launcher/hosts/host_slots.h"
 #include "launcher/job/write_file.h"
 #include "launcher/process/endings.h"
+#include "launcher/placement/place.h"
 #include "launcher/process/exit_codes.h"
+#include "launcher/process/seating.h"
 #include "launcher/process/signal_watch.h"
 #include "launcher/starter/local_starter.h"
 #include "launcher/starter/slurm_starter.h"
@@ -122,8 +124,21 @@ absl::Status CheckLaunch(const v1::Launch& launch) {
   return absl::OkStatus();
 }
 
+// Where a pattern (ppr:N:OBJECT) fills the nodes of this machine one after the other; empty: there is none, or this machine cannot
+// be read, which its agents will say.
+std::vector<uint32_t> SlotsOfPattern(const v1::Launch& launch) {
+  const auto policy = PolicyOf(launch.job().placement());
+  if (!policy.ok() || policy->per_object == 0) return {};
+  const auto machine = Topology::Discover();
+  if (!machine.ok()) return {};
+  return DefaultSlots(*policy, launch.workers(), launch.nodes(), *machine);
+}
+
 // How many workers each node holds: what the host list says, else as even as can be.
 std::vector<uint32_t> SlotsOf(const v1::Launch& launch) {
+  if (launch.hosts().empty() && launch.starter() == v1::Launch::LOCAL && launch.job().has_placement()) {
+    if (std::vector<uint32_t> slots = SlotsOfPattern(launch); !slots.empty()) return slots;
+  }
   if (launch.hosts().empty()) return SpreadSlots(launch.workers(), launch.nodes());
   std::vector<uint32_t> slots;
   for (const v1::LaunchHost& host : launch.hosts()) slots.push_back(host.slots());
@@ -321,6 +336,9 @@ absl::Status CoordinatorProcess::MakeCoordinator() {
   rules.job = launch_.job();
   rules.workers = launch_.workers();
   for (const v1::Application& one : launch_.job().applications()) rules.applications.push_back({one.workers(), one.command(0)});
+  if (launch_.job().has_placement()) {
+    MUSTER_ASSIGN_OR_RETURN(rules.place, MakePlaceFunction(launch_.job().placement()));
+  }
   rules.workers_min = launch_.workers_min();
   rules.max_restarts = launch_.max_restarts();
   if (launch_.last_call_ms() > 0) rules.last_call = absl::Milliseconds(launch_.last_call_ms());
@@ -336,6 +354,7 @@ absl::Status CoordinatorProcess::MakeCoordinator() {
   callbacks.finished = [this](const Judgement& judgement) { OnFinished(judgement); };
   callbacks.restarting = [this](const Judgement& why, uint64_t, uint32_t) { OnRestarting(why); };
   callbacks.happened = [this](const v1::JobEvent& event) { OnHappened(event); };
+  callbacks.placed = [this](const std::vector<std::string>& lines) { OnPlaced(lines); };
   callbacks.log = [](LogLevel level, const std::string& line) { Log(level, line); };
   MUSTER_ASSIGN_OR_RETURN(coordinator_, Coordinator::Create(loop_.get(), std::move(options), std::move(callbacks)));
 
@@ -722,6 +741,18 @@ void CoordinatorProcess::OnRestarting(const Judgement& why) {
     Report(std::move(report));
   } else {
     Log(LogLevel::kWarning, note);
+  }
+}
+
+void CoordinatorProcess::OnPlaced(const std::vector<std::string>& lines) {
+  for (const std::string& line : lines) {
+    if (is_attached()) {
+      v1::CoordinatorReport report;
+      report.mutable_note()->set_text(line);
+      Report(std::move(report));
+    } else {
+      Log(LogLevel::kWarning, line);
+    }
   }
 }
 

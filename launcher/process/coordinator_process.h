@@ -105,6 +105,7 @@ class CoordinatorProcess {
   void OnReady(const v1::AgentMessage& message);
   void OnRestarting(const Judgement& why);
   void OnHappened(const v1::JobEvent& event);
+  void OnPlaced(const std::vector<std::string>& lines);
   void LetGoOfCommand();
   void OnFinished(const Judgement& judgement);
   void WaitForAgents();

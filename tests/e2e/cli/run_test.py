@@ -68,7 +68,7 @@ class ExitCodes(MusterCase):
             ("--spares", "2", "true"): ["--spares is not in this version"],
             ("-np", "1", "--nodes", "2", "true"): ["--nodes 2", "-np 1"],
             ("-np", "2", "--min-np", "3", "--max-restarts", "1", "true"): ["--min-np 3", "-np 2"],
-            ("--map-by", "core", "true"): ["--map-by is not in this version"],
+            ("--map-by", "cores", "true"): ["--map-by cores", "'cores' is none of"],
             ("--timeout", "soon", "true"): ["--timeout soon", "seconds"],
             ("-wdir", "/no/such/folder", "true"): ["/no/such/folder", "does not exist"],
             ("-x", "NOT_SET_ANYWHERE", "true"): ["NOT_SET_ANYWHERE", "is not set"],

@@ -96,6 +96,43 @@ class Options(muster_e2e.MusterCase):
         for spelling in ("--hostfile", "--machinefile"):
             self.assertEqual(self.where(spelling, path, "-np", "3"), {"0": (0, 0), "1": (1, 0), "2": (1, 1)})
 
+    def test_map_by(self):
+        self.assertEqual(self.where("-H", "a:2,b:2", "-np", "4", "--map-by", "node", "--bind-to", "none"),
+                         {"0": (0, 0), "1": (1, 0), "2": (0, 1), "3": (1, 1)})
+
+    def test_rank_by(self):
+        self.assertEqual(self.where("-H", "a:2,b:2", "-np", "4", "--map-by", "slot", "--rank-by", "node", "--bind-to", "none"),
+                         {"0": (0, 0), "1": (1, 0), "2": (0, 1), "3": (1, 1)})
+
+    def test_npernode(self):
+        self.assertEqual(self.where("-H", "a:2,b:2", "--npernode", "1", "--bind-to", "none"), {"0": (0, 0), "1": (1, 0)})
+
+    def processors(self, *arguments):
+        see = ["sh", "-c", "grep Cpus_allowed_list /proc/self/status | cut -f2"]
+        return self.run_well("-np", "1", *arguments, *see).strip()
+
+    def test_bind_to(self):
+        # Another job may hold the processor.
+        last = str(max(os.sched_getaffinity(0)))
+        self.assertEqual(self.processors("--bind-to", "hwthread:overload-allowed", "--cpu-set", last), last)
+
+    def test_cpu_set(self):
+        first = str(min(os.sched_getaffinity(0)))
+        for spelling in ("--cpu-set", "--cpu-list"):
+            self.assertEqual(self.processors(spelling, first, "--bind-to", "package:overload-allowed"), first)
+
+    def test_report_bindings(self):
+        self.assertIn("rank 1 is not bound", self.muster("run", "-np", "2", "--report-bindings", "true").stderr)
+
+    def test_display_map(self):
+        self.assertIn("rank 1, local rank 1: not bound", self.muster("run", "-np", "2", "--display-map", "true").stderr)
+
+    def test_do_not_launch(self):
+        started = os.path.join(self.folder, "started")
+        text = self.run_well("-np", "2", "--do-not-launch", "--map-by", "core", "--topology", "core:4", "touch", started)
+        self.assertIn("rank 1, local rank 1: processors 1,", text)
+        self.assertFalse(os.path.exists(started))
+
     def test_oversubscribe(self):
         refused = self.muster("run", "-H", "a:1,b:1", "--starter", "local", "-np", "3", "true")
         self.assertEqual(refused.returncode, 64)

@@ -37,8 +37,23 @@ TEST(RunOptions, RefusesWhatIsMissingOrNotThereYet) {
   EXPECT_THAT(ErrorOf({"-np", "4"}), HasSubstr("no program given"));
   EXPECT_THAT(ErrorOf({"-np", "4", "--"}), HasSubstr("no program given"));
   EXPECT_THAT(ErrorOf({"--spares", "2", "train"}), HasSubstr("--spares is not in this version of muster."));
-  EXPECT_THAT(ErrorOf({"--map-by", "core", "train"}), HasSubstr("--map-by is not in this version"));
   EXPECT_THAT(ErrorOf({"-x", "=1", "train"}), HasSubstr("-x =1"));
+}
+
+TEST(RunOptions, TakesPlacementInAllOfMpirunsSpellings) {
+  EXPECT_EQ(Parse({"--map-by", "numa", "train"})->placement.map_by, "numa");
+  EXPECT_EQ(Parse({"-bynode", "train"})->placement.map_by, "node");
+  EXPECT_EQ(Parse({"-npernode", "2", "train"})->placement.map_by, "ppr:2:node");
+  EXPECT_EQ(Parse({"--npersocket", "3", "train"})->placement.map_by, "ppr:3:package");
+  EXPECT_EQ(Parse({"--bind-to-core", "train"})->placement.bind_to, "core");
+  EXPECT_EQ(Parse({"-cpus-per-proc", "2", "train"})->placement.cpus_per_rank, 2);
+  EXPECT_FALSE(Parse({"train"})->placement.wanted());
+  // To be shown is no wish to be moved.
+  EXPECT_EQ(Parse({"--report-bindings", "train"})->placement.bind_to, "none");
+  EXPECT_EQ(Parse({"--report-bindings", "--map-by", "core", "train"})->placement.bind_to, "");
+  EXPECT_THAT(ErrorOf({"--bynode", "--npernode", "2", "train"}), HasSubstr("leave one out"));
+  EXPECT_THAT(ErrorOf({"--map-by", "cores", "train"}), HasSubstr("--map-by cores"));
+  EXPECT_THAT(ErrorOf({"--topology", "core:4", "train"}), HasSubstr("--do-not-launch"));
 }
 
 RunOptions Settled(std::vector<std::string> arguments, int64_t cores = 4) {

@@ -34,6 +34,7 @@ class MembershipTest : public ::testing::Test {
     options.workers_min = workers_min_;
     options.max_restarts = max_restarts_;
     options.applications = applications_;
+    options.place = place_;
     options.random_bytes = [](size_t bytes) { return std::string(bytes, 'k'); };
     machine_.emplace(options);
     appends_.clear();
@@ -49,6 +50,7 @@ class MembershipTest : public ::testing::Test {
       if (auto* send = std::get_if<membership::Send>(&action)) sent_.push_back(*send);
       if (auto* finish = std::get_if<membership::Finish>(&action)) finished_ = finish->judgement;
       if (auto* restart = std::get_if<membership::Restarting>(&action)) restarting_ = *restart;
+      if (auto* placed = std::get_if<membership::Placed>(&action)) placed_ = placed->lines;
       if (auto* happened = std::get_if<membership::Happened>(&action)) happened_.push_back(happened->event.kind());
       if (auto* timer = std::get_if<membership::SetTimer>(&action)) timers_[timer->timer] = timer->after;
       if (auto* timer = std::get_if<membership::CancelTimer>(&action)) timers_.erase(timer->timer);
@@ -181,6 +183,8 @@ class MembershipTest : public ::testing::Test {
   uint32_t max_restarts_ = 0;
   uint32_t workers_min_ = 0;
   std::vector<membership::Application> applications_;
+  membership::PlaceFunction place_;
+  std::vector<std::string> placed_;
 };
 
 TEST_F(MembershipTest, TheTableIsComplete) {
@@ -197,6 +201,59 @@ TEST_F(MembershipTest, EveryWaitHasAnEndExceptTheWorkers) {
         State::kSettling, State::kRecalling, State::kClosing, State::kQuiescing, State::kConcluding}) {
     EXPECT_LT(limits[static_cast<size_t>(state)].end, absl::InfiniteDuration()) << membership::StateName(state);
   }
+}
+
+// Ranks 0 and 2 on node 1, rank 1 on node 0.
+absl::StatusOr<membership::Seating> Crosswise(uint32_t workers, const std::vector<membership::NodeOffer>& offers) {
+  EXPECT_EQ(workers, 3u);
+  EXPECT_EQ(offers.size(), 2u);
+  EXPECT_EQ(offers[0].topology.xml(), "machine of 0");
+  return membership::Seating{{{1, 0, "4", "0"}, {0, 0, "5-6", "1"}, {1, 1, "", ""}}, {"rank 0 is there"}};
+}
+
+TEST_F(MembershipTest, PlacementWaitsForTopologiesAndReachesTheAgents) {
+  place_ = Crosswise;
+  Start({});
+  Form();
+  EXPECT_EQ(machine_->state(), State::kForming) << "nobody has said yet what its machine looks like";
+  for (const uint32_t node : {0u, 1u}) {
+    v1::AgentMessage message = Message(0);
+    message.mutable_topology()->set_xml("machine of " + std::to_string(node));
+    Step(membership::Received{node, message});
+  }
+  EXPECT_EQ(machine_->state(), State::kTaking);
+  Durable();
+  EXPECT_EQ(machine_->state(), State::kPreparing);
+  EXPECT_THAT(placed_, ::testing::ElementsAre("rank 0 is there"));
+  const v1::Members& members = machine_->members();
+  ASSERT_EQ(members.places_size(), 3);
+  EXPECT_EQ(members.places(0).node(), 1u);
+  EXPECT_EQ(members.places(0).cpus(), "4");
+  EXPECT_EQ(members.places(1).cpus(), "5-6");
+  EXPECT_EQ(members.places(1).memory_nodes(), "1");
+  EXPECT_EQ(members.places(2).local_rank(), 1u);
+}
+
+TEST_F(MembershipTest, APlacementThatCannotBeHadEndsTheJobWithItsSentence) {
+  place_ = [](uint32_t, const std::vector<membership::NodeOffer>&) {
+    return absl::StatusOr<membership::Seating>(absl::ResourceExhaustedError("too few cores"));
+  };
+  max_restarts_ = 3;
+  Start({});
+  Form();
+  for (const uint32_t node : {0u, 1u}) {
+    v1::AgentMessage message = Message(0);
+    message.mutable_topology();
+    Step(membership::Received{node, message});
+  }
+  Durable();
+  EXPECT_EQ(CountSent(v1::CoordinatorMessage::kPrepare), 0);
+  Stopped(0);
+  Stopped(1);
+  Durable();
+  ASSERT_TRUE(finished_.has_value()) << membership::StateName(machine_->state());
+  EXPECT_EQ(finished_->verdict.exit_code(), 69);
+  EXPECT_EQ(finished_->verdict.sentence(), "too few cores");
 }
 
 TEST_F(MembershipTest, NoPrepareBeforeItsNumberIsDurable) {

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <gmock/gmock.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -98,6 +99,31 @@ TEST_F(GuardTest, HandsOverArgumentsAndEnvironmentAsTheyAre) {
   SpawnRequest named = Request(2, {"/bin/sh", "-c", "pwd"});
   named.working_directory = "/usr";
   EXPECT_EQ(RunWorker(std::move(named)).output, "/usr\n");
+}
+
+TEST_F(GuardTest, BindsToProcessorsAndTheirMemory) {
+  cpu_set_t own;
+  ASSERT_EQ(sched_getaffinity(0, sizeof own, &own), 0);
+  int last = CPU_SETSIZE - 1;
+  while (!CPU_ISSET(last, &own)) --last;
+  SpawnRequest bound = Request(0, {"/bin/sh", "-c", "grep Cpus_allowed_list /proc/self/status | cut -f2"});
+  bound.cpus = std::to_string(last);
+  bound.memory_nodes = "0";
+  EXPECT_EQ(RunWorker(std::move(bound)).output, absl::StrCat(last, "\n"));
+
+  SpawnRequest nowhere = Request(1, {"/bin/true"});
+  nowhere.cpus = "65000";  // within what a list may hold, beyond what a machine has
+  EXPECT_EQ(RunWorker(std::move(nowhere)).error, EINVAL);
+  EXPECT_EQ(seen_[1].stage, "binding to processors 65000");
+
+  SpawnRequest anyhow = Request(2, {"/bin/true"});
+  anyhow.cpus = "65000";
+  anyhow.binding_is_optional = true;
+  EXPECT_EQ(RunWorker(std::move(anyhow)).wait_status, 0);
+
+  SpawnRequest no_list = Request(3, {"/bin/true"});
+  no_list.cpus = "3-";
+  EXPECT_EQ(RunWorker(std::move(no_list)).error, EINVAL);
 }
 
 TEST_F(GuardTest, CarriesMegabytesOfArguments) {
