@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "launcher/process/signal_sender.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/status.h"
 
 namespace muster {
@@ -16,6 +17,17 @@ namespace {
 bool IsIgnored(int signal) {
   struct sigaction action;
   return ::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+constexpr int64_t kVerdictBeingWrittenNs = 2'000'000'000;
+int64_t job_over_ns = 0;
+
+// The job has ended, and its verdict and report are being written: one Ctrl-C too many must not cost them. What cannot be written
+// (a hung disk, a pipe that nobody reads) can still be interrupted.
+void InterruptOnlyWhatHangs(int signal) {
+  if (MonotonicNanoseconds() - job_over_ns < kVerdictBeingWrittenNs) return;
+  ::signal(signal, SIG_DFL);
+  ::raise(signal);
 }
 
 }  // namespace
@@ -44,6 +56,13 @@ absl::StatusOr<std::unique_ptr<JobSignals>> JobSignals::Take(EventLoop* loop, st
 
 JobSignals::~JobSignals() {
   if (signals_) loop_->Remove(signals_.get());
+  job_over_ns = MonotonicNanoseconds();
+  struct sigaction action = {};
+  action.sa_handler = InterruptOnlyWhatHangs;
+  action.sa_flags = SA_RESTART;
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}) {
+    if (!IsIgnored(signal)) ::sigaction(signal, &action, nullptr);
+  }
   ::sigprocmask(SIG_SETMASK, &old_mask_, nullptr);
 }
 

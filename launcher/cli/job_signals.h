@@ -21,6 +21,7 @@ class JobSignals {
   // To be called before anything starts a thread: blocks them, and calls `taken` on the loop for each that comes, with
   // who sent it as SenderOf says.
   static absl::StatusOr<std::unique_ptr<JobSignals>> Take(EventLoop* loop, std::function<void(int signal, const std::string& by)> taken);
+  // From here on those that would end the process have no effect for 2 s: the job's verdict is being written.
   ~JobSignals();
 
   // What was blocked before: for children.
