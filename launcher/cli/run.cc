@@ -112,7 +112,6 @@ absl::Status CheckFolders(const RunOptions& options) {
   for (const RunApplication& one : options.applications) {
     MUSTER_RETURN_IF_ERROR(CheckFolder(one.working_directory));
   }
-  MUSTER_RETURN_IF_ERROR(CheckEnvironment(options.environment));
   return CheckFolder(options.working_directory);
 }
 
