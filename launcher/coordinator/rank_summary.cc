@@ -93,13 +93,13 @@ std::string LastCall(const v1::RankState& state, bool one) {
 Sight SightOf(const v1::RankState& state, const v1::RankState* frontier, bool anybody_joined) {
   Sight sight;
   sight.rank = state.rank();
-  const auto [process, processes] = Process(state);
+  const auto process = Process(state);  // of one rank, of several
   const char letter = state.process_state().empty() ? '?' : state.process_state()[0];
   const bool stopped = letter == 'T' || letter == 't';
   const auto set = [&](Place place, const std::string& what, const std::string& whats, bool with_process) {
     sight.place = stopped ? Place::kStopped : place;
-    sight.what = with_process || stopped ? absl::StrCat(what, "; ", process) : what;
-    sight.whats = with_process || stopped ? absl::StrCat(whats, "; ", processes) : whats;
+    sight.what = with_process || stopped ? absl::StrCat(what, "; ", process.first) : what;
+    sight.whats = with_process || stopped ? absl::StrCat(whats, "; ", process.second) : whats;
   };
   if (!anybody_joined) {
     set(Place::kUnlinked, "runs without a session of libmuster", "run without a session of libmuster", true);
