@@ -29,6 +29,10 @@ Owner New() {
     hwloc_topology_set_type_filter(topology, type, HWLOC_TYPE_FILTER_KEEP_NONE);
   }
   hwloc_topology_set_io_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
+  // Plugins that open drivers or an X display; the PCI bus names the same devices at once.
+  for (const char* component : {"cuda", "gl", "levelzero", "opencl", "rsmi"}) {
+    hwloc_topology_set_components(topology, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, component);
+  }
   return Owner(topology, hwloc_topology_destroy);
 }
 

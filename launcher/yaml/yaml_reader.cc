@@ -90,10 +90,10 @@ class Builder final : public YAML::EventHandler {
     if (parent.node.kind == YamlNode::Kind::kList) {
       parent.node.items.push_back(std::move(node));
     } else if (!parent.has_key) {
-      parent.node.pairs.emplace_back(std::move(node), YamlNode());
+      parent.node.pairs.push_back({std::move(node), YamlNode()});
       parent.has_key = true;
     } else {
-      parent.node.pairs.back().second = std::move(node);
+      parent.node.pairs.back().value = std::move(node);
       parent.has_key = false;
     }
   }

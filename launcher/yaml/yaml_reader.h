@@ -11,16 +11,38 @@
 
 namespace muster {
 
+struct YamlPair;
+
 struct YamlNode {
   enum class Kind { kNull, kScalar, kList, kMap };
   Kind kind = Kind::kNull;
   int line = 1;  // from 1, as the column
   int column = 1;
-  std::string text;                                  // of a scalar
-  bool quoted = false;                               // it is, or is a block of text: surely no number
-  std::vector<YamlNode> items;                       // of a list
-  std::vector<std::pair<YamlNode, YamlNode>> pairs;  // of a map, in the file's order; keys may come twice
+  std::string text;             // of a scalar
+  bool quoted = false;          // it is, or is a block of text: surely no number
+  std::vector<YamlNode> items;  // of a list
+  std::vector<YamlPair> pairs;  // of a map, in the file's order; keys may come twice
+
+  // Defined where YamlPair is complete.
+  YamlNode();
+  YamlNode(const YamlNode&);
+  YamlNode(YamlNode&&) noexcept;
+  YamlNode& operator=(const YamlNode&);
+  YamlNode& operator=(YamlNode&&) noexcept;
+  ~YamlNode();
 };
+
+struct YamlPair {
+  YamlNode key;
+  YamlNode value;
+};
+
+inline YamlNode::YamlNode() = default;
+inline YamlNode::YamlNode(const YamlNode&) = default;
+inline YamlNode::YamlNode(YamlNode&&) noexcept = default;
+inline YamlNode& YamlNode::operator=(const YamlNode&) = default;
+inline YamlNode& YamlNode::operator=(YamlNode&&) noexcept = default;
+inline YamlNode::~YamlNode() = default;
 
 // The one document in `text`; an empty one is kNull. Anchors, aliases, tags and more than kYamlDepthMax levels are refused.
 // Errors: InvalidArgument, "file:line:column: what".
