@@ -2,17 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/epoll.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "launcher/starter/child.h"
 #include "runtime/base/status.h"
 
 namespace muster {
@@ -63,73 +57,31 @@ absl::Status LocalStarter::Start(uint32_t node, const std::string& coordinator, 
     return ErrnoToStatus(errno, "write a ticket");
   }
   write_end.Reset();
-  Process process;
-  const auto spawn = [&] { return Spawn(node, coordinator, read_end.get(), &process.pid); };
-  MUSTER_RETURN_IF_ERROR(network_ != nullptr ? network_->Inside(node, spawn) : spawn());
-  process.pidfd.Reset(static_cast<int>(::syscall(SYS_pidfd_open, process.pid, 0)));
-  absl::Status watched =
-      process.pidfd.valid() ? absl::OkStatus() : ErrnoToStatus(errno, absl::StrCat("watch the agent of node ", node));
-  if (watched.ok()) watched = loop_->Add(process.pidfd.get(), EPOLLIN, [this, node](uint32_t) { OnEnded(node); });
-  if (!watched.ok()) {
-    ::kill(process.pid, SIGKILL);
-    ::waitpid(process.pid, nullptr, 0);
-    return watched;
-  }
-  agents_[node] = std::move(process);
+  const auto spawn = [&] { return Spawn(node, coordinator, read_end.get()); };
+  return network_ != nullptr ? network_->Inside(node, spawn) : spawn();
+}
+
+absl::Status LocalStarter::Spawn(uint32_t node, const std::string& coordinator, int ticket_fd) {
+  ChildOptions child;
+  child.program = options_.program;
+  child.words = {"muster", "agent",        "--coordinator", coordinator,      "--ticket-fd", absl::StrCat(kTicketFd),
+                 "--host", HostName(node), "--address",     NodeAddress(node)};
+  child.words.insert(child.words.end(), options_.arguments.begin(), options_.arguments.end());
+  child.descriptors = {{ticket_fd, kTicketFd}};
+  MUSTER_ASSIGN_OR_RETURN(agents_[node], Child::Start(loop_, child, [this, node](int wait_status) {
+                            agents_.erase(node);
+                            callbacks_.ended(node, HowItEnded(wait_status));
+                          }));
   return absl::OkStatus();
-}
-
-absl::Status LocalStarter::Spawn(uint32_t node, const std::string& coordinator, int ticket_fd, pid_t* pid) {
-  std::vector<std::string> words = {"muster",        "agent",
-                                    "--coordinator", coordinator,
-                                    "--ticket-fd",   absl::StrCat(kTicketFd),
-                                    "--host",        HostName(node),
-                                    "--address",     NodeAddress(node)};
-  words.insert(words.end(), options_.arguments.begin(), options_.arguments.end());
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-
-  posix_spawn_file_actions_t actions;
-  ::posix_spawn_file_actions_init(&actions);
-  ::posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  ::posix_spawn_file_actions_adddup2(&actions, ticket_fd, kTicketFd);
-  ::posix_spawn_file_actions_addclosefrom_np(&actions, kTicketFd + 1);
-  posix_spawnattr_t attributes;
-  ::posix_spawnattr_init(&attributes);
-  sigset_t none, all;
-  sigemptyset(&none);
-  sigfillset(&all);
-  ::posix_spawnattr_setsigmask(&attributes, &none);
-  ::posix_spawnattr_setsigdefault(&attributes, &all);
-  ::posix_spawnattr_setpgroup(&attributes, 0);
-  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  const int error = ::posix_spawn(pid, options_.program.c_str(), &actions, &attributes, argv.data(), environ);
-  ::posix_spawnattr_destroy(&attributes);
-  ::posix_spawn_file_actions_destroy(&actions);
-  return error == 0 ? absl::OkStatus() : ErrnoToStatus(error, absl::StrCat("start ", options_.program));
-}
-
-void LocalStarter::OnEnded(uint32_t node) {
-  const auto agent = agents_.find(node);
-  int status = 0;
-  ::waitpid(agent->second.pid, &status, 0);
-  loop_->Remove(agent->second.pidfd.get());
-  agents_.erase(agent);
-  callbacks_.ended(node, HowItEnded(status));
 }
 
 void LocalStarter::End(uint32_t node) {
   const auto agent = agents_.find(node);
-  if (agent != agents_.end()) KillAgentTree(agent->second.pid);
+  if (agent != agents_.end()) KillAgentTree(agent->second->pid());
 }
 
 void LocalStarter::EndAll() {
-  for (const auto& [node, agent] : agents_) KillAgentTree(agent.pid);
-  for (const auto& [node, agent] : agents_) {
-    ::waitpid(agent.pid, nullptr, 0);
-    loop_->Remove(agent.pidfd.get());
-  }
+  for (const auto& [node, agent] : agents_) KillAgentTree(agent->pid());  // all at once; each is then waited for
   agents_.clear();
 }
 

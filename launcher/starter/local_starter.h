@@ -2,8 +2,6 @@
 #ifndef MUSTER_LAUNCHER_STARTER_LOCAL_STARTER_H_
 #define MUSTER_LAUNCHER_STARTER_LOCAL_STARTER_H_
 
-#include <sys/types.h>
-
 #include <map>
 #include <memory>
 #include <string>
@@ -11,10 +9,10 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "launcher/starter/child.h"
 #include "launcher/starter/node_network.h"
 #include "launcher/starter/starter.h"
 #include "runtime/base/event_loop.h"
-#include "runtime/base/fd.h"
 
 namespace muster {
 
@@ -52,21 +50,16 @@ class LocalStarter final : public Starter {
   std::string HostName(uint32_t node) const;
 
  private:
-  struct Process {
-    pid_t pid = -1;
-    UniqueFd pidfd;
-  };
   LocalStarter(EventLoop* loop, LocalStarterOptions options, Callbacks callbacks)
       : loop_(loop), options_(std::move(options)), callbacks_(std::move(callbacks)) {}
-  absl::Status Spawn(uint32_t node, const std::string& coordinator, int ticket_fd, pid_t* pid);
-  void OnEnded(uint32_t node);
+  absl::Status Spawn(uint32_t node, const std::string& coordinator, int ticket_fd);
 
   EventLoop* const loop_;
   const LocalStarterOptions options_;
   const Callbacks callbacks_;
   std::unique_ptr<NodeNetwork> network_;  // null: the machine's own
   std::string listen_address_;
-  std::map<uint32_t, Process> agents_;  // by node
+  std::map<uint32_t, std::unique_ptr<Child>> agents_;  // by node
 };
 
 }  // namespace muster

@@ -32,7 +32,8 @@ bool IsLinkLocal(const sockaddr* address) {
 }
 
 bool IsForGuests(const std::string& interface) {
-  for (const char* prefix : {"docker", "br-", "virbr", "veth", "cni", "flannel", "cali", "lxc", "lxd", "podman", "tun", "tap"}) {
+  for (const char* prefix :
+       {"docker", "br-", "virbr", "veth", "cni", "flannel", "cali", "lxc", "lxd", "podman", "tun", "tap"}) {
     if (absl::StartsWith(interface, prefix)) return true;
   }
   return false;
@@ -58,7 +59,8 @@ absl::StatusOr<std::vector<OwnAddress>> FindOwnAddresses() {
   return found;
 }
 
-std::vector<std::string> ChooseOffers(const std::vector<OwnAddress>& own, bool all_here, const std::vector<std::string>& sources) {
+std::vector<std::string> ChooseOffers(const std::vector<OwnAddress>& own, bool all_here,
+                                      const std::vector<std::string>& sources) {
   std::vector<OwnAddress> fit;
   for (const OwnAddress& address : own) {
     if (address.is_loopback == all_here) fit.push_back(address);
@@ -97,6 +99,29 @@ bool HasIpv6() {
   sockaddr_in6 any = {};
   any.sin6_family = AF_INET6;
   return socket && ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&any), sizeof any) == 0;
+}
+
+absl::StatusOr<Reachable> ChooseReachable(const std::string& wanted, const std::vector<std::string>& hosts, bool all_here) {
+  if (!wanted.empty() && wanted != "0.0.0.0" && wanted != "::") return Reachable{wanted, {wanted}};
+  Reachable reachable;
+  reachable.listen_address = !wanted.empty() ? wanted : HasIpv6() ? "::" : "0.0.0.0";
+  std::vector<std::string> sources;
+  for (const std::string& host : hosts) {
+    const std::string source = SourceTowards(host);
+    if (!source.empty() && std::find(sources.begin(), sources.end(), source) == sources.end()) sources.push_back(source);
+  }
+  // Where names tell nothing, the way to the world: addresses for documentation that nobody has, and no packet is sent there.
+  for (const char* world : {"192.0.2.1", "2001:db8::1"}) sources.push_back(SourceTowards(world));
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<OwnAddress> own, FindOwnAddresses());
+  std::vector<std::string>& offers = reachable.offers;
+  offers = ChooseOffers(own, all_here, sources);
+  if (reachable.listen_address == "0.0.0.0") {
+    std::erase_if(offers, [](const std::string& one) { return one.find(':') != one.npos; });
+  }
+  if (!offers.empty()) return reachable;
+  return absl::InvalidArgumentError(all_here ? "this machine has no loopback address; bring `lo` up (ip link set lo up)"
+                                             : "this machine has no address at which other hosts could reach it; look at `ip "
+                                               "addr`, or name one with --listen ADDRESS");
 }
 
 }  // namespace muster

@@ -13,7 +13,7 @@
 namespace muster {
 
 struct OwnAddress {
-  std::string text;       // numeric
+  std::string text;  // numeric
   std::string interface;
   bool is_loopback = false;
 };
@@ -24,7 +24,16 @@ absl::StatusOr<std::vector<OwnAddress>> FindOwnAddresses();
 // The addresses to offer, best first. Loopback ones only where `all_here`, and then they alone: nothing leaves the machine. Else
 // those of `sources` come first, in their order, then the others, those of bridges and tunnels that containers and virtual machines
 // make (docker0, virbr0, veth...) last. Pure.
-std::vector<std::string> ChooseOffers(const std::vector<OwnAddress>& own, bool all_here, const std::vector<std::string>& sources);
+std::vector<std::string> ChooseOffers(const std::vector<OwnAddress>& own, bool all_here,
+                                      const std::vector<std::string>& sources);
+
+// Where a coordinator listens and what it offers to the agents on `hosts`: `wanted`, an address that somebody has chosen, or all of
+// this machine's. `all_here`: no agent is on another machine. Errors: InvalidArgument, with the remedy (no address that helps).
+struct Reachable {
+  std::string listen_address;
+  std::vector<std::string> offers;
+};
+absl::StatusOr<Reachable> ChooseReachable(const std::string& wanted, const std::vector<std::string>& hosts, bool all_here);
 
 // The address of ours from which packets to the numeric address `to` would leave; empty: there is no way.
 std::string SourceTowards(const std::string& to);

@@ -1,9 +1,6 @@
 #include "launcher/starter/slurm_starter.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,7 +12,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
-#include "launcher/starter/own_addresses.h"
 #include "launcher/starter/ssh_command.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/status.h"
@@ -24,10 +20,8 @@ namespace muster {
 namespace {
 
 constexpr absl::Duration kObeyWithin = absl::Seconds(5);
-constexpr absl::Duration kFarEndsGo = absl::Seconds(1);   // when told to, by themselves
-constexpr absl::Duration kStepGoes = absl::Seconds(3);    // when srun is told to end it
-constexpr size_t kErrorsKept = 8 << 10;
-constexpr size_t kLineKept = 64 << 10;
+constexpr absl::Duration kFarEndsGo = absl::Seconds(1);  // when told to, by themselves
+constexpr absl::Duration kStepGoes = absl::Seconds(3);   // when srun is told to end it
 
 // "" where there is none.
 std::string FindInPath(const std::string& program) {
@@ -39,16 +33,6 @@ std::string FindInPath(const std::string& program) {
   }
   return "";
 }
-
-absl::Status MakePipe(UniqueFd* read_end, UniqueFd* write_end) {
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return ErrnoToStatus(errno, "a pipe to srun");
-  read_end->Reset(ends[0]);
-  write_end->Reset(ends[1]);
-  return absl::OkStatus();
-}
-
-void DoNotBlock(const UniqueFd& fd) { ::fcntl(fd.get(), F_SETFL, O_NONBLOCK); }
 
 // The first word of `text`, which keeps the rest.
 std::string TakeWord(absl::string_view* text) {
@@ -65,38 +49,27 @@ absl::StatusOr<std::unique_ptr<SlurmStarter>> SlurmStarter::Create(EventLoop* lo
                                                                    std::function<void(const std::string& line)> say) {
   const std::string srun = FindInPath(options.srun);
   if (srun.empty()) {
-    return absl::NotFoundError(absl::StrCat(
-        "there is no ", options.srun, " in PATH here, which starts agents on the nodes of an allocation of Slurm; install Slurm's "
-        "client commands (package slurm-client), or name hosts with -H and --starter ssh"));
+    return absl::NotFoundError(
+        absl::StrCat("there is no ", options.srun,
+                     " in PATH here, which starts agents on the nodes of an allocation of Slurm; install Slurm's "
+                     "client commands (package slurm-client), or name hosts with -H and --starter ssh"));
   }
   options.srun = srun;
   std::unique_ptr<SlurmStarter> starter(new SlurmStarter(loop, std::move(options), std::move(callbacks), std::move(say)));
-  MUSTER_RETURN_IF_ERROR(starter->ChooseAddresses());
-  sigset_t broken_pipe;
-  sigemptyset(&broken_pipe);
-  sigaddset(&broken_pipe, SIGPIPE);
-  ::pthread_sigmask(SIG_BLOCK, &broken_pipe, nullptr);
+  const SlurmStarterOptions& chosen = starter->options_;
+  MUSTER_ASSIGN_OR_RETURN(starter->reachable_, ChooseReachable(chosen.listen, chosen.hosts, /*all_here=*/false));
   return starter;
 }
 
-SlurmStarter::~SlurmStarter() { EndAll(); }
+SlurmStarter::SlurmStarter(EventLoop* loop, SlurmStarterOptions options, Callbacks callbacks,
+                           std::function<void(const std::string& line)> say)
+    : loop_(loop),
+      options_(std::move(options)),
+      callbacks_(std::move(callbacks)),
+      say_(std::move(say)),
+      asked_(loop, [this](const std::vector<v1::AgentStart>& asked) { StartAsked(asked); }) {}
 
-absl::Status SlurmStarter::ChooseAddresses() {
-  const std::string& wanted = options_.listen;
-  if (!wanted.empty() && wanted != "0.0.0.0" && wanted != "::") {
-    listen_address_ = wanted;
-    offers_ = {wanted};
-    return absl::OkStatus();
-  }
-  listen_address_ = !wanted.empty() ? wanted : HasIpv6() ? "::" : "0.0.0.0";
-  MUSTER_ASSIGN_OR_RETURN(const std::vector<OwnAddress> own, FindOwnAddresses());
-  // The way to the world first: addresses for documentation that nobody has, and no packet is sent there.
-  offers_ = ChooseOffers(own, false, {SourceTowards("192.0.2.1"), SourceTowards("2001:db8::1")});
-  if (listen_address_ == "0.0.0.0") std::erase_if(offers_, [](const std::string& one) { return one.find(':') != one.npos; });
-  if (!offers_.empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      "this machine has no address at which the nodes of the allocation could reach it; look at `ip addr`");
-}
+SlurmStarter::~SlurmStarter() { EndAll(); }
 
 // --- Starting ---
 
@@ -111,17 +84,11 @@ absl::Status SlurmStarter::Start(uint32_t node, const std::string& coordinator, 
   start.set_ticket(ticket);
   start.set_signals_stop_job(true);
   for (const std::string& argument : options_.arguments) start.add_arguments(argument);
-  asked_.push_back(std::move(start));
-  if (asked_.size() == 1) {
-    loop_->Post([this, alive = std::weak_ptr<bool>(alive_)] {
-      if (!alive.expired()) StartAsked();
-    });
-  }
+  asked_.Add(std::move(start));
   return absl::OkStatus();
 }
 
-void SlurmStarter::StartAsked() {
-  const std::vector<v1::AgentStart> asked = std::exchange(asked_, {});
+void SlurmStarter::StartAsked(const std::vector<v1::AgentStart>& asked) {
   for (size_t begin = 0; begin < asked.size(); begin += kNodesOfStep) {
     const size_t end = std::min(begin + kNodesOfStep, asked.size());
     StartStep({asked.begin() + static_cast<ptrdiff_t>(begin), asked.begin() + static_cast<ptrdiff_t>(end)});
@@ -131,67 +98,41 @@ void SlurmStarter::StartAsked() {
 void SlurmStarter::StartStep(std::vector<v1::AgentStart> starts) {
   Step* const step = &steps_.emplace_back();
   std::vector<std::string> hosts;
-  step->unsent = SlurmFirstLines(options_.remote_muster, options_.program);
+  std::string first = SlurmFirstLines(options_.remote_muster, options_.program);
   for (const v1::AgentStart& start : starts) {
     hosts.push_back(start.host());
     step->nodes.insert(start.node());
     step_of_[start.node()] = step;
-    absl::StrAppend(&step->unsent, AgentStartLine(start));
+    absl::StrAppend(&first, AgentStartLine(start));
   }
   const absl::Status running = Run(step, hosts);
-  if (running.ok()) return;
+  if (running.ok()) return step->srun->Write(first);
   step->last_errors = std::string(running.message());
   Release(step, "could not be started");
 }
 
 absl::Status SlurmStarter::Run(Step* step, const std::vector<std::string>& hosts) {
-  ChildOptions options;
-  options.program = "env";
-  options.words = SrunWords(options_.srun, hosts);
-  UniqueFd input, output, errors;
-  MUSTER_RETURN_IF_ERROR(MakePipe(&input, &step->to));
-  MUSTER_RETURN_IF_ERROR(MakePipe(&step->from, &output));
-  MUSTER_RETURN_IF_ERROR(MakePipe(&step->errors, &errors));
-  for (const UniqueFd* fd : {&step->to, &step->from, &step->errors}) DoNotBlock(*fd);
-  options.descriptors = {{input.get(), STDIN_FILENO}, {output.get(), STDOUT_FILENO}, {errors.get(), STDERR_FILENO}};
-  MUSTER_ASSIGN_OR_RETURN(step->srun,
-                          Child::Start(loop_, options, [this, step](int status) { OnSrunEnded(step, status); }));
-  for (const UniqueFd* fd : {&step->from, &step->errors}) {
-    MUSTER_RETURN_IF_ERROR(loop_->Add(fd->get(), EPOLLIN, [this, step, fd = fd->get()](uint32_t) { Read(step, fd); }));
-  }
-  Flush(step);
+  LineChild::Callbacks callbacks;
+  callbacks.line = [this, step](absl::string_view text) { TakeLine(step, text); };
+  callbacks.error = [this](absl::string_view text) {
+    if (absl::StartsWith(text, "muster: ")) say_(std::string(text));
+  };
+  callbacks.ended = [this, step](int wait_status) {
+    step->last_errors = step->srun->errors();
+    Release(step, HowItEnded(wait_status));
+  };
+  MUSTER_ASSIGN_OR_RETURN(step->srun, LineChild::Start(loop_, "env", SrunWords(options_.srun, hosts), std::move(callbacks)));
   return absl::OkStatus();
 }
 
 // --- Down ---
-
-void SlurmStarter::Write(Step* step, const std::string& text) {
-  if (!step->to) return;
-  step->unsent += text;
-  Flush(step);
-}
-
-void SlurmStarter::Flush(Step* step) {
-  while (!step->unsent.empty()) {
-    const ssize_t bytes = ::write(step->to.get(), step->unsent.data(), step->unsent.size());
-    if (bytes < 0 && errno == EINTR) continue;
-    if (bytes < 0 && errno != EAGAIN) step->unsent.clear();  // nobody reads: srun's end says why
-    if (bytes < 0) break;
-    step->unsent.erase(0, static_cast<size_t>(bytes));
-  }
-  const bool more = !step->unsent.empty();
-  if (more == step->writing) return;
-  step->writing = more;
-  if (!more) return loop_->Remove(step->to.get());
-  loop_->Add(step->to.get(), EPOLLOUT, [this, step](uint32_t) { Flush(step); }).IgnoreError();
-}
 
 void SlurmStarter::End(uint32_t node) {
   const auto found = step_of_.find(node);
   if (found == step_of_.end()) return;
   Step* const step = found->second;
   if (step->nodes.size() == 1) return Cut(step);
-  Write(step, absl::StrCat("end ", node, "\n"));
+  step->srun->Write(absl::StrCat("end ", node, "\n"));
   if (step->patience.count(node) != 0) return;
   step->patience[node] = loop_->After(kObeyWithin, [this, step, node] {
     step->patience.erase(node);
@@ -201,17 +142,16 @@ void SlurmStarter::End(uint32_t node) {
 
 // Has Slurm end all that runs in it, at once; the end of srun follows.
 void SlurmStarter::Cut(Step* step) {
-  if (step->srun != nullptr) ::kill(step->srun->pid(), SIGTERM);
+  if (step->srun != nullptr) step->srun->Kill(SIGTERM);
 }
 
 void SlurmStarter::EndAll() {
-  asked_.clear();
+  asked_.Clear();
   step_of_.clear();
   for (Step& step : steps_) {
-    Write(&step, "end all\n");
-    if (step.writing) loop_->Remove(step.to.get());
-    step.writing = false;
-    step.to.Reset();
+    if (step.srun == nullptr) continue;
+    step.srun->Write("end all\n");
+    step.srun->CloseInput();
     if (step.up.empty()) Cut(&step);
   }
   const int64_t begin_ns = MonotonicNanoseconds();
@@ -222,43 +162,12 @@ void SlurmStarter::EndAll() {
   for (Step& step : steps_) {
     if (step.srun != nullptr) step.srun->AwaitEnd(left(kFarEndsGo + kStepGoes));
     step.srun.reset();  // killed, if it is still there
-    for (const UniqueFd* fd : {&step.from, &step.errors}) {
-      if (*fd) loop_->Remove(fd->get());
-    }
     for (const auto& [node, timer] : step.patience) loop_->Cancel(timer);
   }
   steps_.clear();
 }
 
 // --- Up ---
-
-void SlurmStarter::Read(Step* step, int fd) {
-  const bool is_error = fd == step->errors.get();
-  std::string& unread = is_error ? step->unread_errors : step->unread;
-  char bytes[16 << 10];
-  ssize_t count;
-  while ((count = ::read(fd, bytes, sizeof bytes)) > 0 || (count < 0 && errno == EINTR)) {
-    if (count > 0) unread.append(bytes, static_cast<size_t>(count));
-    size_t begin = 0;
-    for (size_t end; (end = unread.find('\n', begin)) != std::string::npos; begin = end + 1) {
-      const absl::string_view text = absl::string_view(unread).substr(begin, end - begin);
-      if (is_error) {
-        TakeError(step, text);
-      } else {
-        TakeLine(step, text);
-      }
-    }
-    unread.erase(0, begin);
-    if (unread.size() > kLineKept) unread.clear();  // no line of ours is as long
-  }
-  if (count == 0) loop_->Remove(fd);  // srun's end comes by itself
-}
-
-void SlurmStarter::TakeError(Step* step, absl::string_view text) {
-  absl::StrAppend(&step->last_errors, text, "\n");
-  if (step->last_errors.size() > kErrorsKept) step->last_errors.erase(0, step->last_errors.size() - kErrorsKept);
-  if (absl::StartsWith(text, "muster: ")) say_(std::string(text));
-}
 
 std::optional<uint32_t> SlurmStarter::NodeOf(absl::string_view host) const {
   const auto found = std::find(options_.hosts.begin(), options_.hosts.end(), host);
@@ -283,11 +192,11 @@ void SlurmStarter::TakeLine(Step* step, absl::string_view text) {
     const std::string host = TakeWord(&text);
     const std::optional<uint32_t> node = NodeOf(host);
     if (!node || !Leave(step, *node)) return;
-    return Tell(
-        *node, true, absl::StrCat("there is no muster on ", host, ": not at ",
-                            options_.remote_muster.empty() ? "" : absl::StrCat(options_.remote_muster, ", "), options_.program,
-                            ", nor in PATH there (", text,
-                            "); install it at the same path as here, or say where it is with --remote-muster PATH"));
+    return Tell(*node, true,
+                absl::StrCat("there is no muster on ", host, ": not at ",
+                             options_.remote_muster.empty() ? "" : absl::StrCat(options_.remote_muster, ", "), options_.program,
+                             ", nor in PATH there (", text,
+                             "); install it at the same path as here, or say where it is with --remote-muster PATH"));
   }
   if (word == "gone") {
     const std::string host = TakeWord(&text);
@@ -315,18 +224,8 @@ void SlurmStarter::Tell(uint32_t node, bool hopeless, std::string why) {
 
 // --- The end of a step ---
 
-void SlurmStarter::OnSrunEnded(Step* step, int wait_status) {
-  for (const UniqueFd* fd : {&step->from, &step->errors}) Read(step, fd->get());
-  if (!step->unread_errors.empty()) TakeError(step, std::exchange(step->unread_errors, ""));
-  Release(step, HowItEnded(wait_status));
-}
-
 // Says what has become of all that is still on it.
 void SlurmStarter::Release(Step* step, const std::string& how) {
-  if (step->writing) loop_->Remove(step->to.get());
-  for (const UniqueFd* fd : {&step->from, &step->errors}) {
-    if (*fd) loop_->Remove(fd->get());
-  }
   const auto owned = std::find_if(steps_.begin(), steps_.end(), [step](const Step& one) { return &one == step; });
   std::list<Step> over;
   over.splice(over.begin(), steps_, owned);

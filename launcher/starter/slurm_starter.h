@@ -20,12 +20,13 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "launcher/starter/child.h"
+#include "launcher/starter/line_child.h"
+#include "launcher/starter/own_addresses.h"
 #include "launcher/starter/slurm_command.h"
+#include "launcher/starter/start_batch.h"
 #include "launcher/starter/starter.h"
 #include "muster/v1/start.pb.h"
 #include "runtime/base/event_loop.h"
-#include "runtime/base/fd.h"
 
 namespace muster {
 
@@ -56,15 +57,12 @@ class SlurmStarter final : public Starter {
   void EndAll() override;
   uint32_t running() const override { return static_cast<uint32_t>(step_of_.size() + asked_.size()); }
   bool sees_ends(uint32_t) const override { return true; }
-  const std::string& listen_address() const override { return listen_address_; }
-  const std::vector<std::string>& offers() const override { return offers_; }
+  const std::string& listen_address() const override { return reachable_.listen_address; }
+  const std::vector<std::string>& offers() const override { return reachable_.offers; }
 
  private:
   struct Step {
-    std::unique_ptr<Child> srun;
-    UniqueFd to, from, errors;
-    std::string unsent, unread, unread_errors;
-    bool writing = false;
+    std::unique_ptr<LineChild> srun;  // null: it could not be started
     std::string last_errors;
     std::set<uint32_t> nodes;  // of which nobody has said an end yet
     std::set<uint32_t> up;
@@ -72,21 +70,14 @@ class SlurmStarter final : public Starter {
   };
 
   SlurmStarter(EventLoop* loop, SlurmStarterOptions options, Callbacks callbacks,
-               std::function<void(const std::string& line)> say)
-      : loop_(loop), options_(std::move(options)), callbacks_(std::move(callbacks)), say_(std::move(say)) {}
-  absl::Status ChooseAddresses();
-  void StartAsked();
+               std::function<void(const std::string& line)> say);
+  void StartAsked(const std::vector<v1::AgentStart>& asked);
   void StartStep(std::vector<v1::AgentStart> starts);
   absl::Status Run(Step* step, const std::vector<std::string>& hosts);
-  void Write(Step* step, const std::string& text);
-  void Flush(Step* step);
-  void Read(Step* step, int fd);
   void TakeLine(Step* step, absl::string_view text);
-  void TakeError(Step* step, absl::string_view text);
   void Cut(Step* step);
   // Returns whether the node was on the step.
   bool Leave(Step* step, uint32_t node);
-  void OnSrunEnded(Step* step, int wait_status);
   void Release(Step* step, const std::string& how);
   void Tell(uint32_t node, bool hopeless, std::string why);
   std::optional<uint32_t> NodeOf(absl::string_view host) const;
@@ -95,11 +86,10 @@ class SlurmStarter final : public Starter {
   const SlurmStarterOptions options_;
   const Callbacks callbacks_;
   const std::function<void(const std::string& line)> say_;
-  std::string listen_address_;
-  std::vector<std::string> offers_;
-  std::vector<v1::AgentStart> asked_;  // in this turn of the loop
+  Reachable reachable_;
+  StartBatch asked_;
   std::list<Step> steps_;
-  std::map<uint32_t, Step*> step_of_;  // by node
+  std::map<uint32_t, Step*> step_of_;                           // by node
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for what is posted
 };
 

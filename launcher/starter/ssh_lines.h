@@ -17,11 +17,10 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "launcher/starter/child.h"
+#include "launcher/starter/line_child.h"
 #include "launcher/starter/ssh_failure.h"
 #include "muster/v1/start.pb.h"
 #include "runtime/base/event_loop.h"
-#include "runtime/base/fd.h"
 
 namespace muster {
 
@@ -62,25 +61,18 @@ class SshLines {
 
  private:
   struct Line {
-    v1::AgentStart start;  // without its children
-    std::unique_ptr<Child> client;
-    UniqueFd to, from, errors;
-    std::string unsent, unread, unread_errors;
+    v1::AgentStart start;               // without its children
+    std::unique_ptr<LineChild> client;  // null: it could not be started
     SshEnd end;
     std::map<uint32_t, bool> nodes;  // on it; whether they are up
     std::optional<SshFailure> failure;
     std::optional<EventLoop::TimerId> patience;  // for the greeting, then for obeying
-    bool writing = false;
   };
 
   void Enlist(const v1::AgentStart& start, Line* line);
   void StartWaiting();
-  absl::Status Connect(Line* line);
-  void Write(Line* line, const std::string& text);
-  void Flush(Line* line);
-  void Read(Line* line, int fd);
+  absl::Status Connect(const v1::AgentStart& start, Line* line);
   void TakeLine(Line* line, absl::string_view text);
-  void TakeError(Line* line, absl::string_view text);
   void LeaveLine(Line* line, uint32_t node);
   void Cut(Line* line);
   void Forget(int64_t end_ns);

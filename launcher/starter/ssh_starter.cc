@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "launcher/starter/own_addresses.h"
 #include "launcher/starter/ssh_command.h"
 #include "launcher/starter/start_tree.h"
 #include "runtime/base/status.h"
@@ -29,7 +28,11 @@ absl::StatusOr<std::unique_ptr<SshStarter>> SshStarter::Create(EventLoop* loop, 
     if (!host.is_here) MUSTER_RETURN_IF_ERROR(CheckHost(host.name, host.user));
   }
   std::unique_ptr<SshStarter> starter(new SshStarter(loop, std::move(options), std::move(callbacks), std::move(say)));
-  MUSTER_RETURN_IF_ERROR(starter->ChooseAddresses());
+  std::vector<std::string> others;
+  for (const SshStarterOptions::Host& host : starter->options_.hosts) {
+    if (!host.is_here) others.push_back(host.name);
+  }
+  MUSTER_ASSIGN_OR_RETURN(starter->reachable_, ChooseReachable(starter->options_.listen, others, others.empty()));
   return starter;
 }
 
@@ -39,6 +42,7 @@ SshStarter::SshStarter(EventLoop* loop, SshStarterOptions options, Callbacks cal
       options_(std::move(options)),
       callbacks_(std::move(callbacks)),
       say_(std::move(say)),
+      asked_(loop, [this](std::vector<v1::AgentStart> asked) { StartAsked(std::move(asked)); }),
       lines_(loop, {.up =
                         [this](uint32_t node) {
                           through_.erase(node);
@@ -50,35 +54,6 @@ SshStarter::SshStarter(EventLoop* loop, SshStarterOptions options, Callbacks cal
                     .say = [this](const std::string& line) { say_(line); }}) {}
 
 SshStarter::~SshStarter() = default;
-
-absl::Status SshStarter::ChooseAddresses() {
-  const std::string& wanted = options_.listen;
-  if (!wanted.empty() && wanted != "0.0.0.0" && wanted != "::") {
-    listen_address_ = wanted;
-    offers_ = {wanted};
-    return absl::OkStatus();
-  }
-  listen_address_ = !wanted.empty() ? wanted : HasIpv6() ? "::" : "0.0.0.0";
-  bool all_here = true;
-  std::vector<std::string> sources;
-  for (const SshStarterOptions::Host& host : options_.hosts) {
-    if (host.is_here) continue;
-    all_here = false;
-    const std::string source = SourceTowards(host.name);
-    if (!source.empty() && std::find(sources.begin(), sources.end(), source) == sources.end()) sources.push_back(source);
-  }
-  // Where names tell nothing, the way to the world: addresses for documentation that nobody has, and no packet is sent there.
-  for (const char* world : {"192.0.2.1", "2001:db8::1"}) sources.push_back(SourceTowards(world));
-  MUSTER_ASSIGN_OR_RETURN(const std::vector<OwnAddress> own, FindOwnAddresses());
-  offers_ = ChooseOffers(own, all_here, sources);
-  if (listen_address_ == "0.0.0.0") std::erase_if(offers_, [](const std::string& one) { return one.find(':') != one.npos; });
-  if (offers_.empty()) {
-    return absl::InvalidArgumentError(
-        all_here ? "this machine has no loopback address; bring `lo` up (ip link set lo up)"
-                 : "this machine has no address at which other hosts could reach it; look at `ip addr`, or name one with --listen ADDRESS");
-  }
-  return absl::OkStatus();
-}
 
 absl::Status SshStarter::Start(uint32_t node, const std::string& coordinator, const std::string& ticket) {
   if (lines_.holds(node)) {
@@ -96,18 +71,13 @@ absl::Status SshStarter::Start(uint32_t node, const std::string& coordinator, co
   for (const std::string& argument : options_.arguments) start.add_arguments(argument);
   start.set_program(options_.program);
   *start.mutable_ssh() = options_.ssh;
-  asked_.push_back(std::move(start));
-  if (asked_.size() == 1) {
-    loop_->Post([this, alive = std::weak_ptr<bool>(alive_)] {
-      if (!alive.expired()) StartAsked();
-    });
-  }
+  asked_.Add(std::move(start));
   return absl::OkStatus();
 }
 
-void SshStarter::StartAsked() {
+void SshStarter::StartAsked(std::vector<v1::AgentStart> asked) {
   const uint32_t fan_out = options_.ssh.fan_out() > 0 ? options_.ssh.fan_out() : kFanOut;
-  for (v1::AgentStart& tree : MakeStartTrees(std::exchange(asked_, {}), fan_out)) {
+  for (v1::AgentStart& tree : MakeStartTrees(std::move(asked), fan_out)) {
     ForEach(tree, [this](const v1::AgentStart& one) {
       v1::AgentStart direct = one;
       direct.clear_children();
@@ -130,14 +100,15 @@ void SshStarter::OnFailed(uint32_t node, const SshFailure& why) {
     return lines_.Start(std::move(direct));
   }
   const bool first = were_up_.count(node) == 0;
-  if (why.retry == SshRetry::kUseless || (first && why.retry == SshRetry::kSlowly)) return callbacks_.hopeless(node, why.sentence);
+  if (why.retry == SshRetry::kUseless || (first && why.retry == SshRetry::kSlowly))
+    return callbacks_.hopeless(node, why.sentence);
   callbacks_.ended(node, why.sentence);
 }
 
 void SshStarter::End(uint32_t node) { lines_.End(node); }
 
 void SshStarter::EndAll() {
-  asked_.clear();
+  asked_.Clear();
   through_.clear();
   lines_.EndAll(kClientsGo);
 }

@@ -19,7 +19,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "launcher/starter/own_addresses.h"
 #include "launcher/starter/ssh_lines.h"
+#include "launcher/starter/start_batch.h"
 #include "launcher/starter/starter.h"
 #include "muster/v1/start.pb.h"
 #include "runtime/base/event_loop.h"
@@ -32,7 +34,7 @@ struct SshStarterOptions {
     std::string user;  // empty: not said
     bool is_here = false;
   };
-  std::vector<Host> hosts;             // by node
+  std::vector<Host> hosts;  // by node
   v1::SshSettings ssh;
   std::string program;                 // path of `muster` here
   std::vector<std::string> arguments;  // more for each `muster agent`
@@ -54,27 +56,24 @@ class SshStarter final : public Starter {
   void EndAll() override;
   uint32_t running() const override { return static_cast<uint32_t>(lines_.nodes() + asked_.size()); }
   bool sees_ends(uint32_t node) const override { return adrift_.count(node) == 0; }
-  const std::string& listen_address() const override { return listen_address_; }
-  const std::vector<std::string>& offers() const override { return offers_; }
+  const std::string& listen_address() const override { return reachable_.listen_address; }
+  const std::vector<std::string>& offers() const override { return reachable_.offers; }
 
  private:
   SshStarter(EventLoop* loop, SshStarterOptions options, Callbacks callbacks, std::function<void(const std::string& line)> say);
-  absl::Status ChooseAddresses();
-  void StartAsked();
+  void StartAsked(std::vector<v1::AgentStart> asked);
   void OnFailed(uint32_t node, const SshFailure& why);
 
   EventLoop* const loop_;
   const SshStarterOptions options_;
   const Callbacks callbacks_;
   const std::function<void(const std::string& line)> say_;
-  std::string listen_address_;
-  std::vector<std::string> offers_;
-  std::vector<v1::AgentStart> asked_;           // in this turn of the loop
+  Reachable reachable_;
+  StartBatch asked_;
   std::map<uint32_t, v1::AgentStart> through_;  // started through others and not up yet: to be started from here if that fails
   std::set<uint32_t> adrift_;
   std::set<uint32_t> were_up_;
   bool told_of_no_tree_ = false;
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for what is posted
   SshLines lines_;  // last: its end uses the others
 };
 
