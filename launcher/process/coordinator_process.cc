@@ -1,31 +1,23 @@
 #include "launcher/process/coordinator_process.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <signal.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
-#include "launcher/hosts/host_slots.h"
 #include "launcher/job/write_file.h"
 #include "launcher/process/endings.h"
-#include "launcher/placement/place.h"
 #include "launcher/process/exit_codes.h"
-#include "launcher/process/seating.h"
+#include "launcher/process/launch_options.h"
+#include "launcher/process/make_starter.h"
 #include "launcher/process/signal_watch.h"
-#include "launcher/starter/local_starter.h"
-#include "launcher/starter/slurm_starter.h"
-#include "launcher/starter/ssh_starter.h"
-#include "launcher/starter/ticket_files.h"
-#include "proto/muster/v1/control_memory.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status.h"
@@ -37,26 +29,13 @@ using membership::State;
 
 constexpr absl::Duration kSilenceCheck = absl::Seconds(1);
 constexpr absl::Duration kSilenceToTell = absl::Seconds(3);
-constexpr absl::Duration kSilenceToReplace = absl::Seconds(10);       // an agent of this machine that holds up a restart
-constexpr absl::Duration kStartAgainFirst = absl::Milliseconds(100);  // doubled with each start in vain
-constexpr absl::Duration kStartAgainLast = absl::Seconds(5);
-constexpr absl::Duration kLookAgain = absl::Milliseconds(20);
-constexpr uint32_t kStartsInVainMax = 3;
-constexpr absl::Duration kOthersFail = absl::Seconds(3);  // from the first host that cannot be had
-constexpr absl::Duration kAgentsGo = absl::Seconds(5);    // to end by themselves when the job is over
-constexpr absl::Duration kLastOutput = absl::Seconds(2);  // when the command has died
-constexpr absl::Duration kTicketForChild = absl::Minutes(10);  // many logins wait for each other
-constexpr absl::Duration kTicketForPerson = absl::Hours(24);
+constexpr absl::Duration kSilenceToReplace = absl::Seconds(10);  // an agent of this machine that holds up a restart
+constexpr absl::Duration kAgentsGo = absl::Seconds(5);           // to end by themselves when the job is over
+constexpr absl::Duration kLastOutput = absl::Seconds(2);         // when the command has died
 
 std::string HostName() {
   char name[HOST_NAME_MAX + 1] = {};
   return ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
-}
-
-std::string RandomBytes(size_t bytes) {
-  std::string text(bytes, '\0');
-  MUSTER_CHECK(::getentropy(text.data(), bytes) == 0, "getentropy");
-  return text;
 }
 
 StopKind KindOf(v1::StopRequest::Kind kind) {
@@ -74,75 +53,6 @@ StopKind KindOf(v1::StopRequest::Kind kind) {
 
 StopKind KindOf(int signal) {
   return signal == SIGINT ? StopKind::kInterrupt : signal == SIGHUP ? StopKind::kHangup : StopKind::kTerminate;
-}
-
-LocalStarterOptions::Network NetworkOf(v1::Launch::NodeNetwork network) {
-  switch (network) {
-    case v1::Launch::NAMESPACES:
-      return LocalStarterOptions::Network::kNamespaces;
-    case v1::Launch::HOST:
-      return LocalStarterOptions::Network::kHost;
-    default:
-      return LocalStarterOptions::Network::kAuto;
-  }
-}
-
-// Starters say "killed by SIGKILL" of an agent's process, or a sentence.
-std::string SubjectOf(const std::string& why) {
-  if (absl::StartsWith(why, "killed by ")) return "its process was ";
-  return absl::StartsWith(why, "exited with ") ? "its process " : "";
-}
-
-absl::Status CheckLaunch(const v1::Launch& launch) {
-  if (launch.job_id().size() != 16 || launch.job().command().empty() || launch.workers() == 0 || launch.nodes() == 0 ||
-      launch.nodes() > launch.workers() || launch.workers_min() > launch.workers() || launch.job_folder().empty()) {
-    return absl::InvalidArgumentError("the command's Launch is not complete; install both from one build");
-  }
-  uint64_t of_applications = 0;
-  for (const v1::Application& one : launch.job().applications()) {
-    of_applications += one.workers();
-    if (one.command().empty() || one.workers() == 0) of_applications = ~uint64_t{0} >> 1;
-  }
-  if (launch.job().applications_size() > 0 && of_applications != launch.workers()) {
-    return absl::InvalidArgumentError("the command's programs do not add up to its workers; install both from one build");
-  }
-  if (launch.hosts().empty()) return absl::OkStatus();
-  uint64_t slots = 0;
-  uint32_t open = 0;
-  bool named = true;
-  for (const v1::LaunchHost& host : launch.hosts()) {
-    slots += host.slots();
-    open += host.slots() == 0 ? 1 : 0;
-    named = named && !host.name().empty();
-  }
-  const bool fits = open == 0 ? slots == launch.workers() : open == launch.nodes();
-  if (static_cast<uint32_t>(launch.hosts_size()) != launch.nodes() || !fits || !named) {
-    return absl::InvalidArgumentError(absl::StrCat("the command's Launch has ", launch.hosts_size(), " hosts with ", slots,
-                                                   " slots for ", launch.nodes(), " nodes and ", launch.workers(),
-                                                   " workers; install both from one build"));
-  }
-  return absl::OkStatus();
-}
-
-// Where a pattern (ppr:N:OBJECT) fills the nodes of this machine one after the other; empty: there is none, or this machine cannot
-// be read, which its agents will say.
-std::vector<uint32_t> SlotsOfPattern(const v1::Launch& launch) {
-  const auto policy = PolicyOf(launch.job().placement());
-  if (!policy.ok() || policy->per_object == 0) return {};
-  const auto machine = Topology::Discover();
-  if (!machine.ok()) return {};
-  return DefaultSlots(*policy, launch.workers(), launch.nodes(), *machine);
-}
-
-// How many workers each node holds: what the host list says, else as even as can be.
-std::vector<uint32_t> SlotsOf(const v1::Launch& launch) {
-  if (launch.hosts().empty() && launch.starter() == v1::Launch::LOCAL && launch.job().has_placement()) {
-    if (std::vector<uint32_t> slots = SlotsOfPattern(launch); !slots.empty()) return slots;
-  }
-  if (launch.hosts().empty()) return SpreadSlots(launch.workers(), launch.nodes());
-  std::vector<uint32_t> slots;
-  for (const v1::LaunchHost& host : launch.hosts()) slots.push_back(host.slots());
-  return slots;
 }
 
 }  // namespace
@@ -167,9 +77,7 @@ absl::StatusOr<std::unique_ptr<CoordinatorProcess>> CoordinatorProcess::Create(C
 }
 
 CoordinatorProcess::~CoordinatorProcess() {
-  for (NodeState& node : nodes_) {
-    if (node.timer) loop_->Cancel(*node.timer);
-  }
+  agents_.reset();
   starter_.reset();
   server_.reset();
 }
@@ -180,7 +88,8 @@ int CoordinatorProcess::Run() {
 }
 
 absl::Status CoordinatorProcess::TakeSignals() {
-  MUSTER_ASSIGN_OR_RETURN(signals_, WatchEndingSignals(loop_.get(), [this](int signal, const std::string& by) { OnSignal(signal, by); }));
+  MUSTER_ASSIGN_OR_RETURN(signals_,
+                          WatchEndingSignals(loop_.get(), [this](int signal, const std::string& by) { OnSignal(signal, by); }));
   return absl::OkStatus();
 }
 
@@ -204,172 +113,79 @@ absl::Status CoordinatorProcess::Begin() {
   if (job_folder_ == nullptr) {
     MUSTER_ASSIGN_OR_RETURN(job_folder_, JobFolder::Adopt(launch_.job_folder(), UniqueFd(kJobLockFd)));
   }
-  slots_ = SlotsOf(launch_);
-  slots_open_ = std::count(slots_.begin(), slots_.end(), 0u) > 0;
-  nodes_.resize(launch_.nodes());
-  MUSTER_RETURN_IF_ERROR(MakeStarter());  // first: it may move us into a network of our own
-  OutputWriterOptions output;
-  output.attached = !launch_.detached();
-  output.job_folder = job_folder_->path();
-  output.workers = launch_.workers();
-  MUSTER_ASSIGN_OR_RETURN(output_, OutputWriter::Create(loop_.get(), output, [this](bool hold) {
-                            v1::CoordinatorMessage message = Message();
-                            message.mutable_hold_output()->set_hold(hold);
-                            SendToAll(message);
-                          }));
+  slots_.emplace(&launch_);
+  MUSTER_RETURN_IF_ERROR(BringUpStarter());  // first: it may move us into a network of our own
+  MUSTER_RETURN_IF_ERROR(MakeOutput());
   MUSTER_RETURN_IF_ERROR(MakeCoordinator());
   MUSTER_RETURN_IF_ERROR(MakeServer());
-  input_ = std::make_unique<InputRelay>(InputRelay::Callbacks{[this](const v1::Input& input) {
-                                                                v1::CoordinatorMessage message = Message();
-                                                                *message.mutable_input() = input;
-                                                                for (const v1::Place& place :
-                                                                     coordinator_->membership().members().places()) {
-                                                                  if (place.rank() == 0) server_->Send(place.node(), message);
-                                                                }
-                                                              },
-                                                              [this] {
-                                                                v1::CoordinatorReport report;
-                                                                report.mutable_input_taken();
-                                                                Report(std::move(report));
-                                                              }});
-  if (!is_attached() || launch_.detached()) {
-    v1::Input end;
-    end.set_end(true);
-    input_->Offer(std::move(end));
-  }
+  MakeInput();
+  MakeAgents();
   if (launch_.timeout_seconds() > 0) {
     loop_->After(absl::Seconds(launch_.timeout_seconds()), [this] { OnTimeLimit(); });
   }
-  for (uint32_t node = 0; node < launch_.nodes(); ++node) StartAgent(node);
+  agents_->StartAll();
   loop_->After(kSilenceCheck, [this] { LookForSilence(); });
   return absl::OkStatus();
 }
 
-absl::Status CoordinatorProcess::MakeStarter() {
-  const auto say = [](const std::string& line) { Log(LogLevel::kWarning, line); };
+absl::Status CoordinatorProcess::BringUpStarter() {
   Starter::Callbacks callbacks;
   callbacks.ended = [this](uint32_t node, const std::string& why) { OnAgentEnded(node, why); };
-  callbacks.hopeless = [this](uint32_t node, const std::string& why) {
-    nodes_[node].last_end = why;
-    GiveUp(node, why);
-  };
-  switch (launch_.starter()) {
-    case v1::Launch::NONE: {
-      const std::string listen = launch_.listen().empty() ? "0.0.0.0" : launch_.listen();
-      starter_ = std::make_unique<TicketFiles>(job_folder_->path(), listen, say);
-      return absl::OkStatus();
+  callbacks.hopeless = [this](uint32_t node, const std::string& why) { agents_->Hopeless(node, why); };
+  MUSTER_ASSIGN_OR_RETURN(starter_, MakeStarter(loop_.get(), launch_, job_folder_->path(), std::move(callbacks)));
+  return absl::OkStatus();
+}
+
+absl::Status CoordinatorProcess::MakeOutput() {
+  OutputWriterOptions options;
+  options.attached = !launch_.detached();
+  options.job_folder = job_folder_->path();
+  options.workers = launch_.workers();
+  MUSTER_ASSIGN_OR_RETURN(output_, OutputWriter::Create(loop_.get(), options, [this](bool hold) {
+                            v1::CoordinatorMessage message = Message();
+                            message.mutable_hold_output()->set_hold(hold);
+                            SendToAll(message);
+                          }));
+  return absl::OkStatus();
+}
+
+void CoordinatorProcess::MakeInput() {
+  InputRelay::Callbacks callbacks;
+  callbacks.send = [this](const v1::Input& input) {
+    v1::CoordinatorMessage message = Message();
+    *message.mutable_input() = input;
+    for (const v1::Place& place : coordinator_->membership().members().places()) {
+      if (place.rank() == 0) server_->Send(place.node(), message);
     }
-    case v1::Launch::SSH:
-      return MakeSshStarter(std::move(callbacks));
-    case v1::Launch::SLURM:
-      return MakeSlurmStarter(std::move(callbacks));
-    case v1::Launch::LOCAL:
-      break;
-    default:
-      return absl::InvalidArgumentError(absl::StrCat("this version of muster has no starter ",
-                                                     v1::Launch::Starter_Name(launch_.starter()),
-                                                     "; use --starter local, or start agents by hand with muster coordinator"));
-  }
-  LocalStarterOptions local;
-  local.nodes = launch_.nodes();
-  for (const v1::LaunchHost& host : launch_.hosts()) local.host_names.push_back(host.name());
-  local.network = NetworkOf(launch_.node_network());
-  local.program = launch_.agent_program();
-  const double orphan_seconds =
-      launch_.ending().orphan_after_ms() > 0 ? static_cast<double>(launch_.ending().orphan_after_ms()) / 1e3 : kLocalOrphanSeconds;
-  local.arguments = {"--orphan-after", absl::StrCat(orphan_seconds)};
-  if (!launch_.temporary_folder().empty()) {
-    local.arguments.insert(local.arguments.end(), {"--temporary-folder", launch_.temporary_folder()});
-  }
-  if (launch_.verbose()) local.arguments.push_back("--verbose");
-  MUSTER_ASSIGN_OR_RETURN(starter_, LocalStarter::Create(loop_.get(), std::move(local), std::move(callbacks), say));
-  return absl::OkStatus();
-}
-
-absl::Status CoordinatorProcess::MakeSshStarter(Starter::Callbacks callbacks) {
-  SshStarterOptions ssh;
-  for (const v1::LaunchHost& host : launch_.hosts()) ssh.hosts.push_back({host.name(), host.user(), host.is_here()});
-  if (ssh.hosts.empty()) return absl::InvalidArgumentError("--starter ssh needs hosts: name them with -H or --hostfile");
-  ssh.ssh = launch_.ssh();
-  ssh.program = launch_.agent_program();
-  ssh.listen = launch_.listen();
-  if (launch_.ending().orphan_after_ms() > 0) {
-    ssh.arguments.insert(ssh.arguments.end(),
-                         {"--orphan-after", absl::StrCat(static_cast<double>(launch_.ending().orphan_after_ms()) / 1e3)});
-  }
-  if (launch_.ssh().home_if_no_folder()) ssh.arguments.push_back("--home-if-no-folder");
-  if (launch_.verbose()) ssh.arguments.push_back("--verbose");
-  const auto say = [](const std::string& line) {
-    const std::string text = line + "\n";  // an agent's, which says whose it is
-    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
   };
-  MUSTER_ASSIGN_OR_RETURN(starter_, SshStarter::Create(loop_.get(), std::move(ssh), std::move(callbacks), say));
-  return absl::OkStatus();
-}
-
-absl::Status CoordinatorProcess::MakeSlurmStarter(Starter::Callbacks callbacks) {
-  SlurmStarterOptions slurm;
-  for (const v1::LaunchHost& host : launch_.hosts()) slurm.hosts.push_back(host.name());
-  if (slurm.hosts.empty()) return absl::InvalidArgumentError("--starter slurm needs the nodes of an allocation; begin with salloc or sbatch");
-  slurm.remote_muster = launch_.ssh().remote_muster();
-  slurm.program = launch_.agent_program();
-  slurm.listen = launch_.listen();
-  if (launch_.ending().orphan_after_ms() > 0) {
-    slurm.arguments.insert(slurm.arguments.end(),
-                           {"--orphan-after", absl::StrCat(static_cast<double>(launch_.ending().orphan_after_ms()) / 1e3)});
-  }
-  if (launch_.ssh().home_if_no_folder()) slurm.arguments.push_back("--home-if-no-folder");
-  if (launch_.verbose()) slurm.arguments.push_back("--verbose");
-  const auto say = [](const std::string& line) {
-    const std::string text = line + "\n";  // an agent's, which says whose it is
-    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
+  callbacks.taken = [this] {
+    v1::CoordinatorReport report;
+    report.mutable_input_taken();
+    Report(std::move(report));
   };
-  MUSTER_ASSIGN_OR_RETURN(starter_, SlurmStarter::Create(loop_.get(), std::move(slurm), std::move(callbacks), say));
-  return absl::OkStatus();
+  input_ = std::make_unique<InputRelay>(std::move(callbacks));
+  if (is_attached() && !launch_.detached()) return;
+  v1::Input end;
+  end.set_end(true);
+  input_->Offer(std::move(end));
 }
 
 absl::Status CoordinatorProcess::MakeCoordinator() {
   CoordinatorOptions options;
-  membership::Options& rules = options.membership;
-  rules.job_id = launch_.job_id();
-  rules.command = launch_.job().command(0);
-  rules.job = launch_.job();
-  rules.workers = launch_.workers();
-  for (const v1::Application& one : launch_.job().applications()) rules.applications.push_back({one.workers(), one.command(0)});
-  if (launch_.job().has_placement()) {
-    MUSTER_ASSIGN_OR_RETURN(rules.place, MakePlaceFunction(launch_.job().placement()));
-  }
-  rules.workers_min = launch_.workers_min();
-  rules.max_restarts = launch_.max_restarts();
-  if (launch_.last_call_ms() > 0) rules.last_call = absl::Milliseconds(launch_.last_call_ms());
-  rules.user_grace = KillGrace();
-  rules.failure_grace =
-      launch_.ending().failure_grace_ms() > 0 ? absl::Milliseconds(launch_.ending().failure_grace_ms()) : kFailureGrace;
-  rules.stop_signal = static_cast<int>(launch_.job().ending().stop_signal());
-  rules.random_bytes = RandomBytes;
-  rules.timeout_text = absl::StrFormat("--timeout %g", launch_.timeout_seconds());
+  MUSTER_ASSIGN_OR_RETURN(options.membership, MembershipOptionsOf(launch_));
   options.record_folder = job_folder_->path();
   Coordinator::Callbacks callbacks;
   callbacks.send = [this](uint32_t node, const v1::CoordinatorMessage& message) { server_->Send(node, message); };
   callbacks.finished = [this](const Judgement& judgement) { OnFinished(judgement); };
   callbacks.restarting = [this](const Judgement& why, uint64_t, uint32_t) { OnRestarting(why); };
   callbacks.happened = [this](const v1::JobEvent& event) { OnHappened(event); };
-  callbacks.placed = [this](const std::vector<std::string>& lines) { OnPlaced(lines); };
+  callbacks.placed = [this](const std::vector<std::string>& lines) {
+    for (const std::string& line : lines) Tell(line);
+  };
   callbacks.log = [](LogLevel level, const std::string& line) { Log(level, line); };
   MUSTER_ASSIGN_OR_RETURN(coordinator_, Coordinator::Create(loop_.get(), std::move(options), std::move(callbacks)));
-
-  JobStatus status;
-  status.job_id = absl::BytesToHexString(launch_.job_id());
-  status.command = launch_.text();
-  status.name = launch_.name();
-  status.launched_from = host_;
-  status.workers = launch_.workers();
-  status.workers_min = launch_.workers_min() > 0 ? launch_.workers_min() : launch_.workers();
-  status.nodes_wanted = launch_.nodes();
-  status.detached = launch_.detached();
-  status.max_restarts = launch_.max_restarts();
-  status.checkpoint_path = launch_.job().checkpoint().path();
-  reporter_ = std::make_unique<JobReporter>(loop_.get(), job_folder_->path(), std::move(status), &coordinator_->membership());
+  reporter_ = std::make_unique<JobReporter>(loop_.get(), job_folder_->path(), FirstStatusOf(launch_, host_),
+                                            &coordinator_->membership());
   return absl::OkStatus();
 }
 
@@ -387,6 +203,24 @@ absl::Status CoordinatorProcess::MakeServer() {
   callbacks.log = [](LogLevel level, const std::string& line) { Log(level, line); };
   MUSTER_ASSIGN_OR_RETURN(server_, AgentServer::Create(loop_.get(), std::move(options), std::move(callbacks)));
   return absl::OkStatus();
+}
+
+void CoordinatorProcess::MakeAgents() {
+  AgentKeeper::Options options;
+  for (uint32_t node = 0; node < launch_.nodes(); ++node) {
+    const bool named = node < static_cast<uint32_t>(launch_.hosts_size());
+    options.names.push_back(named ? launch_.hosts(static_cast<int>(node)).name() : absl::StrCat("node ", node));
+  }
+  options.workers_min = launch_.workers_min() > 0 ? launch_.workers_min() : launch_.workers();
+  AgentKeeper::Callbacks callbacks;
+  callbacks.want = [this] { return WantOfAgents(); };
+  callbacks.start = [this](uint32_t node, absl::Duration good_for) { return StartAgent(node, good_for); };
+  callbacks.fewer_hoped_for = [this](uint32_t workers) { coordinator_->FewerHopedFor(workers); };
+  callbacks.not_enough = [this](const std::string& sentence) {
+    Fail(kExitUnavailable, "not enough nodes", sentence);
+    RequestStop(StopKind::kTerminate, Asker::kMuster, "");
+  };
+  agents_ = std::make_unique<AgentKeeper>(loop_.get(), starter_.get(), &*slots_, std::move(options), std::move(callbacks));
 }
 
 // Where agents find us. A wildcard is no address, so people get a name of this machine.
@@ -451,12 +285,8 @@ void CoordinatorProcess::OnSignal(int signal, const std::string& by) {
   RequestStop(KindOf(signal), Asker::kSignal, by);
 }
 
-// A batch system sends its SIGTERM to every process of a job: what comes once by the command and once as a signal is one request.
 void CoordinatorProcess::RequestStop(StopKind kind, Asker asker, const std::string& by) {
-  const auto has_asked = [this](Asker one) { return asked_[static_cast<size_t>(one)]; };
-  const bool known = has_asked(Asker::kCommand) || has_asked(Asker::kSignal) || has_asked(Asker::kBatchSystem);
-  const bool again = std::exchange(asked_[static_cast<size_t>(asker)], true);
-  if (asker != Asker::kMuster && !again && known) return;
+  if (!stop_requests_.Ask(asker)) return;
   // Only output is left to write, and nobody wants to wait for it.
   if (judgement_) return End();
   stopping_ = true;
@@ -474,7 +304,7 @@ void CoordinatorProcess::OnTimeLimit() {
   std::set<uint32_t> nodes;
   const bool runs = coordinator_->membership().state() == State::kRunning;
   for (const v1::Node& node : coordinator_->membership().members().nodes()) {
-    if (runs && node.node() < nodes_.size() && nodes_[node.node()].has_session) nodes.insert(node.node());
+    if (runs && node.node() < agents_->nodes() && agents_->has_session(node.node())) nodes.insert(node.node());
   }
   v1::CoordinatorMessage question = Message();
   question.mutable_rank_states_request();
@@ -488,11 +318,6 @@ void CoordinatorProcess::OnTimeLimit() {
       });
 }
 
-absl::Duration CoordinatorProcess::KillGrace() const {
-  const uint32_t said_ms = launch_.job().ending().kill_grace_ms();
-  return said_ms > 0 ? absl::Milliseconds(said_ms) : kKillGrace;
-}
-
 void CoordinatorProcess::SendSignal(const v1::Signal& signal) {
   if (server_ == nullptr) return;
   v1::CoordinatorMessage message = Message();
@@ -502,6 +327,14 @@ void CoordinatorProcess::SendSignal(const v1::Signal& signal) {
 
 void CoordinatorProcess::Report(v1::CoordinatorReport report) {
   if (link_ != nullptr) link_->Send(report);
+}
+
+// A line for the person who runs the job.
+void CoordinatorProcess::Tell(const std::string& note) {
+  if (!is_attached()) return Log(LogLevel::kWarning, note);
+  v1::CoordinatorReport report;
+  report.mutable_note()->set_text(note);
+  Report(std::move(report));
 }
 
 // --- Agents ---
@@ -515,13 +348,13 @@ v1::CoordinatorMessage CoordinatorProcess::Message() const {
 }
 
 void CoordinatorProcess::SendToAll(const v1::CoordinatorMessage& message) {
-  for (uint32_t node = 0; node < nodes_.size(); ++node) {
-    if (nodes_[node].has_session) server_->Send(node, message);
+  for (uint32_t node = 0; node < agents_->nodes(); ++node) {
+    if (agents_->has_session(node)) server_->Send(node, message);
   }
 }
 
 void CoordinatorProcess::OnAgent(uint32_t node, v1::AgentMessage message) {
-  if (node >= nodes_.size()) return;
+  if (node >= agents_->nodes()) return;
   switch (message.kind_case()) {
     case v1::AgentMessage::kOutput:
       output_->Write(message.output());
@@ -531,10 +364,9 @@ void CoordinatorProcess::OnAgent(uint32_t node, v1::AgentMessage message) {
       }
       return;
     case v1::AgentMessage::kStopAsked: {
-      if (judgement_ || asked_[static_cast<size_t>(Asker::kBatchSystem)]) return;  // one request, whoever passes it on
+      if (judgement_ || stop_requests_.has_asked(Asker::kBatchSystem)) return;  // one request, whoever passes it on
       const int signal = static_cast<int>(message.stop_asked().signal());
-      return RequestStop(KindOf(signal), Asker::kBatchSystem,
-                         absl::StrCat("the batch system, on node ", node));
+      return RequestStop(KindOf(signal), Asker::kBatchSystem, absl::StrCat("the batch system, on node ", node));
     }
     case v1::AgentMessage::kRankStates:
       if (inquiry_) inquiry_->Answered(node, message.rank_states());
@@ -542,7 +374,7 @@ void CoordinatorProcess::OnAgent(uint32_t node, v1::AgentMessage message) {
     case v1::AgentMessage::kInputTaken:
       return input_->Taken(message.input_taken());
     case v1::AgentMessage::kJoin:
-      nodes_[node].has_session = true;
+      agents_->SessionBegan(node);
       if (output_->holding()) {
         v1::CoordinatorMessage hold = Message();
         hold.mutable_hold_output()->set_hold(true);
@@ -550,7 +382,7 @@ void CoordinatorProcess::OnAgent(uint32_t node, v1::AgentMessage message) {
       }
       return TakeJoin(node, std::move(message));
     case v1::AgentMessage::kReady:
-      nodes_[node].starts_in_vain = 0;
+      agents_->Ready(node);
       OnReady(message);
       break;
     default:
@@ -561,46 +393,26 @@ void CoordinatorProcess::OnAgent(uint32_t node, v1::AgentMessage message) {
 
 // A node that gets no worker takes no part: its agent's session stands idle until it is ended.
 void CoordinatorProcess::TakeJoin(uint32_t node, v1::AgentMessage message) {
-  if (slots_open_) {
-    joins_held_[node] = std::move(message);
-    if (joins_held_.size() == nodes_.size()) FillHosts();
+  if (slots_->open()) {
+    if (slots_->Hold(node, std::move(message))) FillHosts();
     return;
   }
-  if (message.join().slots() == 0) message.mutable_join()->set_slots(slots_[node]);
-  if (slots_[node] > 0) coordinator_->OnMessage(node, std::move(message));
+  if (message.join().slots() == 0) message.mutable_join()->set_slots(slots_->of(node));
+  if (slots_->of(node) > 0) coordinator_->OnMessage(node, std::move(message));
 }
 
 // All agents have joined and said how many cores they have: those are the slots of hosts whose slots nobody has listed.
 void CoordinatorProcess::FillHosts() {
-  std::vector<Host> hosts;
-  for (uint32_t node = 0; node < nodes_.size(); ++node) {
-    const v1::LaunchHost& listed = launch_.hosts(static_cast<int>(node));
-    const uint32_t cores = std::clamp<uint32_t>(joins_held_.at(node).join().usable_cores(), 1, v1::kLocalRanksMax);
-    Host& host = hosts.emplace_back();
-    host.name = listed.name();
-    host.slots = listed.slots_listed() > 0 ? listed.slots_listed() : cores;
-    host.slots_given = true;
-    host.slots_max = listed.slots_max() > 0 ? listed.slots_max() : v1::kLocalRanksMax;
-  }
-  const auto shares = FillBySlot(hosts, {.workers = launch_.workers(), .oversubscribe = launch_.oversubscribe()});
-  if (!shares.ok()) {
-    Fail(kExitUnavailable, "not enough slots", std::string(shares.status().message()));
+  if (const absl::Status filled = slots_->Fill(); !filled.ok()) {
+    Fail(kExitUnavailable, "not enough slots", std::string(filled.message()));
     return RequestStop(StopKind::kTerminate, Asker::kMuster, "");
   }
-  slots_open_ = false;
-  size_t next = 0;
-  for (uint32_t node = 0; node < nodes_.size(); ++node) {
-    const bool used = next < shares->size() && (*shares)[next].host.name == hosts[node].name;
-    slots_[node] = used ? static_cast<uint32_t>((*shares)[next++].workers) : 0;
-  }
-  std::map<uint32_t, v1::AgentMessage> joins = std::exchange(joins_held_, {});
-  for (auto& [node, join] : joins) {
-    if (slots_[node] > 0) {
+  for (auto& [node, join] : slots_->TakeHeld()) {
+    if (slots_->of(node) > 0) {
       TakeJoin(node, std::move(join));
       continue;
     }
-    nodes_[node].given_up = true;
-    nodes_[node].has_session = false;
+    agents_->Release(node);
     server_->Drop(node);
     starter_->End(node);
   }
@@ -620,99 +432,31 @@ void CoordinatorProcess::OnReady(const v1::AgentMessage& message) {
 }
 
 void CoordinatorProcess::OnSessionLost(uint32_t node, const std::string& why) {
-  if (node >= nodes_.size()) return;
-  nodes_[node].has_session = false;
-  if (joins_held_.erase(node) == 0) coordinator_->AgentLost(node, why);
+  if (node >= agents_->nodes()) return;
+  agents_->SessionOver(node);
+  if (!slots_->LetGo(node)) coordinator_->AgentLost(node, why);
   // Its process may have gone with it, which nobody sees; whoever starts another needs a ticket.
-  if (!starter_->sees_ends(node)) StartAgentLater(node);
+  if (!starter_->sees_ends(node)) agents_->Replace(node);
 }
 
 void CoordinatorProcess::OnAgentEnded(uint32_t node, const std::string& why) {
-  nodes_[node].last_end = why;
-  if (std::exchange(nodes_[node].has_session, false)) {
+  agents_->NoteEnd(node, why);
+  if (agents_->SessionOver(node)) {
     server_->Drop(node);
-    const bool held = joins_held_.erase(node) > 0;
-    if (!held) coordinator_->AgentLost(node, absl::StrCat(SubjectOf(why), why));
+    if (!slots_->LetGo(node)) coordinator_->AgentLost(node, AgentEndText(why));
   }
-  StartAgentLater(node);
+  agents_->Replace(node);
 }
 
-void CoordinatorProcess::StartAgent(uint32_t node) {
-  const absl::Duration good_for = starter_->sees_ends(node) ? kTicketForChild : kTicketForPerson;
-  const JoinTicket ticket = authority_->MakeTicket(node, good_for);
-  ++nodes_[node].starts_in_vain;
-  const absl::Status started = starter_->Start(node, CoordinatorPlace(), ToText(ticket));
-  if (started.ok()) return;
-  nodes_[node].last_end = std::string(started.message());
-  StartAgentLater(node);
+absl::Status CoordinatorProcess::StartAgent(uint32_t node, absl::Duration ticket_good_for) {
+  return starter_->Start(node, CoordinatorPlace(), ToText(authority_->MakeTicket(node, ticket_good_for)));
 }
 
-// An agent whose job goes on is started again, unless it ends again and again before it could do anything.
-void CoordinatorProcess::StartAgentLater(uint32_t node) {
-  NodeState& state = nodes_[node];
-  if (judgement_ || stopping_ || state.given_up || state.timer) return;
-  if (starter_->sees_ends(node) && state.starts_in_vain >= kStartsInVainMax) {
-    return GiveUp(node, absl::StrCat("the agent of ", NodeText(node), " was started ", state.starts_in_vain,
-                                     " times in vain; the last time ", SubjectOf(state.last_end), state.last_end));
-  }
-  const absl::Duration delay = kStartAgainFirst * (1 << std::min(state.starts_in_vain, 10u));
-  state.timer = loop_->After(std::min(delay, kStartAgainLast), [this, node] {
-    nodes_[node].timer.reset();
-    if (judgement_ || stopping_) return;
-    const State now = coordinator_->membership().state();
-    if (now == State::kSettling || now == State::kQuiescing || now == State::kConcluding) {
-      // Whether the job goes on is being found out.
-      nodes_[node].timer = loop_->After(kLookAgain, [this, node] {
-        nodes_[node].timer.reset();
-        StartAgentLater(node);
-      });
-    } else {
-      StartAgent(node);
-    }
-  });
-}
-
-void CoordinatorProcess::GiveUp(uint32_t node, const std::string& why) {
-  NodeState& state = nodes_[node];
-  if (judgement_ || stopping_ || state.given_up) return;
-  state.given_up = true;
-  uint32_t slots = 0;
-  for (uint32_t other = 0; other < nodes_.size(); ++other) slots += nodes_[other].given_up ? 0 : slots_[other];
-  if (slots >= (launch_.workers_min() > 0 ? launch_.workers_min() : launch_.workers())) {
-    Log(LogLevel::kWarning, absl::StrCat(why, "; the job goes on without it"));
-    uint32_t wanted = 0;
-    for (const uint32_t one : slots_) wanted += one;
-    return coordinator_->FewerHopedFor(wanted - slots);
-  }
-  reasons_.push_back(why);
-  if (reasons_.size() > 1) return;
-  // Who has several hosts to mend wants to know all of them.
-  not_enough_deadline_ns_ = MonotonicNanoseconds() + absl::ToInt64Nanoseconds(kOthersFail);
-  ConcludeNotEnough();
-}
-
-void CoordinatorProcess::ConcludeNotEnough() {
-  if (judgement_ || stopping_) return;
-  const bool undecided =
-      std::any_of(nodes_.begin(), nodes_.end(), [](const NodeState& node) { return !node.given_up && !node.has_session; });
-  if (undecided && MonotonicNanoseconds() < not_enough_deadline_ns_) {
-    loop_->After(kLookAgain, [this] { ConcludeNotEnough(); });
-    return;
-  }
-  constexpr size_t kTold = 5;
-  for (size_t i = 1; i < std::min(reasons_.size(), kTold); ++i) Log(LogLevel::kError, reasons_[i]);
-  std::string sentence = reasons_[0];
-  if (reasons_.size() > kTold) {
-    absl::StrAppend(&sentence, "; and ", reasons_.size() - kTold, " more hosts could not be started");
-  }
-  Fail(kExitUnavailable, "not enough nodes", sentence);
-  RequestStop(StopKind::kTerminate, Asker::kMuster, "");
-}
-
-// "node 3", or its host's name.
-std::string CoordinatorProcess::NodeText(uint32_t node) const {
-  if (node < static_cast<uint32_t>(launch_.hosts_size())) return launch_.hosts(static_cast<int>(node)).name();
-  return absl::StrCat("node ", node);
+AgentKeeper::Want CoordinatorProcess::WantOfAgents() const {
+  if (judgement_ || stopping_) return AgentKeeper::Want::kNo;
+  const State now = coordinator_->membership().state();
+  const bool undecided = now == State::kSettling || now == State::kQuiescing || now == State::kConcluding;
+  return undecided ? AgentKeeper::Want::kUndecided : AgentKeeper::Want::kYes;
 }
 
 void CoordinatorProcess::LookForSilence() {
@@ -721,7 +465,7 @@ void CoordinatorProcess::LookForSilence() {
   const bool was_away = looked_for_silence_ns_ - last_ns > absl::ToInt64Nanoseconds(kSilenceToTell);
   loop_->After(kSilenceCheck, [this] { LookForSilence(); });
   if (was_away && last_ns != 0) return;
-  for (uint32_t node = 0; node < nodes_.size(); ++node) {
+  for (uint32_t node = 0; node < agents_->nodes(); ++node) {
     const absl::Duration silence = server_->SilentFor(node);
     if (silence < kSilenceToTell || silence == absl::InfiniteDuration()) continue;
     coordinator_->AgentSilent(node, silence);
@@ -733,27 +477,7 @@ void CoordinatorProcess::LookForSilence() {
 // --- The job ---
 
 void CoordinatorProcess::OnRestarting(const Judgement& why) {
-  const std::string note =
-      RestartNote(why, coordinator_->membership(), launch_.workers(), launch_.workers_min(), launch_.max_restarts());
-  if (is_attached()) {
-    v1::CoordinatorReport report;
-    report.mutable_note()->set_text(note);
-    Report(std::move(report));
-  } else {
-    Log(LogLevel::kWarning, note);
-  }
-}
-
-void CoordinatorProcess::OnPlaced(const std::vector<std::string>& lines) {
-  for (const std::string& line : lines) {
-    if (is_attached()) {
-      v1::CoordinatorReport report;
-      report.mutable_note()->set_text(line);
-      Report(std::move(report));
-    } else {
-      Log(LogLevel::kWarning, line);
-    }
-  }
+  Tell(RestartNote(why, coordinator_->membership(), launch_.workers(), launch_.workers_min(), launch_.max_restarts()));
 }
 
 void CoordinatorProcess::OnHappened(const v1::JobEvent& event) {
@@ -790,14 +514,14 @@ void CoordinatorProcess::OnFinished(const Judgement& judgement) {
   if (override_) judgement_->verdict = *override_;
   if (reporter_ != nullptr) reporter_->Finished();
   // One that goes by itself may still give its workers their time.
-  agents_deadline_ns_ = MonotonicNanoseconds() + absl::ToInt64Nanoseconds(std::max(kAgentsGo, KillGrace()));
+  agents_deadline_ns_ = MonotonicNanoseconds() + absl::ToInt64Nanoseconds(std::max(kAgentsGo, KillGraceOf(launch_)));
   WaitForAgents();
 }
 
 // They end by themselves: each has said that nothing of it runs any more.
 void CoordinatorProcess::WaitForAgents() {
   if (ending_) return;
-  const bool sessions = std::any_of(nodes_.begin(), nodes_.end(), [](const NodeState& node) { return node.has_session; });
+  const bool sessions = agents_ != nullptr && agents_->any_session();
   if (server_ == nullptr || (starter_->running() == 0 && !sessions) || MonotonicNanoseconds() > agents_deadline_ns_) {
     if (starter_ != nullptr) starter_->EndAll();
     if (output_ == nullptr) return End();

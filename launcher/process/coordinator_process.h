@@ -18,12 +18,15 @@
 #include "launcher/channel/authority.h"
 #include "launcher/coordinator/coordinator.h"
 #include "launcher/job/job_folder.h"
+#include "launcher/process/agent_keeper.h"
 #include "launcher/process/input_relay.h"
 #include "launcher/process/job_reporter.h"
 #include "launcher/process/launch_link.h"
+#include "launcher/process/node_slots.h"
 #include "launcher/process/output_writer.h"
 #include "launcher/process/rank_inquiry.h"
 #include "launcher/process/report.h"
+#include "launcher/process/stop_requests.h"
 #include "launcher/starter/starter.h"
 #include "muster/v1/launch.pb.h"
 #include "runtime/base/event_loop.h"
@@ -50,14 +53,7 @@ class CoordinatorProcess {
   int Run();
 
  private:
-  // A node and its agent, as far as starting it goes.
-  struct NodeState {
-    uint32_t starts_in_vain = 0;  // since it last was ready for a generation
-    bool given_up = false;
-    std::string last_end;
-    std::optional<EventLoop::TimerId> timer;  // to its next start
-    bool has_session = false;
-  };
+  using Asker = StopRequests::Asker;
 
   CoordinatorProcess() = default;
 
@@ -65,26 +61,25 @@ class CoordinatorProcess {
   absl::Status TakeSignals();
   void Launch();
   absl::Status Begin();
-  absl::Status MakeStarter();
-  absl::Status MakeSshStarter(Starter::Callbacks callbacks);
-  absl::Status MakeSlurmStarter(Starter::Callbacks callbacks);
+  absl::Status BringUpStarter();
+  absl::Status MakeOutput();
+  void MakeInput();
   absl::Status MakeCoordinator();
   absl::Status MakeServer();
+  void MakeAgents();
   std::string CoordinatorPlace() const;
   bool is_attached() const { return link_ != nullptr; }
 
   // The command.
   void OnCommand(const std::string& bytes);
   void OnCommandGone(const absl::Status& why);
-  // Who asks the job to end: two requests of one asker mean now, one each of several askers do not. The batch system asks by the agents.
-  enum class Asker { kCommand, kSignal, kMuster, kBatchSystem };
   void OnSignal(int signal, const std::string& by);
   void RequestStop(StopKind kind, Asker asker, const std::string& by);
   void EndNow(StopKind kind);
   void OnTimeLimit();
-  absl::Duration KillGrace() const;
   void SendSignal(const v1::Signal& signal);
   void Report(v1::CoordinatorReport report);
+  void Tell(const std::string& note);
 
   // Agents.
   void OnAgent(uint32_t node, v1::AgentMessage message);
@@ -92,11 +87,8 @@ class CoordinatorProcess {
   void FillHosts();
   void OnSessionLost(uint32_t node, const std::string& why);
   void OnAgentEnded(uint32_t node, const std::string& why);
-  void StartAgent(uint32_t node);
-  void StartAgentLater(uint32_t node);
-  void GiveUp(uint32_t node, const std::string& why);
-  void ConcludeNotEnough();
-  std::string NodeText(uint32_t node) const;
+  absl::Status StartAgent(uint32_t node, absl::Duration ticket_good_for);
+  AgentKeeper::Want WantOfAgents() const;
   void LookForSilence();
   v1::CoordinatorMessage Message() const;
   void SendToAll(const v1::CoordinatorMessage& message);
@@ -105,7 +97,6 @@ class CoordinatorProcess {
   void OnReady(const v1::AgentMessage& message);
   void OnRestarting(const Judgement& why);
   void OnHappened(const v1::JobEvent& event);
-  void OnPlaced(const std::vector<std::string>& lines);
   void LetGoOfCommand();
   void OnFinished(const Judgement& judgement);
   void WaitForAgents();
@@ -122,9 +113,7 @@ class CoordinatorProcess {
   std::unique_ptr<JobFolder> job_folder_;
   std::string host_;
   absl::Time started_;
-  std::vector<uint32_t> slots_;  // by node; 0: it gets no worker
-  bool slots_open_ = false;      // how many each has is known once all have said how many cores they have
-  std::map<uint32_t, v1::AgentMessage> joins_held_;  // until then, by node
+  std::optional<NodeSlots> slots_;
   std::unique_ptr<Starter> starter_;
   std::unique_ptr<Authority> authority_;
   std::unique_ptr<Coordinator> coordinator_;
@@ -132,15 +121,13 @@ class CoordinatorProcess {
   std::unique_ptr<OutputWriter> output_;
   std::unique_ptr<InputRelay> input_;
   std::unique_ptr<AgentServer> server_;
-  std::vector<NodeState> nodes_;
+  std::unique_ptr<AgentKeeper> agents_;
   std::map<uint32_t, uint32_t> ready_;  // workers of this generation that have started, by node
   uint64_t ready_generation_ = 0;
-  std::vector<std::string> reasons_;  // why there are not enough nodes
-  int64_t not_enough_deadline_ns_ = 0;
   std::optional<v1::Verdict> override_;  // an end that no table decided
   std::optional<Judgement> judgement_;
   bool stopping_ = false;
-  bool asked_[4] = {};  // to end, by Asker
+  StopRequests stop_requests_;
   std::optional<RankInquiry> inquiry_;
   bool command_died_ = false;
   bool ending_ = false;
