@@ -11,21 +11,16 @@
 #include <variant>
 
 #include "absl/strings/escaping.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "launcher/agent/environment.h"
 #include "launcher/agent/peer_table.h"
 #include "launcher/agent/process_state.h"
+#include "launcher/agent/worker_request.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/status.h"
 
 namespace muster {
 
 namespace {
-
-constexpr absl::Duration kRefusalPause = absl::Seconds(1);
-constexpr absl::Duration kLookAtCoresAgain = absl::Milliseconds(20);
-constexpr int kLooksAtCoresMax = 100;  // then what others hold counts as theirs, settled or not
 
 // A worker takes five descriptors or so of ours. Workers keep the limit that the user has chosen: they are the guard's
 // children.
@@ -38,28 +33,6 @@ void RaiseOpenFilesLimit() {
 
 }  // namespace
 
-void TakeJob(const v1::JobSpec& job, AgentOptions* options) {
-  options->argv.assign(job.command().begin(), job.command().end());
-  options->program = options->argv.empty() ? "" : options->argv[0];
-  options->chosen_environment.assign(job.environment().begin(), job.environment().end());
-  options->working_directory = job.working_directory();
-  options->applications.clear();
-  for (const v1::Application& one : job.applications()) {
-    WorkerProgram& program = options->applications.emplace_back();
-    program.argv.assign(one.command().begin(), one.command().end());
-    program.program = program.argv.empty() ? "" : program.argv[0];
-    program.chosen_environment.assign(one.environment().begin(), one.environment().end());
-    program.working_directory = one.working_directory();
-    program.workers = one.workers();
-  }
-  if (job.has_placement()) options->placement = job.placement();
-  options->checkpoint = job.checkpoint();
-  options->output.tag = job.tag_output();
-  options->output.timestamp = job.timestamp_output();
-  options->output.pass_partial_lines = job.pass_partial_lines();
-  options->pty_stdout = job.pty();
-}
-
 absl::StatusOr<std::unique_ptr<Agent>> Agent::Create(EventLoop* loop, AgentOptions options, Callbacks callbacks) {
   std::unique_ptr<Agent> agent(new Agent(loop, std::move(options), std::move(callbacks)));
   if (!agent->options_.take_job) MUSTER_RETURN_IF_ERROR(agent->MakeOutput());
@@ -70,15 +43,32 @@ Agent::Agent(EventLoop* loop, AgentOptions options, Callbacks callbacks)
     : loop_(loop),
       options_(std::move(options)),
       callbacks_(std::move(callbacks)),
-      table_(agent::Options{.job_id = options_.job_id, .orphan_after = options_.orphan_after}) {}
+      table_(agent::Options{.job_id = options_.job_id, .orphan_after = options_.orphan_after}),
+      input_(loop,
+             [this](bool closed) {
+               v1::AgentMessage message = NewMessage();
+               message.mutable_input_taken()->set_closed(closed);
+               callbacks_.send(std::move(message));
+             }),
+      topology_(loop, options_.job_id,
+                {.send =
+                     [this](v1::NodeTopology topology) {
+                       v1::AgentMessage message = NewMessage();
+                       *message.mutable_topology() = std::move(topology);
+                       callbacks_.send(std::move(message));
+                     },
+                 .log = [this](LogLevel level, const std::string& line) { callbacks_.log(level, line); }}),
+      refusals_(loop, [this](v1::Refusal refusal) {
+        v1::AgentMessage message = NewMessage();
+        *message.mutable_refusal() = std::move(refusal);
+        callbacks_.send(std::move(message));
+      }) {}
 
 Agent::~Agent() {
   *alive_ = false;
   for (const auto& timer : timers_) {
     if (timer) loop_->Cancel(*timer);
   }
-  if (refusal_timer_) loop_->Cancel(*refusal_timer_);
-  if (topology_timer_) loop_->Cancel(*topology_timer_);
 }
 
 void Agent::Start() { Post(agent::Started{}); }
@@ -90,19 +80,14 @@ void Agent::OnMessage(v1::CoordinatorMessage message) {
     incarnation_ = std::max(incarnation_, message.incarnation());
     if (message.has_joined()) {
       TakeJobOnce(message.joined());
-      topology_looks_ = 0;
-      if (options_.placement && job_taken_.ok()) PostCall([this] { TellTopology(); });
+      if (options_.placement && job_taken_.ok()) PostCall([this] { topology_.Tell(!workers_.empty()); });
     }
     if (message.has_signal() && message.signal().signal() == SIGWINCH) {
       return SetWindowSize(static_cast<uint16_t>(message.signal().rows()), static_cast<uint16_t>(message.signal().columns()));
     }
     if (message.has_rank_states_request()) return TellRankStates();
     if (message.has_signal()) return SignalWorkers(static_cast<int>(message.signal().signal()));
-    if (message.has_input() && options_.fed_stdin) {
-      input_ended_ = input_ended_ || message.input().end();
-      input_ = std::move(*message.mutable_input());
-      return FeedStdin();
-    }
+    if (message.has_input() && options_.fed_stdin) return input_.Feed(std::move(*message.mutable_input()));
   }
   Post(agent::Received{std::move(message)});
 }
@@ -150,58 +135,6 @@ void Agent::TakeJobOnce(const v1::Joined& joined) {
   job_taken_ = options_.take_job(joined.job(), &options_);
   if (job_taken_.ok()) job_taken_ = MakeOutput();
   if (!job_taken_.ok()) callbacks_.log(LogLevel::kError, absl::StrCat("this node cannot run the job: ", job_taken_.message()));
-}
-
-// Cores that another job is about to choose from are looked at again, until it has chosen.
-void Agent::TellTopology() {
-  if (topology_timer_) loop_->Cancel(*topology_timer_);
-  topology_timer_.reset();
-  auto machine = Topology::Discover();
-  if (!machine.ok()) {
-    callbacks_.log(LogLevel::kError, absl::StrCat("the topology of this node: ", machine.status().message()));
-    return SendTopology("", {});  // the coordinator names this node
-  }
-  auto xml = machine->ToXml();
-  if (!xml.ok()) return SendTopology("", {});
-  if (!workers_.empty()) return SendTopology(*std::move(xml), {});  // a coordinator that came back; what they hold they hold
-  if (!core_locks_) {
-    auto locks = CoreLocks::Open(options_.job_id);
-    if (!locks.ok()) {
-      callbacks_.log(LogLevel::kWarning, absl::StrCat("other jobs may take the same cores: ", locks.status().message()));
-      return SendTopology(*std::move(xml), {});
-    }
-    core_locks_ = *std::move(locks);
-  }
-  const CoreLocks::Taken taken = core_locks_->Take(machine->cpus());
-  if (taken.settled || ++topology_looks_ >= kLooksAtCoresMax) return SendTopology(*std::move(xml), taken.held);
-  topology_timer_ = loop_->After(kLookAtCoresAgain, [this] {
-    topology_timer_.reset();
-    TellTopology();
-  });
-}
-
-void Agent::SendTopology(std::string xml, const std::vector<HeldCpus>& held) {
-  v1::AgentMessage message = NewMessage();
-  message.mutable_topology()->set_xml(std::move(xml));
-  for (const HeldCpus& one : held) {
-    v1::HeldProcessors& entry = *message.mutable_topology()->add_held();
-    entry.set_cpus(one.cpus.ListText());
-    entry.set_pid(one.pid);
-  }
-  callbacks_.send(std::move(message));
-}
-
-// Before the first worker of a generation starts.
-void Agent::SettleCores(const v1::Prepare& prepare) {
-  if (!core_locks_) return;
-  CpuSet wanted;
-  for (const v1::Place& place : prepare.places()) {
-    if (auto cpus = CpuSet::Parse(place.cpus()); cpus.ok()) wanted.Add(*cpus);
-  }
-  for (const HeldCpus& other : core_locks_->Settle(wanted)) {
-    callbacks_.log(LogLevel::kInfo, absl::StrCat("processors ", other.cpus.ListText(), " are shared with another job (process ",
-                                                 other.pid, ")"));
-  }
 }
 
 absl::Status Agent::MakeOutput() {
@@ -316,32 +249,8 @@ WorkerPort::Events Agent::PortEvents() {
     }
     Post(agent::StepReported{.slot = slot, .step = step, .checkpoint_step = checkpoint_step, .spawn = spawn});
   };
-  events.refused = [this](RefusalCount refused) { OnRefused(std::move(refused)); };
+  events.refused = [this](RefusalCount refused) { refusals_.Add(std::move(refused)); };
   return events;
-}
-
-// At once, but at most once a second, by kind: strangers choose how many there are.
-void Agent::OnRefused(RefusalCount refused) {
-  refusals_.Add(std::move(refused.what), std::move(refused.from), refused.count);
-  if (!refusal_timer_) TellRefusals();
-}
-
-v1::AgentMessage Agent::NextRefusal() {
-  const RefusalCount refused = refusals_.Take();
-  v1::AgentMessage message = NewMessage();
-  message.mutable_refusal()->set_what(refused.what);
-  message.mutable_refusal()->set_from(refused.from);
-  message.mutable_refusal()->set_count(refused.count);
-  return message;
-}
-
-void Agent::TellRefusals() {
-  refusal_timer_.reset();
-  if (refusals_.empty()) return;
-  while (!refusals_.empty()) {
-    PostCall([this, message = NextRefusal()] { callbacks_.send(message); });
-  }
-  refusal_timer_ = loop_->After(kRefusalPause, [this] { TellRefusals(); });
 }
 
 absl::StatusOr<v1::Join> Agent::Preflight() {
@@ -386,86 +295,20 @@ absl::Status Agent::OpenStreams(uint32_t rank, Worker* worker, SpawnRequest* req
   MUSTER_ASSIGN_OR_RETURN(OutputChannel errors, OpenOutputPipe());
   request->stderr_fd = std::move(errors.worker_end);
   MUSTER_RETURN_IF_ERROR(output_->AddStream(rank, OutputStream::kStderr, std::move(errors.our_end)));
-  if (rank == 0 && options_.stdin_fd >= 0) {
-    MUSTER_ASSIGN_OR_RETURN(StdinPipe input, OpenStdinPipe());
-    request->stdin_fd = std::move(input.worker_end);
-    MUSTER_ASSIGN_OR_RETURN(stdin_, StdinForwarder::Start(loop_, options_.stdin_fd, std::move(input.our_end)));
-  } else if (rank == 0 && options_.fed_stdin && (input_ || !input_ended_)) {
-    MUSTER_ASSIGN_OR_RETURN(StdinPipe input, OpenStdinPipe());
-    request->stdin_fd = std::move(input.worker_end);
-    MUSTER_ASSIGN_OR_RETURN(fed_stdin_, FedStdin::Start(loop_, std::move(input.our_end), [this](bool closed) { TellInputTaken(closed); }));
-    FeedStdin();
-  } else {
-    MUSTER_ASSIGN_OR_RETURN(request->stdin_fd, OpenEmptyStdin());
-  }
+  MUSTER_ASSIGN_OR_RETURN(request->stdin_fd, rank == 0 ? input_.Open(options_.stdin_fd, options_.fed_stdin) : OpenEmptyStdin());
   return absl::OkStatus();
 }
 
-// Input may come before its reader.
-void Agent::FeedStdin() {
-  if (fed_stdin_ == nullptr || !input_) return;
-  input_owed_ = true;
-  fed_stdin_->Feed(std::move(*input_->mutable_bytes()), input_->end());
-  input_.reset();
-}
-
-void Agent::TellInputTaken(bool closed) {
-  if (!std::exchange(input_owed_, false)) return;
-  v1::AgentMessage message = NewMessage();
-  message.mutable_input_taken()->set_closed(closed);
-  callbacks_.send(std::move(message));
-}
-
-// With what the job says for all programs filled in.
-WorkerProgram Agent::ProgramOf(uint32_t application) const {
-  if (options_.applications.empty()) {
-    return {options_.program, options_.argv, options_.chosen_environment, options_.working_directory, 0};
-  }
-  if (application >= options_.applications.size()) return {};
-  WorkerProgram program = options_.applications[application];
-  program.chosen_environment.insert(program.chosen_environment.begin(), options_.chosen_environment.begin(),
-                                    options_.chosen_environment.end());
-  if (program.working_directory.empty()) program.working_directory = options_.working_directory;
-  return program;
-}
-
 absl::StatusOr<SpawnRequest> Agent::Request(const agent::Spawn& action) {
-  SpawnRequest request;
   MUSTER_RETURN_IF_ERROR(job_taken_);
   if (!has_output()) return absl::FailedPreconditionError("the coordinator never said what the job is");
-  request.slot = action.place.slot();
-  WorkerProgram program = ProgramOf(action.place.application());
-  if (program.program.empty()) return absl::InternalError("the coordinator named a program that the job does not have");
-  request.program = std::move(program.program);
-  request.argv = std::move(program.argv);
-  request.working_directory = std::move(program.working_directory);
-  request.cpus = action.place.cpus();
-  request.memory_nodes = action.place.memory_nodes();
-  request.binding_is_optional = options_.placement && absl::StrContains(options_.placement->bind_to(), "if-supported");
-  WorkerPlace place;
-  place.job_id = absl::BytesToHexString(options_.job_id);
-  place.socket_name = port_->socket_name();
-  place.temporary_folder = options_.session_folder;
-  place.master_address = action.prepare->master_address();
-  place.master_port = action.prepare->master_port();
-  place.rank = action.place.rank();
-  place.world_size = action.prepare->world_size();
-  place.local_rank = action.place.local_rank();
-  place.local_world_size = static_cast<uint32_t>(action.prepare->places_size());
-  place.group_rank = action.prepare->group_rank();
-  place.nodes = std::max(1u, action.prepare->nodes());
-  place.slot = action.place.slot();
-  place.restarts = action.prepare->restarts();
-  place.max_restarts = action.prepare->max_restarts();
-  place.application = action.place.application();
-  for (const WorkerProgram& one : options_.applications) place.application_workers.push_back(one.workers);
-  request.env = WorkerEnvironment(options_.inherited_environment, program.chosen_environment, place);
+  MUSTER_ASSIGN_OR_RETURN(SpawnRequest request, WorkerRequest(options_, action, port_->socket_name()));
   Worker& worker = workers_[request.slot];
-  worker = Worker{.rank = place.rank, .spawn = action.spawn};
+  worker = Worker{.rank = action.place.rank(), .spawn = action.spawn};
   if (action.prepare->nodes() > 1) {
     MUSTER_ASSIGN_OR_RETURN(worker.listener, OpenDataListener(options_.address));
   }
-  MUSTER_RETURN_IF_ERROR(OpenStreams(place.rank, &worker, &request));
+  MUSTER_RETURN_IF_ERROR(OpenStreams(action.place.rank(), &worker, &request));
   return request;
 }
 
@@ -474,27 +317,12 @@ void Agent::Do(agent::Spawn& action) {
     spawning_ = action.generation;
     started_ = 0;
     kills_before_ = ReadOutOfMemoryKills();
-    SettleCores(*action.prepare);
+    topology_.Settle(*action.prepare);
   }
   auto request = Request(action);
-  if (request.ok()) {
-    guard_->Spawn(*std::move(request));
-  } else {
-    workers_.erase(action.place.slot());
-    const absl::Status& why = request.status();
-    agent::SpawnFailed failed{
-        .slot = action.place.slot(), .error = EIO, .stage = std::string(why.message()), .spawn = action.spawn};
-    if (absl::IsResourceExhausted(why)) {
-      failed.error = EMFILE;
-      failed.stage = "its pipes, see ulimit -n";
-    } else if (!job_taken_.ok() && (absl::IsNotFound(why) || absl::IsPermissionDenied(why))) {
-      // Seen here already what execve would say.
-      failed.error = absl::IsNotFound(why) ? ENOENT : EACCES;
-      const WorkerProgram program = ProgramOf(action.place.application());
-      failed.stage = absl::StrCat("execve ", program.argv.empty() ? "" : program.argv[0]);
-    }
-    Post(std::move(failed));
-  }
+  if (request.ok()) return guard_->Spawn(*std::move(request));
+  workers_.erase(action.place.slot());
+  Post(NoRequest(options_, action, job_taken_, request.status()));
 }
 
 void Agent::OnEnded(uint32_t slot, int wait_status) {
@@ -520,9 +348,7 @@ void Agent::OnEnded(uint32_t slot, int wait_status) {
 void Agent::OnTreeEnded() {
   // The streams of this generation end here: those of the next one's workers are others, though their ranks may be the same.
   if (has_output()) output_->DrainAll();
-  stdin_.reset();
-  fed_stdin_.reset();      // what comes from here on waits for the next rank 0
-  TellInputTaken(false);  // of what the last one had not read the rest is lost with it
+  input_.Close();
   port_->ForgetWorkers();
   Step(agent::TreeEnded{});
 }
@@ -590,9 +416,7 @@ void Agent::Do(agent::EndGeneration& action) { port_->EndGeneration(action.reaso
 // --- The rest ---
 
 void Agent::Do(agent::Send& action) {
-  if (action.message.has_stopped()) {  // nobody listens to what comes after it
-    while (!refusals_.empty()) callbacks_.send(NextRefusal());
-  }
+  if (action.message.has_stopped()) refusals_.Flush();  // nobody listens to what comes after it
   callbacks_.send(std::move(action.message));
 }
 

@@ -14,65 +14,21 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "launcher/agent/core_locks.h"
+#include "launcher/agent/agent_options.h"
 #include "launcher/agent/data_listener.h"
 #include "launcher/agent/machine.h"
 #include "launcher/agent/output.h"
+#include "launcher/agent/rank_zero_input.h"
+#include "launcher/agent/refusal_teller.h"
 #include "launcher/agent/reserved_port.h"
-#include "launcher/agent/stdin_forwarder.h"
 #include "launcher/agent/table/agent_table.h"
+#include "launcher/agent/topology_teller.h"
 #include "launcher/agent/worker_port.h"
 #include "launcher/guard/guard_client.h"
 #include "muster/v1/agent.pb.h"
 #include "runtime/base/event_loop.h"
-#include "runtime/base/refusal_tally.h"
 
 namespace muster {
-
-// What the ranks of one program of the job run.
-struct WorkerProgram {
-  std::string program;  // a path
-  std::vector<std::string> argv;
-  std::vector<std::string> chosen_environment;  // over the job's own
-  std::string working_directory;                // empty: the job's
-  uint32_t workers = 0;                         // of the whole job
-};
-
-struct AgentOptions {
-  std::string job_id;                 // 16 bytes
-  std::string host;                   // as gethostname says
-  std::string address = "127.0.0.1";  // numeric, where other nodes reach this one
-  uint32_t slots = 1;
-  absl::Duration orphan_after = absl::Seconds(40);  // from ChannelLost to the end of the workers
-  uint16_t master_port = 0;    // what Join offers; 0: reserve one. A port that the job has chosen is the coordinator's to say.
-  std::string guard_path;      // the executable muster-guard
-  std::string session_folder;  // TMPDIR of the workers, made by the caller, removed by the guard; empty: none
-
-  // Where the coordinator is another process, what the workers are and where their output goes comes with Joined. Called once,
-  // with the first one: fills in everything below (TakeJob does what the JobSpec says; left are the program's path, where the
-  // output goes and the inherited environment). There is no output() before it. An error is each worker's reason why it could
-  // not be started. Empty: all below is said from the start.
-  std::function<absl::Status(const v1::JobSpec& job, AgentOptions* options)> take_job;
-
-  // What the workers are.
-  std::string program;  // a path
-  std::vector<std::string> argv;
-  std::vector<std::string> inherited_environment;  // "NAME=value"
-  std::vector<std::string> chosen_environment;     // over it
-  std::string working_directory;                   // empty: ours
-  std::optional<v1::Placement> placement;          // the coordinator is told the machine's topology then
-  v1::CheckpointSettings checkpoint;               // the job's, for those that ask their Session
-  std::vector<WorkerProgram> applications;         // several programs, by Place.application; empty: `program` on every rank
-
-  OutputOptions output;
-  bool pty_stdout = false;  // a worker's stdout is a pty
-  int stdin_fd = -1;        // for rank 0; borrowed; -1: none
-  bool fed_stdin = false;   // rank 0's stdin is what Input messages bring
-};
-
-// Command, chosen environment, working directory, checkpoint settings and the kind of output, as `job` says. `program` is the
-// command's first word, which is not looked up in PATH here.
-void TakeJob(const v1::JobSpec& job, AgentOptions* options);
 
 // Belongs to the loop's thread. Callbacks come from the loop, never from inside a call to this class.
 class Agent {
@@ -128,17 +84,9 @@ class Agent {
 
   Agent(EventLoop* loop, AgentOptions options, Callbacks callbacks);
 
-  void FeedStdin();
-  void TellInputTaken(bool closed);
   void TellRankStates();
   v1::AgentMessage NewMessage() const;
-  void OnRefused(RefusalCount refused);
-  void TellRefusals();
-  v1::AgentMessage NextRefusal();
   void TakeJobOnce(const v1::Joined& joined);
-  void TellTopology();
-  void SendTopology(std::string xml, const std::vector<HeldCpus>& held);
-  void SettleCores(const v1::Prepare& prepare);
   absl::Status MakeOutput();
   void Post(agent::Event event);
   void PostCall(std::function<void()> call);
@@ -160,7 +108,6 @@ class Agent {
   absl::StatusOr<v1::Join> Preflight();
   absl::Status Begin(const agent::BeginGeneration& action);
   absl::StatusOr<SpawnRequest> Request(const agent::Spawn& action);
-  WorkerProgram ProgramOf(uint32_t application) const;
   absl::Status OpenStreams(uint32_t rank, Worker* worker, SpawnRequest* request);
   void OnEnded(uint32_t slot, int wait_status);
   void OnTreeEnded();
@@ -174,22 +121,15 @@ class Agent {
   AgentTable table_;
   std::optional<ReservedPort> reserved_port_;
   std::unique_ptr<OutputForwarder> output_;
-  std::unique_ptr<StdinForwarder> stdin_;
-  std::unique_ptr<FedStdin> fed_stdin_;  // of the newest rank 0
-  std::optional<v1::Input> input_;       // not fed yet
-  bool input_owed_ = false;   // an InputTaken, for what was fed last
-  bool input_ended_ = false;
+  RankZeroInput input_;
   std::map<uint32_t, Worker> workers_;  // by slot
   std::optional<winsize> window_size_;  // the last one that was said
   std::optional<OutOfMemoryKills> kills_before_;
-  std::optional<CoreLocks> core_locks_;  // where workers are to be bound
-  std::optional<EventLoop::TimerId> topology_timer_;  // to the next look at cores that others are about to let go of
-  int topology_looks_ = 0;
+  TopologyTeller topology_;
   uint64_t spawning_ = 0;     // the newest generation that workers were started for
   uint32_t started_ = 0;      // of it
   uint64_t incarnation_ = 0;  // greatest that a coordinator has had
-  RefusalTally refusals_;
-  std::optional<EventLoop::TimerId> refusal_timer_;  // until the next ones may be told
+  RefusalTeller refusals_;
   bool guard_lost_ = false;
   std::optional<EventLoop::TimerId> timers_[agent::kTimers];
   std::unique_ptr<WorkerPort> port_;

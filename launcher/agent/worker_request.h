@@ -1,0 +1,24 @@
+// What the guard is told of a worker: from the job, the worker's place, and the agent it belongs to. Pure.
+#ifndef MUSTER_LAUNCHER_AGENT_WORKER_REQUEST_H_
+#define MUSTER_LAUNCHER_AGENT_WORKER_REQUEST_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "launcher/agent/agent_options.h"
+#include "launcher/agent/table/agent_table.h"
+#include "launcher/guard/guard_client.h"
+
+namespace muster {
+
+// Without its descriptors. `socket_name`: the agent's, for workers. Errors: Internal (a program that the job does not have).
+absl::StatusOr<SpawnRequest> WorkerRequest(const AgentOptions& options, const agent::Spawn& action,
+                                           const std::string& socket_name);
+
+// What the table hears of a worker for which no request could be made. `job_taken`: what AgentOptions.take_job said.
+agent::SpawnFailed NoRequest(const AgentOptions& options, const agent::Spawn& action, const absl::Status& job_taken,
+                             const absl::Status& why);
+
+}  // namespace muster
+
+#endif  // MUSTER_LAUNCHER_AGENT_WORKER_REQUEST_H_
