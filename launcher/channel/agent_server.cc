@@ -1,11 +1,7 @@
 #include "launcher/channel/agent_server.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <grpcpp/grpcpp.h>
 #include <openssl/crypto.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
 
 #include <chrono>
 #include <map>
@@ -15,16 +11,15 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
-#include "absl/strings/strip.h"
 #include "launcher/channel/agent_key.h"
 #include "launcher/channel/coordinator_search.h"
 #include "launcher/channel/front_door.h"
+#include "launcher/channel/newcomers.h"
 #include "launcher/channel/openssl.h"
-#include "launcher/channel/pipe.h"
 #include "launcher/channel/protocol.h"
 #include "launcher/channel/quiet_grpc.h"
 #include "launcher/channel/sequence.h"
+#include "launcher/channel/server_calls.h"
 #include "muster/v1/agent.grpc.pb.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -36,106 +31,16 @@ namespace {
 using v1::AgentFrame;
 using v1::CoordinatorFrame;
 
-// Connections and streams whose other end has proved nothing yet. At the bound nobody is accepted until one of them is decided,
-// which each is within handshake_within.
-constexpr size_t kUnprovenMax = 128;
 constexpr int kStreamsOfAConnectionMax = 128;
 constexpr size_t kNonceBytes = 32;
 constexpr size_t kSessionNameBytes = 16;
 constexpr absl::Duration kShutdownPatience = absl::Seconds(10);
-
-// "ipv4:127.0.0.1:4242" and "ipv6:%5B::1%5D:4242", as FrontDoor writes them.
-std::string FromOfPeer(absl::string_view peer) {
-  if (!absl::ConsumePrefix(&peer, "ipv4:")) absl::ConsumePrefix(&peer, "ipv6:");
-  return absl::StrReplaceAll(peer, {{"%5B", "["}, {"%5D", "]"}, {"%25", "%"}});
-}
-
-grpc::Status ToGrpc(const absl::Status& status) {
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
-}
 
 absl::Status CheckVersion(uint32_t version) {
   if (version == kChannelProtocolVersion) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat("protocol version ", version, ", where the coordinator speaks ",
                                                     kChannelProtocolVersion, ": run the same muster on all nodes"));
 }
-
-// A call of Enroll, answered by the loop.
-class EnrollCall : public grpc::ServerUnaryReactor, public std::enable_shared_from_this<EnrollCall> {
- public:
-  EnrollCall(std::shared_ptr<LoopGate> gate, v1::EnrollReply* reply) : gate_(std::move(gate)), reply_(reply) { gate_->Enter(); }
-
-  void HoldSelf() { self_ = shared_from_this(); }  // before the loop hears of it
-
-  void Answer(const absl::StatusOr<v1::EnrollReply>& reply) {
-    MutexLock lock(mutex_);
-    if (std::exchange(finished_, true)) return;
-    if (reply.ok()) *reply_ = *reply;
-    Finish(ToGrpc(reply.status()));
-  }
-
- private:
-  void OnCancel() override { Answer(absl::CancelledError("the call was cancelled")); }
-  void OnDone() override {
-    const std::shared_ptr<LoopGate> gate = gate_;
-    std::exchange(self_, nullptr).reset();
-    gate->Leave();
-  }
-
-  const std::shared_ptr<LoopGate> gate_;
-  std::shared_ptr<EnrollCall> self_;
-  Mutex mutex_;
-  v1::EnrollReply* const reply_;  // gRPC's; until finished
-  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
-};
-
-// A call of Connect.
-class ServerStream : public Pipe<grpc::ServerBidiReactor<AgentFrame, CoordinatorFrame>, AgentFrame, CoordinatorFrame> {
- public:
-  ServerStream(std::shared_ptr<LoopGate> gate, grpc::CallbackServerContext* context)
-      : Pipe(std::move(gate)), from_(FromOfPeer(context->peer())), context_(context) {
-    for (const grpc::string_ref& pem : context->auth_context()->FindPropertyValues("x509_pem_cert")) {
-      tls_certificate_pem_.assign(pem.data(), pem.size());
-    }
-  }
-
-  void Begin() {
-    HoldSelf();
-    BeginReading();
-  }
-
-  // Ends the stream with `status`, soon; `abruptly` even when the other end takes nothing.
-  void Close(const absl::Status& status, bool abruptly) {
-    MutexLock lock(mutex_);
-    status_ = ToGrpc(status);
-    if (abruptly && writing_ && context_ != nullptr) context_->TryCancel();
-    Stop();
-  }
-
-  const std::string& from() const { return from_; }
-  const std::string& tls_certificate_pem() const { return tls_certificate_pem_; }  // empty: none; not verified
-
- private:
-  void OnQuiet() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { Finish(status_); }
-  void OnReadingOver() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { End(); }
-  void OnCancel() override {
-    MutexLock lock(mutex_);
-    Stop();
-    End();
-  }
-  void OnDone() override {
-    {
-      MutexLock lock(mutex_);
-      context_ = nullptr;
-    }
-    LetGoOfSelf();
-  }
-
-  const std::string from_;
-  std::string tls_certificate_pem_;
-  grpc::CallbackServerContext* context_ ABSL_GUARDED_BY(mutex_);  // until OnDone
-  grpc::Status status_ ABSL_GUARDED_BY(mutex_) = grpc::Status(grpc::StatusCode::CANCELLED, "the stream is over");
-};
 
 class AgentServerImpl : public AgentServer {
  public:
@@ -144,15 +49,14 @@ class AgentServerImpl : public AgentServer {
         options_(std::move(options)),
         callbacks_(std::move(callbacks)),
         gate_(std::make_shared<LoopGate>(loop)),
-        service_(this) {}
+        service_(this),
+        newcomers_(loop, options_.handshake_within,
+                   {.pause = [this](bool pause) { door_->Pause(pause); },
+                    .refused = [this](const std::string& what, const std::string& from) { Refuse(what, from); }}) {}
 
   ~AgentServerImpl() override {
     gate_->Close();
     door_.reset();
-    for (auto& [from, newcomer] : newcomers_) {
-      loop_->Remove(newcomer.connection.get());
-      loop_->Cancel(newcomer.deadline);
-    }
     for (auto& [key, stream] : conversations_) loop_->Cancel(stream.deadline);
     for (auto& [number, node] : nodes_) {
       if (node.session != nullptr) CancelTimers(node.session.get());
@@ -270,13 +174,6 @@ class AgentServerImpl : public AgentServer {
     EventLoop::TimerId deadline;
   };
 
-  // A connection in gRPC's hands whose other end has proved nothing yet.
-  struct Newcomer {
-    UniqueFd connection;  // a second descriptor of it
-    EventLoop::TimerId deadline;
-    bool called = false;
-  };
-
   class Service : public v1::AgentService::CallbackService {
    public:
     explicit Service(AgentServerImpl* server) : server_(server), gate_(server->gate_) {}
@@ -286,7 +183,7 @@ class AgentServerImpl : public AgentServer {
       auto call = std::make_shared<EnrollCall>(gate_, reply);
       call->HoldSelf();
       LoopGate::Post(gate_, [server = server_, call, request = *request, from = FromOfPeer(context->peer())] {
-        server->NoteCall(from);
+        server->newcomers_.NoteCall(from);
         call->Answer(server->OnEnroll(request, from));
       });
       return call.get();
@@ -313,53 +210,13 @@ class AgentServerImpl : public AgentServer {
   }
 
   void Admit(UniqueFd connection, const std::string& from) {
-    if (newcomers_.contains(from)) Leave(from);
-    // gRPC ends no connection of its own that goes on calling, so we keep a hold on it until its other end has proved itself.
-    UniqueFd ours(::fcntl(connection.get(), F_DUPFD_CLOEXEC, 0));
-    const absl::Status watched = ours ? loop_->Add(ours.get(), EPOLLRDHUP, [this, from](uint32_t) { Leave(from); })
-                                      : ErrnoToStatus(errno, "no room for a connection");
-    if (!watched.ok()) return Refuse(std::string(watched.message()), from);
-    // An agent calls as soon as TLS stands, and answers at once.
-    const EventLoop::TimerId deadline = loop_->After(options_.handshake_within, [this, from] { Leave(from); });
-    newcomers_.emplace(from, Newcomer{.connection = std::move(ours), .deadline = deadline});
+    if (const absl::Status held = newcomers_.Admit(connection.get(), from); !held.ok()) {
+      return Refuse(std::string(held.message()), from);
+    }
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
     parameters.listener_fd = door_->listener();
     parameters.fd = connection.Release();
     acceptor_->HandleNewConnection(&parameters);
-    PauseWhenCrowded();
-  }
-
-  void NoteCall(const std::string& from) {
-    const auto found = newcomers_.find(from);
-    if (found == newcomers_.end() || std::exchange(found->second.called, true)) return;
-    // Its streams have a deadline of their own, and it should read why they were refused.
-    loop_->Cancel(found->second.deadline);
-    found->second.deadline = loop_->After(2 * options_.handshake_within, [this, from] { Leave(from); });
-  }
-
-  // Its other end is one of ours: let go of the connection.
-  void NoteProof(const std::string& from) {
-    if (newcomers_.contains(from)) Forget(from);
-  }
-
-  // The connection is over, by its other end or because it has proved nothing in its time.
-  void Leave(std::string from) {
-    const bool called = newcomers_.at(from).called;
-    ::shutdown(newcomers_.at(from).connection.get(), SHUT_RDWR);
-    Forget(from);
-    if (!called) Refuse("TLS that was broken off, or used for no call of ours", from);
-  }
-
-  void Forget(const std::string& from) {
-    const auto entry = newcomers_.extract(from);
-    loop_->Remove(entry.mapped().connection.get());
-    loop_->Cancel(entry.mapped().deadline);
-    PauseWhenCrowded();
-  }
-
-  void PauseWhenCrowded() {
-    const bool crowded = newcomers_.size() >= kUnprovenMax || unproven_ >= kUnprovenMax;
-    if (std::exchange(crowded_, crowded) != crowded) door_->Pause(crowded);
   }
 
   // --- Enrolling ---
@@ -397,7 +254,7 @@ class AgentServerImpl : public AgentServer {
   // --- Streams ---
 
   void OnStream(const Stream& stream) {
-    NoteCall(stream->from());
+    newcomers_.NoteCall(stream->from());
     Conversation& conversation = conversations_[stream.get()];
     conversation.stream = stream;
     conversation.deadline = loop_->After(options_.handshake_within, [this, key = stream.get()] {
@@ -406,8 +263,7 @@ class AgentServerImpl : public AgentServer {
                                                         ? "silence instead of a hello"
                                                         : "silence instead of an answer to the challenge"));
     });
-    ++unproven_;
-    PauseWhenCrowded();
+    newcomers_.StreamBegan();
   }
 
   void OnReady(ServerStream* key) {
@@ -437,8 +293,7 @@ class AgentServerImpl : public AgentServer {
       if (session != nullptr && session->stream == conversation.stream) Detach(conversation.node, session);
     } else {
       loop_->Cancel(conversation.deadline);
-      --unproven_;
-      PauseWhenCrowded();
+      newcomers_.StreamDecided();
     }
     conversation.stream->Close(status, /*abruptly=*/false);
     // The other end should read why; one that takes nothing has no claim to it.
@@ -527,12 +382,11 @@ class AgentServerImpl : public AgentServer {
     if (resumes) MUSTER_RETURN_IF_ERROR(node.session->frames.Acknowledge(hello.received()));
     node.certificate_pem = hello.certificate_pem();
     node.enrolment.reset();
-    NoteProof(stream->from());
+    newcomers_.NoteProof(stream->from());
     loop_->Cancel(conversation->deadline);
     conversation->step = Conversation::Step::kReady;
     conversation->hello.reset();
-    --unproven_;
-    PauseWhenCrowded();
+    newcomers_.StreamDecided();
     if (!resumes && node.session != nullptr) {
       LoseSession(number, "its agent began a new session");
       MUSTER_RETURN_IF_ERROR(CheckCertificate(number, hello.certificate_pem()));  // who was told may have dropped it
@@ -667,9 +521,7 @@ class AgentServerImpl : public AgentServer {
 
   std::map<uint32_t, Node> nodes_;
   std::unordered_map<ServerStream*, Conversation> conversations_;
-  std::unordered_map<std::string, Newcomer> newcomers_;  // connections handed to gRPC that have proved nothing, by peer
-  size_t unproven_ = 0;                                  // conversations that are not ready
-  bool crowded_ = false;
+  Newcomers newcomers_;
   uint64_t refusals_ = 0;
   std::optional<EventLoop::TimerId> flush_timer_;
   std::function<void()> flushed_;
