@@ -13,7 +13,6 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/fd.h"
 
@@ -76,13 +75,16 @@ std::string LocalAddressOf(int socket) {
 // One round over all candidates.
 class Race {
  public:
-  Race(std::vector<Candidate>* candidates, std::string wanted) : candidates_(candidates), wanted_(std::move(wanted)) {}
+  Race(std::vector<Candidate>* candidates, std::string wanted, int line)
+      : candidates_(candidates), wanted_(std::move(wanted)), line_(line) {}
 
-  // Nobody: empty `coordinator`.
+  bool line_ended() const { return line_ended_; }
+
+  // Nobody, or the line has ended: empty `coordinator`.
   FoundCoordinator Run(int64_t end_ns) {
     size_t next = 0;
     int64_t next_ns = 0;
-    while (found_.coordinator.empty() && MonotonicNanoseconds() < end_ns) {
+    while (found_.coordinator.empty() && !line_ended_ && MonotonicNanoseconds() < end_ns) {
       const int64_t now_ns = MonotonicNanoseconds();
       // The next one's turn comes when its time is there, or at once when nobody is being waited for.
       if (next < candidates_->size() && (now_ns >= next_ns || attempts_.empty())) {
@@ -105,9 +107,9 @@ class Race {
     attempt.candidate = candidate;
     attempt.socket.Reset(::socket(candidate->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     attempt.deadline_ns = now_ns + absl::ToInt64Nanoseconds(kAnswerWithin);
-    if (!attempt.socket || (::connect(attempt.socket.get(), reinterpret_cast<const sockaddr*>(&candidate->address),
-                                      candidate->length) != 0 &&
-                            errno != EINPROGRESS)) {
+    if (!attempt.socket ||
+        (::connect(attempt.socket.get(), reinterpret_cast<const sockaddr*>(&candidate->address), candidate->length) != 0 &&
+         errno != EINPROGRESS)) {
       candidate->what_happened = ::strerrordesc_np(errno);
       return;
     }
@@ -120,7 +122,9 @@ class Race {
     for (const Attempt& attempt : attempts_) {
       waiting.push_back({attempt.socket.get(), static_cast<short>(attempt.asked ? POLLIN : POLLOUT), 0});
     }
+    waiting.push_back({line_, POLLIN, 0});  // poll(2) passes over a negative one
     ::poll(waiting.data(), waiting.size(), static_cast<int>(std::max<int64_t>(1, ns / kNsPerMs + 1)));
+    line_ended_ = waiting.back().revents != 0;
     const int64_t now_ns = MonotonicNanoseconds();
     for (size_t i = attempts_.size(); i-- > 0;) {
       const bool over = waiting[i].revents != 0 ? !Advance(&attempts_[i]) : now_ns >= attempts_[i].deadline_ns;
@@ -159,6 +163,8 @@ class Race {
 
   std::vector<Candidate>* const candidates_;
   const std::string wanted_;
+  const int line_;
+  bool line_ended_ = false;
   std::vector<Attempt> attempts_;
   FoundCoordinator found_;
 };
@@ -172,7 +178,7 @@ std::string SearchAnswer(const std::string& authority_pem) {
 }
 
 absl::StatusOr<FoundCoordinator> FindCoordinator(const std::vector<std::string>& coordinators, const std::string& authority_pem,
-                                                 absl::Duration within) {
+                                                 absl::Duration within, int line) {
   std::vector<Candidate> candidates;
   for (const std::string& text : coordinators) {
     absl::StatusOr<Candidate> candidate = Parse(text);
@@ -181,17 +187,23 @@ absl::StatusOr<FoundCoordinator> FindCoordinator(const std::vector<std::string>&
   }
   const int64_t end_ns = MonotonicNanoseconds() + absl::ToInt64Nanoseconds(within);
   while (true) {
-    FoundCoordinator found = Race(&candidates, SearchAnswer(authority_pem)).Run(end_ns);
+    Race race(&candidates, SearchAnswer(authority_pem), line);
+    FoundCoordinator found = race.Run(end_ns);
     if (!found.coordinator.empty()) return found;
-    if (MonotonicNanoseconds() + absl::ToInt64Nanoseconds(kPause) >= end_ns) break;
-    absl::SleepFor(kPause);
+    pollfd ended = {line, POLLIN, 0};
+    const bool again = MonotonicNanoseconds() + absl::ToInt64Nanoseconds(kPause) < end_ns;
+    if (race.line_ended() || ::poll(&ended, 1, again ? static_cast<int>(absl::ToInt64Milliseconds(kPause)) : 0) > 0) {
+      return absl::CancelledError("whoever started this agent has gone while it looked for the coordinator");
+    }
+    if (!again) break;
   }
   std::string each;
   for (const Candidate& candidate : candidates) {
     absl::StrAppend(&each, each.empty() ? "" : ", ", candidate.text, " (", candidate.what_happened, ")");
   }
-  return absl::UnavailableError(absl::StrCat(
-      "no way to the coordinator: ", each, "; look for a firewall, or name an address that this node reaches with --listen ADDRESS"));
+  return absl::UnavailableError(
+      absl::StrCat("no way to the coordinator: ", each,
+                   "; look for a firewall, or name an address that this node reaches with --listen ADDRESS"));
 }
 
 }  // namespace muster

@@ -28,10 +28,11 @@ struct FoundCoordinator {
   std::string local_address;  // numeric, without a port or a scope
 };
 
-// `coordinators`: as in FoundCoordinator. Blocks the calling thread for at most `within`, trying again and again. Errors:
-// InvalidArgument (not numeric), Unavailable (one sentence: each address with what happened there, and the remedy).
+// `coordinators`: as in FoundCoordinator. Blocks the calling thread for at most `within`, trying again and again, or until something
+// is to be read from `line` (-1: none), which ends with whoever wants the coordinator found. Errors: InvalidArgument (not numeric),
+// Cancelled (the line has ended), Unavailable (one sentence: each address with what happened there, and the remedy).
 absl::StatusOr<FoundCoordinator> FindCoordinator(const std::vector<std::string>& coordinators, const std::string& authority_pem,
-                                                 absl::Duration within);
+                                                 absl::Duration within, int line = -1);
 
 }  // namespace muster
 

@@ -73,11 +73,11 @@ FlagSet Declare(AgentFlags* agent) {
   flags.Text("--ticket-file", "FILE", &agent->ticket_file, "the ticket that the coordinator has made for this node; good once");
   flags.Count("--ticket-fd", "N", &agent->ticket_fd, 0, 1 << 20, "read the ticket from this descriptor instead");
   flags.Switch("--stdin", &agent->from_stdin,
-               "take all that is needed from standard input and end with it, as\nmuster run does it by ssh; only --host may be said then:\n"
+               "take all that is needed from standard input and end with it, as\nmuster run does it by ssh; only --host may be "
+               "said then:\n"
                "of starts for several hosts this one's is taken");
   flags.Count("--line-fd", "N", &agent->line_fd, 0, 1 << 20, "end when nobody holds the other end of this pipe any more");
-  flags.Switch("--home-if-no-folder", &agent->home_if_no_folder,
-               "where the workers' folder does not exist start them in HOME");
+  flags.Switch("--home-if-no-folder", &agent->home_if_no_folder, "where the workers' folder does not exist start them in HOME");
   flags.Switch("--signals-stop-job", &agent->signals_stop_job,
                "SIGTERM, SIGINT and SIGHUP ask the coordinator to end the whole job,\nas batch systems mean it");
   flags.Text("--host", "NAME", &agent->host, "this node's name in messages; without it the machine's own");
@@ -157,8 +157,8 @@ absl::Status TakeWay(const AgentFlags& agent, AgentProcessOptions* options) {
     MUSTER_ASSIGN_OR_RETURN(options->address, AddressTowards(options->coordinator));
     return absl::OkStatus();
   }
-  MUSTER_ASSIGN_OR_RETURN(const FoundCoordinator found,
-                          FindCoordinator(coordinators, options->ticket.authority_pem, options->orphan_after));
+  MUSTER_ASSIGN_OR_RETURN(const FoundCoordinator found, FindCoordinator(coordinators, options->ticket.authority_pem,
+                                                                        options->orphan_after, options->line.get()));
   options->coordinator = found.coordinator;
   if (options->address.empty()) options->address = found.local_address;
   return absl::OkStatus();

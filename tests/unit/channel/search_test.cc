@@ -1,10 +1,9 @@
 // The way to a coordinator is found among addresses that lead nowhere, to others, or to it; and its door counts the search as no
 // intrusion.
-#include "launcher/channel/coordinator_search.h"
-
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <memory>
 #include <string>
@@ -14,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "launcher/channel/coordinator_search.h"
 #include "launcher/channel/front_door.h"
 #include "runtime/base/event_loop.h"
 #include "runtime/base/fd.h"
@@ -84,8 +84,8 @@ TEST(FindCoordinator, FindsTheOneThatAnswersForThisJob) {
   Door ours("0.0.0.0", kAuthority), another("127.0.0.1", "another job's");
   ASSERT_TRUE(ours.ok() && another.ok());
   const Mute closed(false), silent(true);
-  const auto found = FindCoordinator({closed.place(), silent.place(), another.At("127.0.0.1"), ours.At("127.0.0.3")}, kAuthority,
-                                     absl::Seconds(60));
+  const auto found = FindCoordinator({closed.place(), silent.place(), another.At("127.0.0.1"), ours.At("127.0.0.3")},
+                                     kAuthority, absl::Seconds(60));
   ASSERT_TRUE(found.ok()) << found.status();
   EXPECT_EQ(found->coordinator, ours.At("127.0.0.3"));
   EXPECT_EQ(found->local_address, "127.0.0.1");
@@ -112,11 +112,26 @@ TEST(FindCoordinator, SaysWhatHappenedAtEachAddress) {
   const Mute closed(false);
   const auto found = FindCoordinator({closed.place(), another.At("127.0.0.1")}, kAuthority, absl::Milliseconds(300));
   ASSERT_TRUE(absl::IsUnavailable(found.status()));
-  EXPECT_THAT(std::string(found.status().message()),
-              AllOf(HasSubstr(absl::StrCat(closed.place(), " (Connection refused)")),
-                    HasSubstr(absl::StrCat(another.At("127.0.0.1"), " (another program listens there)")), HasSubstr("--listen")));
+  EXPECT_THAT(
+      std::string(found.status().message()),
+      AllOf(HasSubstr(absl::StrCat(closed.place(), " (Connection refused)")),
+            HasSubstr(absl::StrCat(another.At("127.0.0.1"), " (another program listens there)")), HasSubstr("--listen")));
   for (const char* wrong : {"", "name:4242", "10.0.0.1", "10.0.0.1:", "[::1]"}) {
     EXPECT_TRUE(absl::IsInvalidArgument(FindCoordinator({wrong}, kAuthority, absl::Seconds(1)).status())) << wrong;
+  }
+}
+
+TEST(FindCoordinator, EndsWithTheLineOfWhoeverWantsIt) {
+  const Mute closed(false), silent(true);
+  for (const std::string& place : {closed.place(), silent.place()}) {
+    int ends[2];
+    ASSERT_EQ(::pipe(ends), 0);
+    const UniqueFd line(ends[0]);
+    UniqueFd theirs(ends[1]);
+    std::thread other([&] { theirs.Reset(); });
+    const auto found = FindCoordinator({place}, kAuthority, absl::Hours(1), line.get());
+    other.join();
+    EXPECT_TRUE(absl::IsCancelled(found.status())) << found.status();
   }
 }
 
