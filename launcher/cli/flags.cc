@@ -47,8 +47,10 @@ void FlagSet::Count(const std::string& names, std::string value_name, int64_t* t
   flag.most = most;
 }
 
-void FlagSet::Seconds(const std::string& names, std::string value_name, double* target, std::string help) {
-  Declare(Kind::kSeconds, names, std::move(value_name), std::move(help)).seconds_target = target;
+void FlagSet::Seconds(const std::string& names, std::string value_name, double* target, std::string help, double most) {
+  Flag& flag = Declare(Kind::kSeconds, names, std::move(value_name), std::move(help));
+  flag.seconds_target = target;
+  flag.seconds_most = most;
 }
 
 void FlagSet::Text(const std::string& names, std::string value_name, std::string* target, std::string help) {
@@ -202,9 +204,12 @@ absl::Status FlagSet::Fill(std::vector<std::string> normalised) {
       }
     } else if (flag->kind == Kind::kSeconds) {
       double number = 0;
-      if (!absl::SimpleAtod(value, &number) || !(number > 0) || number > 1e9) {
+      if (!absl::SimpleAtod(value, &number) || !(number > 0)) {
         return absl::InvalidArgumentError(
             absl::StrCat(shown, " is not possible: ", flag->value_name, " is a number of seconds above 0, such as 90 or 0.5"));
+      }
+      if (number > flag->seconds_most) {
+        return absl::InvalidArgumentError(absl::StrCat(shown, " is not possible: at most ", flag->seconds_most, " seconds"));
       }
     } else if (value.empty()) {
       return absl::InvalidArgumentError(
@@ -274,6 +279,15 @@ std::string FlagsText(const std::vector<FlagDescription>& flags) {
     }
   }
   return text;
+}
+
+absl::Status OutOfPlace(std::initializer_list<GivenFlag> flags, const std::string& about, const std::string& remedy) {
+  for (const GivenFlag& flag : flags) {
+    if (flag.is_given) {
+      return absl::InvalidArgumentError(absl::StrCat(flag.name, " is about ", about, "; ", remedy, ", or leave it out"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace muster

@@ -3,6 +3,7 @@
 #define MUSTER_LAUNCHER_CLI_FLAGS_H_
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,7 @@ class FlagSet {
 
   void Switch(const std::string& names, bool* target, std::string help);
   void Count(const std::string& names, std::string value_name, int64_t* target, int64_t least, int64_t most, std::string help);
-  void Seconds(const std::string& names, std::string value_name, double* target, std::string help);
+  void Seconds(const std::string& names, std::string value_name, double* target, std::string help, double most = 1e9);
   void Text(const std::string& names, std::string value_name, std::string* target, std::string help);
   // May be given many times; values in order.
   void Texts(const std::string& names, std::string value_name, std::vector<std::string>* target, std::string help);
@@ -73,6 +74,7 @@ class FlagSet {
     std::vector<std::string> choices;
     int64_t least = 0;
     int64_t most = 0;
+    double seconds_most = 0;
     bool* switch_target = nullptr;
     int64_t* count_target = nullptr;
     double* seconds_target = nullptr;
@@ -97,6 +99,15 @@ class FlagSet {
   bool help_wanted_ = false;
   bool separated_ = false;
 };
+
+// One of several flags, and whether it was given.
+struct GivenFlag {
+  const char* name;
+  bool is_given;
+};
+// A flag where nothing gives it a meaning: "--last-call is about going on after a loss; add --max-restarts N, or leave it out", of the
+// first of `flags` that was given; OK where none was.
+absl::Status OutOfPlace(std::initializer_list<GivenFlag> flags, const std::string& about, const std::string& remedy);
 
 // One paragraph a flag, heading by heading; a heading is a line of its own after an empty one.
 std::string FlagsText(const std::vector<FlagDescription>& flags);

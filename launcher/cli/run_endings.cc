@@ -8,7 +8,6 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "runtime/base/status.h"
 
 namespace muster {
 namespace {
@@ -30,11 +29,6 @@ int SignalOf(const std::string& text) {
 
 uint32_t Milliseconds(double seconds) { return seconds > 0 ? std::max(1u, static_cast<uint32_t>(seconds * 1e3)) : 0; }
 
-absl::Status CheckGrace(const char* flag, double seconds) {
-  if (seconds <= kGraceSecondsMax) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(flag, " ", seconds, " is not possible: at most ", kGraceSecondsMax, " seconds"));
-}
-
 }  // namespace
 
 void DeclareEndings(FlagSet* flags, EndingOptions* options) {
@@ -43,9 +37,10 @@ void DeclareEndings(FlagSet* flags, EndingOptions* options) {
                  "rank was: the odd one out first");
   flags->Seconds("--kill-grace", "SECONDS", &options->kill_grace_seconds,
                  "asked to stop (Ctrl-C, SIGTERM, SIGHUP, muster cancel, --timeout),\n"
-                 "workers get SIGTERM, and SIGKILL so long after it (5)");
+                 "workers get SIGTERM, and SIGKILL so long after it (5)",
+                 kGraceSecondsMax);
   flags->Seconds("--failure-grace", "SECONDS", &options->failure_grace_seconds,
-                 "the same when a rank has failed and the others are ended (0.4)");
+                 "the same when a rank has failed and the others are ended (0.4)", kGraceSecondsMax);
   flags->Text("--stop-signal", "NAME", &options->stop_signal_name,
               "what workers get first when the job is asked to stop, such as INT or\n"
               "USR1 (TERM)");
@@ -55,8 +50,6 @@ void DeclareEndings(FlagSet* flags, EndingOptions* options) {
 }
 
 absl::Status SettleEndings(EndingOptions* options) {
-  MUSTER_RETURN_IF_ERROR(CheckGrace("--kill-grace", options->kill_grace_seconds));
-  MUSTER_RETURN_IF_ERROR(CheckGrace("--failure-grace", options->failure_grace_seconds));
   if (options->stop_signal_name.empty()) return absl::OkStatus();
   options->stop_signal = SignalOf(options->stop_signal_name);
   if (options->stop_signal == 0) {

@@ -133,9 +133,8 @@ absl::Status CheckNetwork(const RunOptions& options) {
     return absl::InvalidArgumentError(absl::StrCat("--node-network ", options.node_network,
                                                    " is about nodes on this machine; leave it out where hosts are named"));
   }
-  if (options.node_network != "auto" && options.nodes < 2) {
-    return absl::InvalidArgumentError(absl::StrCat("--node-network ", options.node_network,
-                                                   " is about several nodes; add --nodes 2 or more, or leave it out"));
+  if (options.nodes < 2) {
+    return OutOfPlace({{"--node-network", options.node_network != "auto"}}, "several nodes", "add --nodes 2 or more");
   }
   return absl::OkStatus();
 }
@@ -213,12 +212,10 @@ absl::Status SettleRunOptions(int64_t usable_cores, RunOptions* options) {
     return absl::InvalidArgumentError(
         absl::StrCat("--min-np ", options->workers_min, " is more than -np ", workers, "; use --min-np ", workers, " or less"));
   }
-  if (options->workers_min > 0 && options->workers_min < workers && options->max_restarts == 0) {
-    return absl::InvalidArgumentError(absl::StrCat("--min-np ", options->workers_min,
-                                                   " is about going on after a loss; add --max-restarts N, or leave it out"));
-  }
-  if (options->last_call_seconds > 0 && options->max_restarts == 0) {
-    return absl::InvalidArgumentError("--last-call is about going on after a loss; add --max-restarts N, or leave it out");
+  if (options->max_restarts == 0) {
+    MUSTER_RETURN_IF_ERROR(OutOfPlace({{"--min-np", options->workers_min > 0 && options->workers_min < workers},
+                                       {"--last-call", options->last_call_seconds > 0}},
+                                      "going on after a loss", "add --max-restarts N"));
   }
   if (options->workers_min == 0) {
     options->workers_min = nodes_min > 0 ? std::max<int64_t>(1, nodes_min * workers / nodes) : workers;

@@ -48,7 +48,7 @@ struct RunOptions {
   JobFileOptions job_file;
   std::string name;  // of the job, for people; empty: none
   RunSshOptions ssh;
-  std::vector<std::string> command;  // program and its arguments; of several programs all their words as typed
+  std::vector<std::string> command;          // program and its arguments; of several programs all their words as typed
   std::vector<RunApplication> applications;  // several programs in one world; empty: there is one, `command`
 };
 

@@ -96,8 +96,8 @@ absl::Status CheckPlacement(PlacementOptions* options) {
   MUSTER_RETURN_IF_ERROR(Take(options->bind_to_core, "--bind-to-core", "core", "bind-to", &options->bind_to));
   MUSTER_RETURN_IF_ERROR(Take(options->bind_to_package, "--bind-to-socket", "package", "bind-to", &options->bind_to));
   MUSTER_RETURN_IF_ERROR(Take(options->bind_to_none, "--bind-to-none", "none", "bind-to", &options->bind_to));
-  if (!options->topology.empty() && !options->do_not_launch) {
-    return absl::InvalidArgumentError("--topology is for planning; add --do-not-launch, or leave it out");
+  if (!options->do_not_launch) {
+    MUSTER_RETURN_IF_ERROR(OutOfPlace({{"--topology", !options->topology.empty()}}, "planning", "add --do-not-launch"));
   }
   // To be shown is no wish to be moved.
   if (options->report_bindings || options->display_map || options->do_not_launch) {

@@ -24,20 +24,16 @@ void DeclareSsh(FlagSet* flags, RunSshOptions* options) {
 }
 
 absl::Status CheckSshOptions(const RunSshOptions& options, v1::Launch::Starter starter) {
-  const char* ssh_flag = !options.command.empty()         ? "--ssh"
-                         : !options.options.empty()       ? "--ssh-option"
-                         : options.fan_out > 0            ? "--ssh-fan-out"
-                                                          : nullptr;
-  if (ssh_flag != nullptr && starter != v1::Launch::SSH) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(ssh_flag, " is about hosts that are reached by ssh; name them with -H or --hostfile, or leave it out"));
+  if (starter != v1::Launch::SSH) {
+    MUSTER_RETURN_IF_ERROR(OutOfPlace({{"--ssh", !options.command.empty()},
+                                       {"--ssh-option", !options.options.empty()},
+                                       {"--ssh-fan-out", options.fan_out > 0}},
+                                      "hosts that are reached by ssh", "name them with -H or --hostfile"));
   }
-  const char* host_flag = !options.listen.empty()          ? "--listen"
-                          : !options.remote_muster.empty() ? "--remote-muster"
-                                                           : nullptr;
-  if (host_flag != nullptr && starter == v1::Launch::LOCAL) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(host_flag, " is about other hosts; name them with -H or --hostfile, or leave it out"));
+  if (starter == v1::Launch::LOCAL) {
+    MUSTER_RETURN_IF_ERROR(
+        OutOfPlace({{"--listen", !options.listen.empty()}, {"--remote-muster", !options.remote_muster.empty()}}, "other hosts",
+                   "name them with -H or --hostfile"));
   }
   v1::Launch unused;
   return TakeSshOptions(options, &unused);
@@ -45,7 +41,8 @@ absl::Status CheckSshOptions(const RunSshOptions& options, v1::Launch::Starter s
 
 absl::Status TakeSshOptions(const RunSshOptions& options, v1::Launch* launch) {
   v1::SshSettings* const ssh = launch->mutable_ssh();
-  for (const absl::string_view word : absl::StrSplit(options.command, ' ', absl::SkipEmpty())) ssh->add_command(std::string(word));
+  for (const absl::string_view word : absl::StrSplit(options.command, ' ', absl::SkipEmpty()))
+    ssh->add_command(std::string(word));
   for (const std::string& option : options.options) {
     if (option.find('=') == std::string::npos || option[0] == '=' || option.find('\n') != std::string::npos) {
       return absl::InvalidArgumentError(
