@@ -8,6 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 
@@ -71,6 +72,37 @@ std::string Trimmed(absl::string_view xml) {
     }
   }
   return trimmed;
+}
+
+using PciDevice = hwloc_obj_attr_u::hwloc_pcidev_attr_s;
+
+std::string BusId(const PciDevice& pci) {
+  return absl::StrFormat("%04x:%02x:%02x.%01x", pci.domain, pci.bus, pci.dev, pci.func);
+}
+
+// A 3D controller or a processing accelerator, or a graphics card of those who make both of one kind; a virtual machine's screen is none.
+// Source: PCI Code and ID Assignment Specification 1.11, class codes 03 and 12.
+bool IsComputeGpu(const PciDevice& pci) {
+  constexpr unsigned kVga = 0x0300, k3d = 0x0302, kAccelerator = 0x1200, kNvidia = 0x10de, kAmd = 0x1002;
+  return pci.class_id == k3d || pci.class_id == kAccelerator ||
+         (pci.class_id == kVga && (pci.vendor_id == kNvidia || pci.vendor_id == kAmd));
+}
+
+// A device with what is around it. `object` is a device of the system, or of the bus.
+Topology::Device Near(hwloc_topology_t topology, hwloc_obj_t object, std::string name, bool gpu) {
+  Topology::Device device;
+  device.name = std::move(name);
+  device.gpu = gpu;
+  const hwloc_obj_t near = hwloc_get_non_io_ancestor_obj(topology, object);
+  device.nearest = SetOf(near->cpuset);
+  device.memory_nodes = SetOf(near->nodeset);
+  for (hwloc_obj_t above = object; above != nullptr && above != near; above = above->parent) {
+    if (above->type == HWLOC_OBJ_PCI_DEVICE && device.bus.empty()) device.bus = BusId(above->attr->pcidev);
+    if (above->type == HWLOC_OBJ_BRIDGE) {
+      device.bridges.insert(device.bridges.begin(), absl::StrCat("bridge", above->gp_index));
+    }
+  }
+  return device;
 }
 
 hwloc_obj_type_t TypeOf(PlacementLevel level) {
@@ -200,8 +232,13 @@ std::vector<Topology::Device> Topology::Devices() const {
         continue;
       }
     }
-    const hwloc_obj_t near = hwloc_get_non_io_ancestor_obj(topology_.get(), object);
-    devices.push_back({name, gpu, SetOf(near->cpuset)});
+    devices.push_back(Near(topology_.get(), object, name, gpu));
+    devices.back().infiniband = type == HWLOC_OBJ_OSDEV_OPENFABRICS;
+  }
+  // A GPU whose driver shows nothing but the bus.
+  for (hwloc_obj_t object = nullptr; (object = hwloc_get_next_pcidev(topology_.get(), object)) != nullptr;) {
+    if (!IsComputeGpu(object->attr->pcidev) || gpu_of_bus.contains(object)) continue;
+    devices.push_back(Near(topology_.get(), object, BusId(object->attr->pcidev), true));
   }
   return devices;
 }

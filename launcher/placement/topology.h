@@ -25,9 +25,14 @@ class Topology {
     CpuSet cpus;
   };
   struct Device {
-    std::string name;  // "cuda0", "eth0", "card0", "mlx5_0"
-    bool gpu = false;  // else a network interface
-    CpuSet nearest;    // processors of the smallest part of the machine it hangs on
+    std::string name;     // "cuda0", "eth0", "card0", "mlx5_0"
+    bool gpu = false;     // else a network interface
+    CpuSet nearest;       // processors of the smallest part of the machine it hangs on
+    CpuSet memory_nodes;  // of that part
+    bool infiniband =
+        false;        // a network interface of the verbs kind ("mlx5_0"): its sibling on the bus is the Ethernet or IP one
+    std::string bus;  // "0000:3b:00.0"; empty: not on a PCI bus
+    std::vector<std::string> bridges;  // above it on the bus, each by a name of its own, from the machine down to the nearest
   };
 
   // This machine as this process may use it, with devices.

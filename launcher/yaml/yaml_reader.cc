@@ -21,7 +21,7 @@ class Builder final : public YAML::EventHandler {
     Add(At(mark, YamlNode::Kind::kNull));
   }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
-    Refuse(mark, "aliases (*name) are not used in job files; write the value here");
+    Refuse(mark, "aliases (*name) are not used here; write the value here");
   }
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& value) override {
     Allow(mark, tag, anchor);
@@ -62,8 +62,8 @@ class Builder final : public YAML::EventHandler {
   }
 
   void Allow(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
-    if (anchor != 0) Refuse(mark, "anchors (&name) are not used in job files; write the value where it is meant");
-    if (!tag.empty() && tag != "?" && tag != "!") Refuse(mark, "tags (!name) are not used in job files; leave it out");
+    if (anchor != 0) Refuse(mark, "anchors (&name) are not used here; write the value where it is meant");
+    if (!tag.empty() && tag != "?" && tag != "!") Refuse(mark, "tags (!name) are not used here; leave it out");
   }
 
   void Begin(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YamlNode::Kind kind) {
@@ -131,7 +131,7 @@ absl::StatusOr<YamlNode> ReadYaml(const std::string& file, absl::string_view tex
     parser.HandleNextDocument(builder);
     if (!builder.refused().empty()) return Wrong(file, builder.refused());
     Builder second;
-    if (parser.HandleNextDocument(second)) return Wrong(file, "1:1: the file holds several documents (---); a job is one");
+    if (parser.HandleNextDocument(second)) return Wrong(file, "1:1: the file holds several documents (---); write one");
   } catch (const YAML::Exception& error) {
     const bool placed = error.mark.line >= 0;
     return Wrong(file, absl::StrCat(placed ? error.mark.line + 1 : 1, ":", placed ? error.mark.column + 1 : 1,
