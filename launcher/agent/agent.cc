@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
@@ -12,8 +13,10 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "launcher/agent/network_interface.h"
 #include "launcher/agent/peer_table.h"
 #include "launcher/agent/process_state.h"
+#include "launcher/agent/program_error.h"
 #include "launcher/agent/worker_request.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/status.h"
@@ -34,6 +37,7 @@ void RaiseOpenFilesLimit() {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Agent>> Agent::Create(EventLoop* loop, AgentOptions options, Callbacks callbacks) {
+  if (options.network_interface.empty()) options.network_interface = InterfaceWith(options.address);
   std::unique_ptr<Agent> agent(new Agent(loop, std::move(options), std::move(callbacks)));
   if (!agent->options_.take_job) MUSTER_RETURN_IF_ERROR(agent->MakeOutput());
   return agent;
@@ -303,6 +307,10 @@ absl::StatusOr<SpawnRequest> Agent::Request(const agent::Spawn& action) {
   MUSTER_RETURN_IF_ERROR(job_taken_);
   if (!has_output()) return absl::FailedPreconditionError("the coordinator never said what the job is");
   MUSTER_ASSIGN_OR_RETURN(SpawnRequest request, WorkerRequest(options_, action, port_->socket_name()));
+  // What the slot's last process has left there is not this one's.
+  if (!options_.session_folder.empty()) {
+    ::unlink(ProgramErrorFile(options_.session_folder, action.place.rank()).c_str());
+  }
   Worker& worker = workers_[request.slot];
   worker = Worker{.rank = action.place.rank(), .spawn = action.spawn};
   if (action.prepare->nodes() > 1) {
@@ -328,8 +336,8 @@ void Agent::Do(agent::Spawn& action) {
 void Agent::OnEnded(uint32_t slot, int wait_status) {
   const auto worker = workers_.find(slot);
   if (worker == workers_.end()) return;
-  const uint32_t spawn = worker->second.spawn;
-  output_->Drain(worker->second.rank);
+  const uint32_t spawn = worker->second.spawn, rank = worker->second.rank;
+  output_->Drain(rank);
   workers_.erase(worker);
   port_->WorkerEnded(slot, spawn, wait_status);
   const LastOperation last = port_->LastOperationOf(slot);
@@ -341,6 +349,12 @@ void Agent::OnEnded(uint32_t slot, int wait_status) {
   ended.had_left = port_->HasLeft(slot);
   ended.last_op_seq = last.op_seq;
   ended.last_op = last.description;
+  if (wait_status != 0 && !options_.session_folder.empty()) {
+    if (auto error = ReadProgramError(ProgramErrorFile(options_.session_folder, rank))) {
+      ended.program_error = std::move(error->error);
+      ended.program_trace = std::move(error->trace);
+    }
+  }
   if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL) ended.out_of_memory = NewOutOfMemoryKill(kills_before_);
   Step(ended);
 }

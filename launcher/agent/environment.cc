@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "launcher/agent/program_error.h"
 
 namespace muster {
 namespace {
@@ -78,7 +79,7 @@ Variables PlaceVariables(const WorkerPlace& place) {
   if (!place.socket_name.empty()) variables["MUSTER_SOCKET"] = place.socket_name;
   if (!place.temporary_folder.empty()) {
     variables["TMPDIR"] = place.temporary_folder;
-    variables["TORCHELASTIC_ERROR_FILE"] = absl::StrCat(place.temporary_folder, "/error-of-rank-", rank, ".json");
+    variables["TORCHELASTIC_ERROR_FILE"] = ProgramErrorFile(place.temporary_folder, place.rank);
   }
   return variables;
 }
@@ -99,6 +100,10 @@ std::vector<std::string> WorkerEnvironment(const std::vector<std::string>& inher
   variables.merge(fixed);  // those a user may choose: TMPDIR
   variables.emplace("PYTHONUNBUFFERED", "1");
   if (place.local_world_size > 1) variables.emplace(kOmpThreads, "1");
+  if (place.nodes > 1 && !place.network_interface.empty()) {
+    variables.emplace("GLOO_SOCKET_IFNAME", place.network_interface);
+    variables.emplace("TP_SOCKET_IFNAME", place.network_interface);
+  }
   std::vector<std::string> environment;
   environment.reserve(variables.size());
   for (const auto& [name, value] : variables) environment.push_back(absl::StrCat(name, "=", value));

@@ -17,6 +17,7 @@ struct WorkerPlace {
   std::string temporary_folder;  // TMPDIR; empty: the inherited one stays
   std::string master_address;
   uint32_t master_port = 0;
+  std::string network_interface;  // by which other nodes reach this one; empty: there are none, or it is not known
   uint32_t rank = 0;
   uint32_t world_size = 1;
   uint32_t local_rank = 0;
@@ -31,8 +32,9 @@ struct WorkerPlace {
 };
 
 // `inherited` and `chosen` ("NAME=value") with the place's variables over them. Of an outer launcher's variables (PMIx, PMI)
-// none is passed on. Defaults that only fill what is unset: PYTHONUNBUFFERED=1, and OMP_NUM_THREADS=1 with more than one worker
-// on the node.
+// none is passed on. Defaults that only fill what is unset: PYTHONUNBUFFERED=1, OMP_NUM_THREADS=1 with more than one worker on the
+// node, and between nodes GLOO_SOCKET_IFNAME and TP_SOCKET_IFNAME: PyTorch's gloo and TensorPipe else take the address that the host's
+// own name resolves to, which other nodes may not reach (127.0.1.1 on Debian).
 std::vector<std::string> WorkerEnvironment(const std::vector<std::string>& inherited, const std::vector<std::string>& chosen,
                                            const WorkerPlace& place);
 

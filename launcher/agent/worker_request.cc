@@ -30,6 +30,7 @@ absl::StatusOr<SpawnRequest> WorkerRequest(const AgentOptions& options, const ag
   place.temporary_folder = options.session_folder;
   place.master_address = action.prepare->master_address();
   place.master_port = action.prepare->master_port();
+  place.network_interface = options.network_interface;
   place.rank = action.place.rank();
   place.world_size = action.prepare->world_size();
   place.local_rank = action.place.local_rank();

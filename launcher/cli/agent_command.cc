@@ -203,8 +203,12 @@ int AgentCommand(const std::vector<std::string>& arguments) {
   options.signals_stop_job = agent.signals_stop_job;
   options.guard_path = *std::move(guard);
   options.environment = OwnEnvironment();
-  options.find_program = [own_folder = *own_folder](const std::string& program, const std::string& working_directory) {
-    return FindProgram(program, working_directory, Variable("PATH").value_or("/usr/local/bin:/usr/bin:/bin"), own_folder);
+  options.find_program = [own_folder = *own_folder](std::vector<std::string>* argv,
+                                                    const std::string& working_directory) -> absl::StatusOr<std::string> {
+    const std::string path = Variable("PATH").value_or("/usr/local/bin:/usr/bin:/bin");
+    MUSTER_ASSIGN_OR_RETURN(Startable found, FindCommand(*argv, working_directory, path, own_folder, Python()));
+    *argv = std::move(found.argv);
+    return std::move(found.path);
   };
   if (const absl::Status way = TakeWay(agent, &options); !way.ok()) {
     return Fail(absl::IsInvalidArgument(way) ? kExitUsage : kExitUnavailable, way);

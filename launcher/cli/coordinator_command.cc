@@ -55,6 +55,7 @@ struct CoordinatorFlags {
   bool verbose = false;
 };
 
+  bool module = false;
 FlagSet Declare(CoordinatorFlags* job) {
   FlagSet flags("muster coordinator");
   flags.Text("--listen", "ADDRESS[:PORT]", &job->listen,
@@ -76,6 +77,7 @@ FlagSet Declare(CoordinatorFlags* job) {
 }
 
 absl::Status AddEnvironment(const std::vector<std::string>& settings, google::protobuf::RepeatedPtrField<std::string>* environment) {
+  flags.Switch("-m --module", &job->module, "PROGRAM is a Python module, as of python3 -m");
   for (const std::string& setting : settings) {
     if (setting.find('=') == std::string::npos || setting[0] == '=') {
       return absl::InvalidArgumentError(
@@ -93,7 +95,7 @@ absl::Status AddApplications(const std::vector<RunApplication>& applications, Co
   for (const RunApplication& one : applications) {
     v1::Application* application = spec->add_applications();
     application->set_workers(static_cast<uint32_t>(one.workers));
-    for (const std::string& word : one.command) application->add_command(word);
+    for (const std::string& word : CommandToStart(one.command, one.module, Python())) application->add_command(word);
     MUSTER_RETURN_IF_ERROR(AddEnvironment(one.environment, application->mutable_environment()));
     application->set_working_directory(one.working_directory);
     workers += one.workers;
@@ -140,7 +142,7 @@ absl::StatusOr<v1::Launch> LaunchOf(CoordinatorFlags job, const std::vector<std:
     return absl::InvalidArgumentError(absl::StrCat("--min-np ", job.workers_min, " is more than -np ", launch.workers()));
   }
   v1::JobSpec* spec = launch.mutable_job();
-  for (const std::string& word : command) spec->add_command(word);
+  for (const std::string& word : CommandToStart(command, job.module && applications.empty(), Python())) spec->add_command(word);
   MUSTER_RETURN_IF_ERROR(AddEnvironment(job.environment, spec->mutable_environment()));
   spec->set_working_directory(job.working_directory);
   spec->set_master_port(static_cast<uint32_t>(job.master_port));
@@ -204,8 +206,9 @@ int CoordinatorCommand(const std::vector<std::string>& arguments) {
   if (!command.ok()) return UsageError(command.status().message());
   std::vector<RunApplication> applications;
   bool help_wanted = false;
-  const absl::Status read = ReadApplications(flags, *command, flags.separated(),
-                                             {job.workers, job.environment, job.working_directory, {}}, &applications, &help_wanted);
+  const absl::Status read =
+      ReadApplications(flags, *command, flags.separated(),
+                       {job.workers, job.environment, job.working_directory, job.module, {}}, &applications, &help_wanted);
   if (help_wanted) return Print(HelpText(CoordinatorPage()));
   if (!read.ok()) return UsageError(read.message());
   auto launch = LaunchOf(job, *command, applications);

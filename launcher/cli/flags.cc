@@ -67,13 +67,17 @@ void FlagSet::Choices(const std::string& name, std::vector<std::string> values) 
   flag->choices = std::move(values);
 }
 
-void FlagSet::Ignored(const std::string& names) { Declare(Kind::kIgnored, names, "", ""); }
+void FlagSet::Ignored(const std::string& names, std::string value_name) {
+  Declare(Kind::kIgnored, names, std::move(value_name), "");
+}
 
 void FlagSet::NotYet(const std::string& names, std::string instead) { Declare(Kind::kNotYet, names, "", std::move(instead)); }
 
+void FlagSet::NotNeeded(const std::string& names, std::string why) { Declare(Kind::kNotNeeded, names, "", std::move(why)); }
+
 void FlagSet::Refuse(const FlagSet& others, std::string why) {
   for (const Flag& flag : others.flags_) {
-    if (flag.kind == Kind::kNotYet) {
+    if (flag.kind == Kind::kNotYet || flag.kind == Kind::kNotNeeded) {
       flags_.push_back(flag);
       continue;
     }
@@ -101,7 +105,7 @@ FlagSet::Flag* FlagSet::Find(const std::string& bare_name) {
 absl::Status FlagSet::Unknown(const std::string& word) const {
   std::vector<std::string> names;
   for (const Flag& flag : flags_) {
-    if (flag.kind == Kind::kNotYet || flag.kind == Kind::kRefused) continue;
+    if (!flag.is_offered() && flag.kind != Kind::kIgnored) continue;
     for (const std::string& name : flag.names) names.push_back(BareName(name));
   }
   const std::string nearest = NearestName(BareName(word), names);
@@ -142,12 +146,15 @@ absl::Status FlagSet::Normalise(const std::vector<std::string>& arguments, std::
       }
     }
     if (flag == nullptr) return Unknown(typed);
-    if (flag->kind == Kind::kIgnored) continue;
+    if (flag->kind == Kind::kIgnored && !flag->takes_value()) continue;
     if (flag->kind == Kind::kNotYet) {
       return absl::InvalidArgumentError(absl::StrCat(typed, " is not in this version of muster. ", flag->help));
     }
+    if (flag->kind == Kind::kNotNeeded) {
+      return absl::InvalidArgumentError(absl::StrCat(typed, " is not needed with muster. ", flag->help));
+    }
     if (flag->kind == Kind::kRefused) return absl::InvalidArgumentError(absl::StrCat(typed, " ", flag->help));
-    normalised->push_back(absl::StrCat("--", BareName(flag->names[0])));
+    if (flag->kind != Kind::kIgnored) normalised->push_back(absl::StrCat("--", BareName(flag->names[0])));
     if (!flag->takes_value()) {
       if (parts.size() > 1) return absl::InvalidArgumentError(absl::StrCat(typed, " takes no value; write it alone"));
       continue;
@@ -158,7 +165,7 @@ absl::Status FlagSet::Normalise(const std::vector<std::string>& arguments, std::
       }
       parts.push_back(arguments[++i]);
     }
-    normalised->push_back(parts[1]);
+    if (flag->kind != Kind::kIgnored) normalised->push_back(parts[1]);
   }
   return absl::OkStatus();
 }
@@ -186,6 +193,7 @@ absl::Status FlagSet::Fill(std::vector<std::string> normalised) {
         break;
       case Kind::kIgnored:
       case Kind::kNotYet:
+      case Kind::kNotNeeded:
       case Kind::kRefused:
         break;
     }

@@ -43,10 +43,12 @@ class FlagSet {
   void Heading(std::string heading) { heading_ = std::move(heading); }
   // Values of the flag `name` (as declared before) for completion to offer. Parse does not look at them.
   void Choices(const std::string& name, std::vector<std::string> values);
-  // Accepted and without effect, because what it asks for is so anyway.
-  void Ignored(const std::string& names);
+  // Accepted and without effect, because what it asks for is so anyway. With a `value_name` it takes a value, any.
+  void Ignored(const std::string& names, std::string value_name = "");
   // Known, but refused by this version; `instead` is the remedy, a whole sentence.
   void NotYet(const std::string& names, std::string instead);
+  // Known from another launcher, and refused: what it is for is done otherwise. `why`, a whole sentence, says how.
+  void NotNeeded(const std::string& names, std::string why);
   // Known as flags of `others`, but refused here: "-x stands <why>". Those that are declared here already stay.
   void Refuse(const FlagSet& others, std::string why);
 
@@ -60,11 +62,11 @@ class FlagSet {
   bool separated() const { return separated_; }
   // One paragraph a flag, in order of declaration, heading by heading.
   std::string Help() const;
-  // The same for other readers; what is NotYet is left out.
+  // The same for other readers; what is NotYet or NotNeeded is left out.
   std::vector<FlagDescription> Describe() const;
 
  private:
-  enum class Kind { kSwitch, kCount, kSeconds, kText, kTexts, kIgnored, kNotYet, kRefused };
+  enum class Kind { kSwitch, kCount, kSeconds, kText, kTexts, kIgnored, kNotYet, kNotNeeded, kRefused };
   struct Flag {
     Kind kind;
     std::vector<std::string> names;  // as typed
@@ -80,7 +82,7 @@ class FlagSet {
     double* seconds_target = nullptr;
     std::string* text_target = nullptr;
     std::vector<std::string>* texts_target = nullptr;
-    bool takes_value() const { return kind <= Kind::kTexts && kind != Kind::kSwitch; }
+    bool takes_value() const { return kind <= Kind::kTexts ? kind != Kind::kSwitch : !value_name.empty(); }
     bool is_offered() const { return kind <= Kind::kTexts; }  // in help and suggestions
   };
 

@@ -115,16 +115,16 @@ absl::Status LocalJob::MakeAgent() {
   options.master_port = static_cast<uint16_t>(run.master_port);
   options.guard_path = options_.guard_path;
   options.session_folder = options_.session_folder;
-  options.program = options_.program;
-  options.argv = run.command;
+  options.program = options_.program.path;
+  options.argv = options_.program.argv;
   options.inherited_environment = options_.environment;
   options.chosen_environment = run.environment;
   options.working_directory = run.working_directory;
   if (run.placement.wanted()) options.placement = PlacementOf(run.placement);
   for (size_t i = 0; i < run.applications.size(); ++i) {
     const RunApplication& one = run.applications[i];
-    options.applications.push_back(
-        {options_.programs[i], one.command, one.environment, one.working_directory, static_cast<uint32_t>(one.workers)});
+    options.applications.push_back({options_.programs[i].path, options_.programs[i].argv, one.environment,
+                                    one.working_directory, static_cast<uint32_t>(one.workers)});
   }
   options.checkpoint.set_path(run.checkpoint_path);
   options.checkpoint.set_every_steps(run.checkpoint_every);
@@ -271,7 +271,7 @@ void LocalJob::OnStarted(uint32_t started) {
   restarting_ = false;
   if (started < options_.run.workers) return;
   Log(LogLevel::kInfo, absl::StrCat("job ", absl::BytesToHexString(options_.job_id), ": ", started, " workers of ",
-                                    options_.program, " started"));
+                                    options_.program.path, " started"));
 }
 
 void LocalJob::ShowStopping() {

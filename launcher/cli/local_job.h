@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "launcher/agent/agent.h"
 #include "launcher/cli/job_signals.h"
+#include "launcher/cli/program.h"
 #include "launcher/cli/run_options.h"
 #include "launcher/cli/start_progress.h"
 #include "launcher/coordinator/coordinator.h"
@@ -24,8 +25,8 @@ namespace muster {
 struct LocalJobOptions {
   RunOptions run;       // `workers` and `command` filled in
   std::string job_id;   // 16 bytes
-  std::string program;  // the path of command[0]
-  std::vector<std::string> programs;  // of several programs: the path of each of run.applications
+  Startable program;    // of run.command
+  std::vector<Startable> programs;  // of several programs: of each of run.applications
   std::string guard_path;
   std::string job_folder;
   std::string session_folder;

@@ -22,4 +22,9 @@ std::string TemporaryFolder() {
   return folder.empty() || folder[0] != '/' ? "/tmp" : folder;
 }
 
+std::string Python() {
+  const std::string chosen = Variable("PYTHON_EXEC").value_or("");
+  return chosen.empty() ? "python3" : chosen;
+}
+
 }  // namespace muster

@@ -14,6 +14,9 @@ std::vector<std::string> OwnEnvironment();
 // TMPDIR if it is an absolute path, else /tmp.
 std::string TemporaryFolder();
 
+// The interpreter of Python programs, torchrun's way: PYTHON_EXEC, else python3; a path, or a name for PATH.
+std::string Python();
+
 }  // namespace muster
 
 #endif  // MUSTER_LAUNCHER_CLI_OWN_ENVIRONMENT_H_

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "runtime/base/status.h"
@@ -32,6 +33,17 @@ std::string InterpreterOf(const std::string& path) {
   if (file.get() != '#' || file.get() != '!' || !std::getline(file, line)) return "";
   const std::vector<std::string> words = absl::StrSplit(line, absl::ByAnyChar(" \t\r"), absl::SkipEmpty());
   return words.empty() ? "" : words[0];
+}
+
+// Whether the kernel knows how to execute it.
+bool RunsByItself(const std::string& path) {
+  if (!IsExecutable(path)) return false;
+  char magic[4] = {};
+  std::ifstream(path, std::ios::binary).read(magic, sizeof magic);
+  const std::string begin(magic, sizeof magic);
+  return absl::StartsWith(begin, "#!") || begin ==
+                                              "\x7f"
+                                              "ELF";
 }
 
 absl::StatusOr<std::string> CheckPath(const std::string& program, const std::string& path) {
@@ -84,6 +96,36 @@ absl::StatusOr<std::string> FindProgram(const std::string& program, const std::s
   }
   return absl::NotFoundError(absl::StrCat("program ", program, " not found in PATH nor beside muster (", own_folder,
                                           "); check the spelling, or give its full path"));
+}
+
+absl::StatusOr<Startable> FindCommand(const std::vector<std::string>& command, const std::string& working_directory,
+                                      const std::string& path, const std::string& own_folder, const std::string& python) {
+  const std::string& program = command[0];
+  auto found = FindProgram(program, working_directory, path, own_folder);
+  if (!absl::EndsWith(program, ".py") || (found.ok() && RunsByItself(*found))) {
+    if (!found.ok()) return found.status();
+    return Startable{*std::move(found), command};
+  }
+  std::error_code error;
+  const fs::path folder = working_directory.empty() ? fs::current_path(error) : fs::absolute(working_directory, error);
+  const std::string script = found.ok() ? *found : (folder / program).lexically_normal().string();
+  if (!IsFile(script)) return found.status();
+  if (RunsByItself(script)) {
+    MUSTER_ASSIGN_OR_RETURN(std::string checked, CheckPath(program, script));
+    return Startable{std::move(checked), command};
+  }
+  if (::access(script.c_str(), R_OK) != 0) {
+    return absl::PermissionDeniedError(absl::StrCat(program, " cannot be read here; try: chmod +r ", program));
+  }
+  auto interpreter = FindProgram(python, working_directory, path, own_folder);
+  if (!interpreter.ok()) {
+    return absl::NotFoundError(absl::StrCat(program, " is run by ", python,
+                                            ", which is not found in PATH; install it, or name another ", "in PYTHON_EXEC"));
+  }
+  Startable startable{*std::move(interpreter), {python}};
+  startable.argv.insert(startable.argv.end(), command.begin(), command.end());
+  if (found.ok()) startable.argv[1] = script;  // in PATH, where Python does not look
+  return startable;
 }
 
 absl::StatusOr<std::string> OwnProgram() {

@@ -130,8 +130,8 @@ void SayDefaults(const RunOptions& options, const std::vector<std::string>& envi
 struct Start {
   RunOptions run;
   std::string job_id;   // 16 bytes
-  std::string program;  // the path of command[0]
-  std::vector<std::string> programs;  // of several programs: the path of each
+  Startable program;    // of run.command
+  std::vector<Startable> programs;  // of several programs: of each
   std::string guard_path;
   std::string temporary;
 };
@@ -299,12 +299,13 @@ int RunJob(const Start& start) {
 // On other hosts their agents look.
 absl::Status FindPrograms(const RunOptions& options, const std::string& own_folder, Start* start) {
   const std::string path = Variable("PATH").value_or("/usr/local/bin:/usr/bin:/bin");
-  const std::string& first_folder =
-      options.applications.empty() ? options.working_directory : options.applications[0].working_directory;
-  MUSTER_ASSIGN_OR_RETURN(start->program, FindProgram(options.command[0], first_folder, path, own_folder));
+  if (options.applications.empty()) {
+    MUSTER_ASSIGN_OR_RETURN(start->program,
+                            FindCommand(options.command, options.working_directory, path, own_folder, Python()));
+  }
   for (const RunApplication& one : options.applications) {
     MUSTER_ASSIGN_OR_RETURN(start->programs.emplace_back(),
-                            FindProgram(one.command[0], one.working_directory, path, own_folder));
+                            FindCommand(one.command, one.working_directory, path, own_folder, Python()));
   }
   return absl::OkStatus();
 }
@@ -312,6 +313,17 @@ absl::Status FindPrograms(const RunOptions& options, const std::string& own_fold
 // Where nobody has said how many workers, the placement may say it.
 absl::Status SettlePlacement(int64_t usable, RunOptions* options) {
   if (options->workers > 0 || options->workers_per_node > 0) return absl::OkStatus();
+// Modules become commands, and what workers get only by a flag of its own is an environment variable from here on.
+void TakePrograms(RunOptions* options) {
+  options->command = CommandToStart(options->command, options->module && options->applications.empty(), Python());
+  for (RunApplication& one : options->applications) one.command = CommandToStart(one.command, one.module, Python());
+  if (!options->role.empty()) options->environment.push_back(absl::StrCat("ROLE_NAME=", options->role));
+}
+
+// Where nobody has said how many workers, the placement may say it.
+absl::Status SettlePlacement(int64_t usable, RunOptions* options) {
+  if (options->workers > 0 || options->workers_per_node > 0 || !options->workers_per_node_typed.empty())
+    return absl::OkStatus();
   if (!options->hosts.named.empty()) {  // what other machines have nobody knows yet
     options->workers_per_node = options->placement.per_node;
     return absl::OkStatus();
@@ -382,6 +394,7 @@ int RunCommand(const std::vector<std::string>& arguments) {
     if (const absl::Status found = FindPrograms(*options, *own_folder, &start); !found.ok()) {
       return Fail(absl::IsNotFound(found) ? kExitNotFound : kExitNotExecutable, found);
     }
+  TakePrograms(&*options);
   }
   auto guard = FindGuard(*own_folder);
   if (!guard.ok()) return Fail(kExitInternal, guard.status());

@@ -30,9 +30,11 @@ FlagSet DeclareApplication(const FlagSet& job, RunApplication* application) {
   flags.Count("-np -n", "N", &application->workers, 1, kNodesMax * kWorkersMax, "number of workers of this program");
   flags.Texts("-x --env", "NAME[=VALUE]", &application->environment, "set NAME for this program's workers");
   flags.Text("-wdir --wd --working-dir", "FOLDER", &application->working_directory, "start this program's workers in FOLDER");
-  flags.Refuse(job,
-               "stands after a `:`, but is said once for the whole job: put it before the first program (each program has -np, -x "
-               "and -wdir of its own)");
+  flags.Switch("-m --module", &application->module, "this program is a Python module");
+  flags.Refuse(
+      job,
+      "stands after a `:`, but is said once for the whole job: put it before the first program (each program has -np, -x, "
+      "-wdir and -m of its own)");
   return flags;
 }
 
@@ -59,6 +61,13 @@ absl::Status ReadApplications(const FlagSet& job, const std::vector<std::string>
     applications->push_back(std::move(next));
   }
   return absl::OkStatus();
+}
+
+std::vector<std::string> CommandToStart(const std::vector<std::string>& command, bool module, const std::string& python) {
+  if (!module || command.empty()) return command;
+  std::vector<std::string> started = {python, "-m"};
+  started.insert(started.end(), command.begin(), command.end());
+  return started;
 }
 
 }  // namespace muster

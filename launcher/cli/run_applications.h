@@ -16,10 +16,11 @@ struct RunApplication {
   int64_t workers = 0;
   std::vector<std::string> environment;  // -x: NAME or NAME=VALUE
   std::string working_directory;         // empty: ours
+  bool module = false;                   // `command` begins with the name of a Python module
   std::vector<std::string> command;      // program and its arguments
 };
 
-// The flags that each program has for itself: -np, -x and -wdir. Those of `job` are refused with a sentence that says where they
+// The flags that each program has for itself: -np, -x, -wdir and -m. Those of `job` are refused with a sentence that says where they
 // belong.
 FlagSet DeclareApplication(const FlagSet& job, RunApplication* application);
 
@@ -29,6 +30,9 @@ FlagSet DeclareApplication(const FlagSet& job, RunApplication* application);
 // Errors: InvalidArgument with the program, the option and the remedy.
 absl::Status ReadApplications(const FlagSet& job, const std::vector<std::string>& words, bool separated, RunApplication first,
                               std::vector<RunApplication>* applications, bool* help_wanted);
+
+// What starts a program: `command` itself, or where it names a module `python -m` and it.
+std::vector<std::string> CommandToStart(const std::vector<std::string>& command, bool module, const std::string& python);
 
 }  // namespace muster
 

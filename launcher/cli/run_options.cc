@@ -14,8 +14,6 @@
 namespace muster {
 namespace {
 
-constexpr char kFixedSize[] = "A job that was restarted smaller stays so; --min-np says how small it may get.";
-
 FlagSet Declare(RunOptions* options) {
   FlagSet flags("muster run");
   DeclareJobFile(&flags, &options->job_file);
@@ -23,14 +21,16 @@ FlagSet Declare(RunOptions* options) {
               "number of workers on all nodes together; without it one for each\n"
               "core that may be used (CPU affinity and cgroup quota counted). N may\n"
               "exceed the cores.");
-  flags.Count("--nproc-per-node -N", "N", &options->workers_per_node, 1, kWorkersMax,
-              "the same for each node, as with torchrun");
+  flags.Text("--nproc-per-node -N", "N", &options->workers_per_node_typed,
+             "the same for each node, as with torchrun; auto or cpu: one for each\n"
+             "core that may be used, or slot of listed hosts");
   flags.Count("--nodes", "K", &options->nodes, 1, kNodesMax,
               "run as K nodes on this machine: K agents with the workers shared out\n"
               "among them, each in a network of its own, TCP between them. With a\n"
               "list of hosts: on the first K of it");
   flags.Text("--nnodes", "N", &options->nodes_range,
              "torchrun's --nodes: N, or MIN:MAX to start with MAX and accept MIN\n"
+  flags.Switch("-m --module", &options->module, "PROGRAM is a Python module, as of python3 -m");
              "after a loss");
   DeclareHosts(&flags, &options->hosts);
   DeclareSsh(&flags, &options->ssh);
@@ -39,6 +39,7 @@ FlagSet Declare(RunOptions* options) {
              "where that is allowed: no way to any other network), host (loopback\n"
              "addresses of this machine) or auto");
   flags.Choices("--starter", {"auto", "local", "slurm", "ssh"});
+  flags.Choices("--nproc-per-node", {"auto", "cpu"});
   flags.Choices("--node-network", {"auto", "host", "namespaces"});
   flags.Heading("going on after a failure");
   flags.Count("--max-restarts", "N", &options->max_restarts, 0, 1'000'000,
@@ -76,10 +77,13 @@ FlagSet Declare(RunOptions* options) {
   flags.Heading("output");
   flags.Switch("-v --verbose", &options->verbose, "say on stderr what muster does");
   flags.Heading("");
-  flags.Ignored("--allow-run-as-root --standalone");
-  flags.NotYet("--node-rank --rdzv-endpoint --rdzv-backend",
-               "One muster run starts the workers of all hosts; name them with -H or --hostfile.");
-  flags.NotYet("--max-np --spares", kFixedSize);
+  flags.Ignored("--allow-run-as-root --standalone --no-python --run-path");
+  flags.Ignored("--monitor-interval", "SECONDS");
+  flags.Ignored("--start-method", "KIND");
+  flags.NotNeeded("--node-rank --rdzv-endpoint --rdzv-backend --rdzv-conf --master-addr --local-addr",
+                  "One muster run starts the workers of all hosts; name them with -H or --hostfile.");
+  flags.NotNeeded("--rdzv-id", "Each job has an identity of its own; --name is what people call it.");
+  flags.NotYet("--max-np", "A job that was restarted smaller stays so; --min-np says how small it may get.");
   flags.NotYet("--output-filename --redirects --log-dir", "Redirect muster's own output instead: muster run ... > FILE");
   flags.NotYet("--stdin", "Rank 0 gets muster's stdin, the other ranks /dev/null.");
   flags.NotYet("--backend", "Collectives run in shared memory and over TCP; leave the option out.");
@@ -102,6 +106,29 @@ absl::Status TakeNodesRange(RunOptions* options, int64_t* nodes_min) {
   if (options->nodes_range.empty()) return absl::OkStatus();
   const std::pair<std::string, std::string> parts = absl::StrSplit(options->nodes_range, absl::MaxSplits(':', 1));
   const bool range = options->nodes_range.find(':') != std::string::npos;
+absl::Status ReadWorkersPerNode(RunOptions* options) {
+  const std::string& typed = options->workers_per_node_typed;
+  if (typed.empty() || typed == "auto" || typed == "cpu") return absl::OkStatus();
+  if (typed == "gpu") {
+    return absl::InvalidArgumentError(
+        "--nproc-per-node gpu: this version of muster knows of no GPUs; write how many workers each node is to have");
+  }
+  if (!absl::SimpleAtoi(typed, &options->workers_per_node) || options->workers_per_node < 1 ||
+      options->workers_per_node > kWorkersMax) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--nproc-per-node ", typed, " is not possible: N is a whole number from 1 to ", kWorkersMax, ", auto or cpu"));
+  }
+  return absl::OkStatus();
+}
+
+// Without a list of hosts `auto` is what a node has, with one what the list says.
+absl::Status SettleWorkersPerNode(int64_t usable_cores, RunOptions* options) {
+  if (options->workers_per_node_typed.empty() || options->workers_per_node > 0) return absl::OkStatus();
+  if (options->workers > 0) return absl::InvalidArgumentError("-np and --nproc-per-node say the same; leave one out");
+  if (options->hosts.named.empty()) options->workers_per_node = std::min(usable_cores, kWorkersMax);
+  return absl::OkStatus();
+}
+
   int64_t least = 0, most = 0;
   if (!absl::SimpleAtoi(parts.first, &least) || !absl::SimpleAtoi(range ? parts.second : parts.first, &most) || least < 1 ||
       least > most || most > kNodesMax) {
@@ -197,6 +224,7 @@ absl::Status SettleRunOptions(int64_t usable_cores, RunOptions* options) {
                                                    " leaves a node without a worker; use --nodes ", workers,
                                                    " or less, or -np ", nodes, " or more"));
   }
+  MUSTER_RETURN_IF_ERROR(SettleWorkersPerNode(usable_cores, options));
   if (workers > nodes * kWorkersMax) {
     return absl::InvalidArgumentError(
         absl::StrCat("-np ", workers, " is more than ", nodes == 1 ? "one node holds" : "the nodes hold", ", ", kWorkersMax,
@@ -252,7 +280,7 @@ absl::StatusOr<RunOptions> ParseRunOptions(const std::vector<std::string>& argum
             : "no program given; it stands after the options: muster run -np 4 PROGRAM ARGUMENTS");
   }
   MUSTER_RETURN_IF_ERROR(ReadApplications(flags, options.command, flags.separated(),
-                                          {options.workers, options.environment, options.working_directory, {}},
+                                          {options.workers, options.environment, options.working_directory, options.module, {}},
                                           &options.applications, help_wanted));
   if (!options.applications.empty()) {
     options.workers = 0;
@@ -265,6 +293,7 @@ absl::StatusOr<RunOptions> ParseRunOptions(const std::vector<std::string>& argum
   }
   // What is said later holds.
   options.environment.insert(options.environment.begin(), options.job_file.environment.begin(),
+  MUSTER_RETURN_IF_ERROR(ReadWorkersPerNode(&options));
                              options.job_file.environment.end());
   if (job != nullptr && options.max_restarts == 0) options.last_call_seconds = 0;
   return options;

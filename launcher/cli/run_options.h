@@ -24,6 +24,7 @@ inline constexpr int64_t kNodesMax = 128;                   // simulated on one 
 struct RunOptions {
   int64_t workers = 0;           // on all nodes together; 0: one for each usable core
   int64_t workers_per_node = 0;  // instead of `workers`; 0: not said
+  std::string workers_per_node_typed;  // --nproc-per-node: a number, or "auto", "cpu", "gpu"; empty: not said
   int64_t nodes = 0;             // 0: not said
   std::string nodes_range;       // torchrun's --nnodes: N or MIN:MAX; empty: not said
   int64_t workers_min = 0;       // accepted after a loss; 0: not said
@@ -45,6 +46,8 @@ struct RunOptions {
   std::string report_file;  // empty: none
   bool verbose = false;
   HostOptions hosts;
+  bool module = false;  // `command` begins with the name of a Python module
+  std::string role;     // ROLE_NAME of the workers; empty: "default"
   JobFileOptions job_file;
   std::string name;  // of the job, for people; empty: none
   RunSshOptions ssh;

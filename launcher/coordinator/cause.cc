@@ -39,16 +39,19 @@ std::string AtStep(int64_t step) { return step < 0 ? "" : absl::StrCat(" at step
 void DescribeEnding(const v1::Ending& ending, const std::string& who, const std::string& at_step, Cause& cause) {
   cause.exit_code = ExitCodeOf(ending);
   if (IsRankOwn(ending.kind())) cause.worker_exit_code = cause.exit_code;
+  cause.program_error = ending.program_error();
+  cause.program_trace = ending.program_trace();
+  const std::string said = ending.program_error().empty() ? "" : absl::StrCat(": ", ending.program_error());
   switch (ending.kind()) {
     case v1::Ending::EXITED:
       cause.failure_class = "exit code";
-      cause.sentence = absl::StrCat(who, " exited with code ", ending.code(), at_step);
+      cause.sentence = absl::StrCat(who, " exited with code ", ending.code(), at_step, said);
       break;
     case v1::Ending::SIGNALED:
       cause.failure_class = "signal";
       cause.signal = ending.code();
       cause.sentence = absl::StrCat(who, " was killed by signal ", ending.code(), " (", SignalName(ending.code()), ")", at_step,
-                                    ending.detail().empty() ? "" : ": ", ending.detail());
+                                    ending.detail().empty() ? "" : ": ", ending.detail(), said);
       break;
     case v1::Ending::OUT_OF_MEMORY:
       cause.failure_class = "out of memory";

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "launcher/coordinator/blame_graph.h"
 #include "launcher/coordinator/cause.h"
@@ -15,6 +16,24 @@ namespace muster {
 namespace {
 
 constexpr size_t kCausesInSentence = 3;
+
+// Whether a program only says that another rank has gone. Source: gloo/transport/tcp/pair.cc, torch/csrc/distributed/c10d/socket.cpp
+// and ProcessGroupNCCL.cpp.
+bool TellsOfALostPeer(const std::string& error) {
+  static const auto& kWords =
+      *new std::vector<absl::string_view>{"Connection closed by peer",   "Connection reset by peer",
+                                          "Connection refused",          "Broken pipe",
+                                          "failed to recv, got 0 bytes", "ncclRemoteError",
+                                          "remote process exited",       "Application timeout caused pair closure"};
+  return std::any_of(kWords.begin(), kWords.end(),
+                     [&error](absl::string_view words) { return absl::StrContains(error, words); });
+}
+
+// Ranks without libmuster blame nobody: what they say stands in for it.
+void DropEchoes(std::vector<Cause>* causes) {
+  const auto is_echo = [](const Cause& cause) { return TellsOfALostPeer(cause.program_error); };
+  if (!std::all_of(causes->begin(), causes->end(), is_echo)) std::erase_if(*causes, is_echo);
+}
 
 // What one blame says of the rank it points at.
 struct Accusation {
@@ -111,6 +130,7 @@ std::vector<Cause> Case::Causes() {
     if (IsCause(ranks_[number])) AddRankCause(ranks_[number], causes);
   }
   AddNodeCauses(causes);
+  DropEchoes(&causes);
   std::stable_sort(causes.begin(), causes.end(), [](const Cause& a, const Cause& b) { return a.when_ms < b.when_ms; });
   return causes;
 }
@@ -301,6 +321,7 @@ void Sum(const Case& whole, Judgement& judgement) {
   verdict.set_program(first.program);
   verdict.set_signal(first.signal);
   verdict.set_worker_exit_code(first.worker_exit_code);
+  verdict.set_program_error(first.program_error);
   verdict.set_ended_with_it(whole.EndedWith(causes));
   std::string sentence;
   for (size_t i = 0; i < std::min(causes.size(), kCausesInSentence); ++i) {

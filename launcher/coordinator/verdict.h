@@ -72,6 +72,8 @@ struct Cause {
   uint64_t when_ms = 0;  // hybrid logical clock, milliseconds since the Unix epoch
   uint64_t last_op_seq = 0;
   std::string last_op;  // last collective it began; empty: none
+  std::string program_error;  // what the program said of it, one line; empty: nothing
+  std::string program_trace;
 };
 
 // The verdict and, earliest first, all its causes (none when the job went well or was stopped from outside).
@@ -92,7 +94,8 @@ bool IsFailure(const v1::PeerBlamed& blame);
 bool IsCurable(const Evidence& evidence);
 
 // The causes are the ranks that others blame and that blame nobody (all of a circle that blame each other), and those that
-// failed with neither; what the graph leaves open is ordered by the hybrid logical clock. The others that ended are counted.
+// failed with neither; what the graph leaves open is ordered by the hybrid logical clock. A program's own word that its peer has gone
+// (gloo's "Connection closed by peer") makes it no cause where another rank failed otherwise. The others that ended are counted.
 Judgement Judge(const Evidence& evidence);
 
 // "SIGKILL"; "signal 65" where there is no name.

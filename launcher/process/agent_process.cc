@@ -140,12 +140,13 @@ absl::Status AgentProcess::TakeJob(const v1::JobSpec& job, AgentOptions* agent) 
   if (job.command().empty()) return absl::InvalidArgumentError("the coordinator named no program");
   agent->working_directory = FolderHere(job.working_directory());
   if (agent->applications.empty()) {
-    MUSTER_ASSIGN_OR_RETURN(agent->program, options_.find_program(job.command(0), agent->working_directory));
+    MUSTER_ASSIGN_OR_RETURN(agent->program, options_.find_program(&agent->argv, agent->working_directory));
   }
   for (WorkerProgram& one : agent->applications) {
-    MUSTER_ASSIGN_OR_RETURN(one.program, options_.find_program(one.program, one.working_directory.empty()
-                                                                                ? agent->working_directory
-                                                                                : one.working_directory));
+    if (one.argv.empty()) return absl::InvalidArgumentError("the coordinator named no program");
+    MUSTER_ASSIGN_OR_RETURN(
+        one.program,
+        options_.find_program(&one.argv, one.working_directory.empty() ? agent->working_directory : one.working_directory));
   }
   agent->inherited_environment = options_.environment;
   agent->output.deliver = [this](uint32_t rank, OutputStream which, absl::string_view text) {

@@ -34,8 +34,9 @@ struct AgentProcessOptions {
   std::string guard_path;
   std::unique_ptr<SessionFolder> session_folder;  // of the workers' TMPDIR
   std::vector<std::string> environment;           // "NAME=value", the process's own: workers inherit it
-  // The path of `program` as a worker in `working_directory` would start it.
-  std::function<absl::StatusOr<std::string>(const std::string& program, const std::string& working_directory)> find_program;
+  // The path of the program `argv[0]` as a worker in `working_directory` would start it. Where an interpreter runs it that stands
+  // before the words of `argv` then.
+  std::function<absl::StatusOr<std::string>(std::vector<std::string>* argv, const std::string& working_directory)> find_program;
 };
 
 // One at a time in a process: it takes the process's signals.

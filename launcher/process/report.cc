@@ -25,7 +25,9 @@ Json OfCause(const Cause& cause) {
           {"worker_exit_code", OrNull(cause.worker_exit_code != 0, cause.worker_exit_code)},
           {"pid", OrNull(cause.pid > 0, cause.pid)},
           {"unix_ms", cause.when_ms},
-          {"last_operation", OrNull(!cause.last_op.empty(), cause.last_op)}};
+          {"last_operation", OrNull(!cause.last_op.empty(), cause.last_op)},
+          {"error", OrNull(!cause.program_error.empty(), cause.program_error)},
+          {"traceback", OrNull(!cause.program_trace.empty(), cause.program_trace)}};
 }
 
 // "EXITED" is "exited".
@@ -46,7 +48,8 @@ Json OfEnding(const v1::WorkerEnded& ended) {
           {"ended_by_muster", ended.expected()},
           {"joined", ended.had_joined()},
           {"left", ended.had_left()},
-          {"last_operation", OrNull(!ended.last_op().empty(), ended.last_op())}};
+          {"last_operation", OrNull(!ended.last_op().empty(), ended.last_op())},
+          {"error", OrNull(!ending.program_error().empty(), ending.program_error())}};
 }
 
 Json OfState(const v1::RankState& state) {
@@ -98,6 +101,7 @@ Json OfFailure(const v1::GenerationEnded& ended) {
           {"rank", OrNull(why.rank() >= 0, why.rank())},
           {"host", OrNull(!why.host().empty(), why.host())},
           {"exit_code", why.exit_code()},
+          {"error", OrNull(!why.program_error().empty(), why.program_error())},
           {"committed_step", OrNull(why.committed_step() >= 0, why.committed_step())}};
 }
 
@@ -139,6 +143,7 @@ std::string ReportJson(const JobResult& result) {
                        {"program", OrNull(!verdict.program().empty(), verdict.program())},
                        {"signal", OrNull(verdict.signal() != 0, verdict.signal())},
                        {"worker_exit_code", OrNull(verdict.worker_exit_code() != 0, verdict.worker_exit_code())},
+                       {"error", OrNull(!verdict.program_error().empty(), verdict.program_error())},
                        {"ended_with_it", verdict.ended_with_it()},
                        {"causes", causes},
                        {"where", Where(result.evidence)},

@@ -75,6 +75,8 @@ struct Ended {
   std::string last_op;
   std::string out_of_memory;  // not empty: killed by the kernel for memory; which limit
   uint32_t spawn = 0;
+  std::string program_error;  // what the program itself has said of it (launcher/agent/program_error.h); empty: nothing
+  std::string program_trace;
 };
 struct TreeEnded {};
 struct GuardLost {};  // the tree is ended already

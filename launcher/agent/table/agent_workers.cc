@@ -32,6 +32,8 @@ v1::Ending EndingOf(const agent::Ended& ended) {
     ending.set_kind(v1::Ending::SIGNALED);
     ending.set_code(SignalOf(ended.wait_status));
   }
+  ending.set_program_error(ended.program_error);
+  ending.set_program_trace(ended.program_trace);
   return ending;
 }
 

@@ -109,6 +109,18 @@ TEST(Environment, PassesNothingOnFromAnOuterLauncher) {
   EXPECT_TRUE(variables.contains("OMPI_MCA_btl"));
 }
 
+TEST(Environment, GlooIsToldTheInterfaceBetweenNodesUnlessTheUserHasChosen) {
+  WorkerPlace place = Place();
+  EXPECT_FALSE(AsMap(WorkerEnvironment({}, {}, place)).contains("GLOO_SOCKET_IFNAME"));
+  place.network_interface = "eth1";
+  EXPECT_EQ(AsMap(WorkerEnvironment({}, {}, place)).at("GLOO_SOCKET_IFNAME"), "eth1");
+  EXPECT_EQ(AsMap(WorkerEnvironment({}, {}, place)).at("TP_SOCKET_IFNAME"), "eth1");
+  EXPECT_EQ(AsMap(WorkerEnvironment({"GLOO_SOCKET_IFNAME=ib0"}, {}, place)).at("GLOO_SOCKET_IFNAME"), "ib0");
+  EXPECT_EQ(AsMap(WorkerEnvironment({}, {"GLOO_SOCKET_IFNAME=ib1"}, place)).at("GLOO_SOCKET_IFNAME"), "ib1");
+  place.nodes = 1;
+  EXPECT_FALSE(AsMap(WorkerEnvironment({}, {}, place)).contains("GLOO_SOCKET_IFNAME"));
+}
+
 TEST(Environment, OneWorkerKeepsItsThreads) {
   WorkerPlace place = Place();
   place.local_world_size = 1;

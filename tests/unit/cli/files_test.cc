@@ -18,6 +18,7 @@ namespace muster {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 class Files : public ::testing::Test {
@@ -72,6 +73,45 @@ TEST_F(Files, WhatCannotBeStartedIsNamedWithTheRemedy) {
   // Beside the user, but not in PATH.
   Make("here/train", 0755);
   EXPECT_THAT(std::string(FindProgram("train", folder_ + "/here", "/bin", folder_).status().message()), HasSubstr("./train"));
+}
+
+TEST_F(Files, APythonFileThatCannotBeExecutedIsRunByPython) {
+  const std::string python = Make("bin/python3", 0755), work = folder_ + "/work";
+  const auto found = [&](std::vector<std::string> command) {
+    return FindCommand(command, work, folder_ + "/bin", folder_, "python3");
+  };
+  Make("work/plain.py", 0644);
+  for (const char* name : {"plain.py", "./plain.py"}) {
+    const auto plain = found({name, "--lr", "1"});
+    ASSERT_TRUE(plain.ok()) << plain.status();
+    EXPECT_EQ(plain->path, python);
+    EXPECT_THAT(plain->argv, ElementsAre("python3", name, "--lr", "1"));
+  }
+  // One that can be is, by whatever its first line names.
+  const std::string script = Make("work/script.py", 0755);
+  for (const char* name : {"script.py", "./script.py"}) {
+    EXPECT_EQ(found({name})->path, script);
+    EXPECT_THAT(found({name})->argv, ElementsAre(name));
+  }
+  const std::string headless = Make("work/headless.py", 0755);
+  std::ofstream(headless) << "print(1)\n";
+  EXPECT_EQ(found({"./headless.py"})->path, python);
+  const std::string in_path = Make("bin/in_path.py", 0755);
+  EXPECT_EQ(found({"in_path.py"})->path, in_path);
+  std::ofstream(in_path) << "print(1)\n";
+  EXPECT_THAT(found({"in_path.py", "x"})->argv, ElementsAre("python3", in_path, "x"));
+  EXPECT_EQ(FindCommand({"plain.py"}, work, "/none", folder_, python)->argv[0], python);
+
+  EXPECT_TRUE(absl::IsNotFound(found({"none.py"}).status()));
+  EXPECT_TRUE(absl::IsNotFound(found({"./none.py"}).status()));
+  const absl::Status no_python = FindCommand({"plain.py"}, work, "/none", folder_, "python3").status();
+  EXPECT_TRUE(absl::IsNotFound(no_python));
+  EXPECT_THAT(std::string(no_python.message()), HasSubstr("PYTHON_EXEC"));
+  std::ofstream(script) << "#!/no/such/python\n";
+  EXPECT_THAT(std::string(found({"script.py"}).status().message()), HasSubstr("/no/such/python"));
+  // Other programs stay as they were.
+  Make("work/train", 0644);
+  EXPECT_TRUE(absl::IsPermissionDenied(found({"./train"}).status()));
 }
 
 TEST_F(Files, ASessionFolderGoesWithItsJobAndTakesDeadOnesAlong) {

@@ -30,7 +30,9 @@ FlagSet Declare(Targets* targets) {
   flags.Text("-wdir", "FOLDER", &targets->folder, "folder");
   flags.Texts("-x", "NAME[=VALUE]", &targets->variables, "variable");
   flags.Ignored("--oversubscribe");
+  flags.Ignored("--start-method", "KIND");
   flags.NotYet("--hostfile -H", "It starts all workers here.");
+  flags.NotNeeded("--node-rank", "It knows.");
   return flags;
 }
 
@@ -106,6 +108,7 @@ TEST(FlagSet, ErrorsNameFlagAndRemedy) {
   EXPECT_THAT(ErrorOf({"--hostfile", "h", "p"}),
               HasSubstr("--hostfile is not in this version of muster. It starts all workers here."));
   EXPECT_THAT(ErrorOf({"-H", "a,b", "p"}), HasSubstr("-H is not in this version"));
+  EXPECT_THAT(ErrorOf({"--node_rank=1", "p"}), HasSubstr("--node_rank is not needed with muster. It knows."));
 }
 
 TEST(FlagSet, SuggestsTheNearestName) {
@@ -119,6 +122,10 @@ TEST(FlagSet, IgnoredFlagsAreAcceptedAndHelpStops) {
   Targets targets;
   FlagSet flags = Declare(&targets);
   EXPECT_THAT(*flags.Parse({"-oversubscribe", "p"}), ElementsAre("p"));
+  EXPECT_THAT(*flags.Parse({"--start_method", "spawn", "-np", "3", "p"}), ElementsAre("p"));
+  EXPECT_EQ(targets.workers, 3);
+  EXPECT_THAT(*flags.Parse({"--start-method=fork", "p"}), ElementsAre("p"));
+  EXPECT_THAT(ErrorOf({"--start-method"}), HasSubstr("--start-method needs a value: --start-method KIND"));
   FlagSet asked = Declare(&targets);
   EXPECT_THAT(*asked.Parse({"-h", "--no-such-option"}), IsEmpty());
   EXPECT_TRUE(asked.help_wanted());
@@ -130,6 +137,7 @@ TEST(FlagSet, HelpShowsEveryFlagThatWorks) {
   EXPECT_THAT(help, HasSubstr("-np, -n, --nproc-per-node N"));
   EXPECT_THAT(help, HasSubstr("--timeout SECONDS"));
   EXPECT_THAT(help, Not(HasSubstr("hostfile")));
+  EXPECT_THAT(help, Not(HasSubstr("node-rank")));
 }
 
 }  // namespace

@@ -36,7 +36,7 @@ TEST(RunOptions, RefusesWhatIsMissingOrNotThereYet) {
   EXPECT_THAT(ErrorOf({}), HasSubstr("no program given"));
   EXPECT_THAT(ErrorOf({"-np", "4"}), HasSubstr("no program given"));
   EXPECT_THAT(ErrorOf({"-np", "4", "--"}), HasSubstr("no program given"));
-  EXPECT_THAT(ErrorOf({"--spares", "2", "train"}), HasSubstr("--spares is not in this version of muster."));
+  EXPECT_THAT(ErrorOf({"--max-np", "2", "train"}), HasSubstr("--max-np is not in this version of muster."));
   EXPECT_THAT(ErrorOf({"-x", "=1", "train"}), HasSubstr("-x =1"));
 }
 
@@ -75,6 +75,9 @@ TEST(RunOptions, WorkersAndNodesFollowFromWhatIsSaid) {
   const RunOptions range = Settled({"--nproc-per-node", "2", "--nnodes", "1:4", "--max-restarts", "3"});
   EXPECT_EQ(range.workers, 8);
   EXPECT_EQ(range.workers_min, 2);
+  EXPECT_EQ(Settled({"-N", "2", "--nodes", "2"}).workers, 4);
+  EXPECT_EQ(Settled({"--nproc-per-node", "auto", "--nodes", "2"}, 3).workers, 6);
+  EXPECT_EQ(Settled({"--nproc-per-node", "cpu"}, 3).workers, 3);
   EXPECT_EQ(range.max_restarts, 3);
   EXPECT_EQ(Settled({"-np", "4", "--min-np", "2", "--max-restarts", "1", "--last-call", "0.5"}).workers_min, 2);
   EXPECT_TRUE(Settled({"--detach"}).detach);
@@ -103,6 +106,11 @@ TEST(RunOptions, WhatDoesNotFitTogetherIsNamedWithTheRemedy) {
   EXPECT_THAT(error({"--nodes", "2", "--nnodes", "2"}), HasSubstr("leave one out"));
   for (const char* range : {"2:1", "0", "a", "1:", ":2", "1:2:3", "1000"}) {
     EXPECT_THAT(error({"--nnodes", range}), HasSubstr("write N or MIN:MAX")) << range;
+  }
+  EXPECT_THAT(error({"-np", "2", "--nproc-per-node", "auto"}), HasSubstr("leave one out"));
+  EXPECT_THAT(error({"--nproc-per-node", "gpu"}), HasSubstr("knows of no GPUs"));
+  for (const char* number : {"0", "257", "many", "-1", "2.5"}) {
+    EXPECT_THAT(error({"--nproc-per-node", number}), HasSubstr("whole number from 1 to 256, auto or cpu")) << number;
   }
   EXPECT_EQ(error({"--checkpoint-every", "3"}), "--checkpoint-every needs --checkpoint-path FOLDER");
   EXPECT_EQ(error({"--checkpoint-keep", "3"}), "--checkpoint-keep needs --checkpoint-path FOLDER");

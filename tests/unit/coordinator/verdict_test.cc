@@ -32,6 +32,12 @@ class Told {
     evidence_.endings.push_back(ended);
     return *this;
   }
+  // Of the rank whose end was told last.
+  Told& Said(const std::string& error) {
+    evidence_.endings.back().mutable_ending()->set_program_error(error);
+    evidence_.endings.back().mutable_ending()->set_program_trace("Traceback: " + error);
+    return *this;
+  }
   Told& ByUs(uint32_t rank) { return Ended(rank, v1::Ending::SIGNALED, 15, 2000, true); }
   Told& Blames(uint32_t rank, uint32_t blamed, AbortReason reason, const std::string& message = "") {
     v1::PeerBlamed blame;
@@ -107,6 +113,32 @@ TEST(Verdict, SeveralRootsAreNamedEarliestFirst) {
             "rank 1 on host node-a was killed by signal 11 (SIGSEGV); rank 0 on host node-a exited with code 5; "
             "1 other rank ended because of it");
   EXPECT_EQ(judgement.verdict.exit_code(), 139);
+}
+
+TEST(Verdict, WhatTheProgramSaidStandsInTheSentence) {
+  const Judgement judgement =
+      Told(2).Ended(1, v1::Ending::EXITED, 1).Said("ValueError: no such file (data.py, line 7)").ByUs(0).Judged();
+  EXPECT_EQ(
+      judgement.verdict.sentence(),
+      "rank 1 on host node-a exited with code 1: ValueError: no such file (data.py, line 7); 1 other rank ended because of it");
+  EXPECT_EQ(judgement.verdict.program_error(), "ValueError: no such file (data.py, line 7)");
+  EXPECT_EQ(judgement.causes[0].program_trace, "Traceback: ValueError: no such file (data.py, line 7)");
+  EXPECT_THAT(Told(1).Ended(0, v1::Ending::SIGNALED, 6).Said("MemoryError: ").Judged().verdict.sentence(),
+              HasSubstr("killed by signal 6 (SIGABRT): MemoryError"));
+}
+
+// Its message is seen first, for the rank that it lost takes its time to end.
+TEST(Verdict, ARankThatOnlyLostItsPeerIsNoCause) {
+  const std::string lost = "RuntimeError: [./gloo/transport/tcp/pair.cc:589] Read error [10.0.0.1]:7: Connection reset by peer";
+  Told told(3);
+  told.Ended(0, v1::Ending::EXITED, 1, 1000).Said(lost).Ended(1, v1::Ending::SIGNALED, 9, 1002).ByUs(2);
+  EXPECT_EQ(told.Judged().verdict.sentence(),
+            "rank 1 on host node-a was killed by signal 9 (SIGKILL); 2 other ranks ended because of it");
+  EXPECT_EQ(told.Judged().verdict.exit_code(), 137);
+  // Where nobody says more it is what is known.
+  const Judgement judgement = Told(2).Ended(0, v1::Ending::EXITED, 1).Said(lost).Ended(1, v1::Ending::EXITED, 0).Judged();
+  EXPECT_EQ(judgement.verdict.rank(), 0);
+  EXPECT_THAT(judgement.verdict.sentence(), HasSubstr("Connection reset by peer"));
 }
 
 TEST(Verdict, LeavingWhileOthersCallIsLeavingEarly) {

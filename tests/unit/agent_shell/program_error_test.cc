@@ -1,0 +1,112 @@
+#include "launcher/agent/program_error.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "launcher/agent/network_interface.h"
+
+namespace muster {
+namespace {
+
+using ::testing::EndsWith;
+using ::testing::StartsWith;
+
+// As PyTorch 1.13 writes it.
+constexpr char kWritten[] = R"({"message": {"message": "RuntimeError: the loss is nan", "extraInfo": {"py_callstack":
+"Traceback (most recent call last):\n  File \"/usr/lib/python3/dist-packages/torch/errors.py\", line 346, in wrapper\n    return f(*args)\n  File \"/home/ann/train.py\", line 41, in main\n    raise RuntimeError(\"the loss is nan\")\nRuntimeError: the loss is nan\n",
+"timestamp": "1700000000"}}})";
+
+std::string Escaped() {  // JSON knows no line end inside a string
+  std::string text = kWritten;
+  for (char& byte : text) byte = byte == '\n' ? ' ' : byte;
+  return text;
+}
+
+TEST(ProgramError, NamesTheExceptionAndTheInnermostCall) {
+  const auto error = ParseProgramError(Escaped());
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->error, "RuntimeError: the loss is nan (train.py, line 41)");
+  EXPECT_THAT(error->trace, StartsWith("Traceback (most recent call last):\n  File"));
+  EXPECT_THAT(error->trace, EndsWith("RuntimeError: the loss is nan\n"));
+}
+
+TEST(ProgramError, PrefersTheProgramsOwnLineToTheDepthsOfALibrary) {
+  const std::string own = R"(File \"/home/ann/train.py\", line 41, in main\n)";
+  const std::string library = R"(  File \"/usr/lib/python3/dist-packages/torch/a.py\", line 7, in f\n)";
+  const auto error_of = [](const std::string& trace) {
+    return ParseProgramError(R"({"message": {"message": "RuntimeError: x", "extraInfo": {"py_callstack": ")" + trace + "\"}}}")
+        ->error;
+  };
+  EXPECT_EQ(error_of(own + library), "RuntimeError: x (train.py, line 41)");
+  EXPECT_EQ(error_of(library), "RuntimeError: x (a.py, line 7)");
+}
+
+TEST(ProgramError, TakesAPlainMessageAndNeedsNothingElse) {
+  EXPECT_EQ(ParseProgramError(R"({"message": "out of tape"})")->error, "out of tape");
+  EXPECT_EQ(ParseProgramError(R"({"message": {"message": "out of tape"}})")->error, "out of tape");
+  EXPECT_EQ(ParseProgramError(R"({"message": {"message": "out of tape", "extraInfo": 7}})")->error, "out of tape");
+  EXPECT_EQ(ParseProgramError(R"({"message": {"message": "a", "extraInfo": {"py_callstack": "File \"x\", line 12345678901"}}})")
+                ->error,
+            "a");
+}
+
+TEST(ProgramError, IsOneBoundedLineOfCharacters) {
+  EXPECT_EQ(ParseProgramError(R"({"message": "\n  first\tone\u001b[1m  \nsecond"})")->error, "first one [1m");
+  std::string two_bytes;
+  for (size_t i = 0; i < kProgramErrorBytesMax; ++i) two_bytes += "\xc3\xa4";
+  for (const std::string& shift : {"", "x"}) {
+    const std::string error = ParseProgramError("{\"message\": \"" + shift + two_bytes + "\"}")->error;
+    EXPECT_LE(error.size(), kProgramErrorBytesMax + 3);
+    EXPECT_THAT(error, EndsWith("\xc3\xa4..."));
+  }
+  const auto deep = ParseProgramError("{\"message\": {\"message\": \"deep\", \"extraInfo\": {\"py_callstack\": \"" +
+                                      std::string(100'000, 'a') + "end\"}}}");
+  EXPECT_LE(deep->trace.size(), kProgramTraceBytesMax + 3);
+  EXPECT_THAT(deep->trace, EndsWith("end"));
+}
+
+TEST(ProgramError, WhatIsNotUnderstoodIsNothing) {
+  for (const char* text : {"", "{", "null", "[]", "7", "{}", R"({"message": 7})", R"({"message": ""})", R"({"message": {}})",
+                           R"({"message": {"message": null}})", "{\"message\": \"\xff\"}"}) {
+    EXPECT_FALSE(ParseProgramError(text)) << text;
+  }
+  EXPECT_FALSE(ParseProgramError(std::string(100'000, '[')));
+}
+
+TEST(ProgramError, ReadsAFileAndNothingThatOnlyStandsInItsPlace) {
+  std::string folder = (std::filesystem::temp_directory_path() / "muster-test-XXXXXX").string();
+  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+  const std::string file = ProgramErrorFile(folder, 3);
+  EXPECT_EQ(file, folder + "/error-of-rank-3.json");
+  EXPECT_FALSE(ReadProgramError(file));
+  std::ofstream(file) << Escaped();
+  ASSERT_TRUE(ReadProgramError(file));
+  EXPECT_THAT(ReadProgramError(file)->error, StartsWith("RuntimeError"));
+  std::ofstream(file) << "{\"message\": \"" << std::string(kProgramErrorFileBytesMax, 'a') << "\"}";
+  EXPECT_FALSE(ReadProgramError(file)) << "longer than what may be read";
+  std::filesystem::remove(file);
+  std::ofstream(folder + "/other") << Escaped();
+  std::filesystem::create_symlink(folder + "/other", file);
+  EXPECT_FALSE(ReadProgramError(file)) << "a link leads to another's file";
+  std::filesystem::remove(file);
+  ASSERT_EQ(::mkfifo(file.c_str(), 0600), 0);
+  EXPECT_FALSE(ReadProgramError(file)) << "a pipe that nobody writes must not hold us up";
+  std::filesystem::remove_all(folder);
+}
+
+TEST(NetworkInterface, IsFoundByItsAddressAndNeverLoopback) {
+  EXPECT_EQ(InterfaceWith("127.0.0.1"), "");
+  EXPECT_EQ(InterfaceWith("::1"), "");
+  EXPECT_EQ(InterfaceWith("192.0.2.77"), "");  // for documentation: nobody has it
+  EXPECT_EQ(InterfaceWith("node-a"), "");
+  EXPECT_EQ(InterfaceWith(""), "");
+}
+
+}  // namespace
+}  // namespace muster
