@@ -3,10 +3,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "launcher/cli/console.h"
 #include "launcher/cli/flags.h"
@@ -14,6 +16,7 @@
 #include "launcher/cli/own_environment.h"
 #include "launcher/cli/run_applications.h"
 #include "launcher/cli/run_endings.h"
+#include "launcher/cli/run_placement.h"
 #include "launcher/cli/run_ssh.h"
 #include "launcher/cli/subcommand.h"
 #include "launcher/job/job_folder.h"
@@ -46,16 +49,19 @@ struct CoordinatorFlags {
   int64_t workers = 0;
   int64_t workers_min = 0;
   int64_t max_restarts = 0;
+  int64_t spares = 0;
+  double last_call_seconds = 0;  // 0: not said
+  PlacementOptions placement;
   EndingOptions ending;
   std::string working_directory;
   std::vector<std::string> environment;
+  bool module = false;
   bool tag_output = false;
   bool timestamp_output = false;
   int64_t master_port = 0;
   bool verbose = false;
 };
 
-  bool module = false;
 FlagSet Declare(CoordinatorFlags* job) {
   FlagSet flags("muster coordinator");
   flags.Text("--listen", "ADDRESS[:PORT]", &job->listen,
@@ -66,18 +72,23 @@ FlagSet Declare(CoordinatorFlags* job) {
               "go on with M workers when nodes are lost and do not come back");
   flags.Count("--max-restarts", "R", &job->max_restarts, 0, 1'000'000,
               "start all workers again after a failure, R times without a new\ncheckpoint between them (0)");
+  flags.Count("--spares", "N", &job->spares, 0, 100'000,
+              "N more nodes, the last ones, stand by: at a restart each takes the\nplace of one that is lost");
+  flags.Seconds("--last-call", "SECONDS", &job->last_call_seconds, "how long lost nodes are waited for");
   flags.Texts("-x --env", "NAME=VALUE", &job->environment, "set NAME for the workers; may be given many times");
   flags.Text("-wdir --wd --working-dir", "FOLDER", &job->working_directory, "start the workers in FOLDER of their node");
+  flags.Switch("-m --module", &job->module, "PROGRAM is a Python module, as of python3 -m");
   DeclareEndings(&flags, &job->ending);
   flags.Switch("--tag-output", &job->tag_output, "put the rank before each line of output");
   flags.Switch("--timestamp-output", &job->timestamp_output, "put the time before each line of output");
   flags.Count("--master-port", "N", &job->master_port, 1, 65535, "MASTER_PORT for the workers");
   flags.Switch("-v --verbose", &job->verbose, "say on stderr what muster does");
+  flags.Heading("which rank runs where");
+  DeclarePlacement(&flags, &job->placement);
   return flags;
 }
 
 absl::Status AddEnvironment(const std::vector<std::string>& settings, google::protobuf::RepeatedPtrField<std::string>* environment) {
-  flags.Switch("-m --module", &job->module, "PROGRAM is a Python module, as of python3 -m");
   for (const std::string& setting : settings) {
     if (setting.find('=') == std::string::npos || setting[0] == '=') {
       return absl::InvalidArgumentError(
@@ -110,6 +121,24 @@ absl::Status AddApplications(const std::vector<RunApplication>& applications, Co
   return absl::OkStatus();
 }
 
+// What several nodes look like only they know.
+absl::Status SettlePlacement(CoordinatorFlags* job) {
+  MUSTER_RETURN_IF_ERROR(CheckPlacement(&job->placement));
+  if (job->workers > 0 || !absl::StartsWith(job->placement.map_by, "ppr:")) return absl::OkStatus();
+  if (job->placement.per_node == 0) {
+    return absl::InvalidArgumentError(absl::StrCat("--map-by ", job->placement.map_by,
+                                                   ": how many workers that makes only the nodes know; say it with -np N"));
+  }
+  job->workers = job->nodes * job->placement.per_node;
+  return absl::OkStatus();
+}
+
+absl::Status CheckRecovery(const CoordinatorFlags& job) {
+  if (job.max_restarts > 0) return absl::OkStatus();
+  return OutOfPlace({{"--spares", job.spares > 0}, {"--last-call", job.last_call_seconds > 0}}, "going on after a loss",
+                    "add --max-restarts R");
+}
+
 absl::StatusOr<v1::Launch> LaunchOf(CoordinatorFlags job, const std::vector<std::string>& command,
                                     const std::vector<RunApplication>& applications) {
   v1::Launch launch;
@@ -119,13 +148,18 @@ absl::StatusOr<v1::Launch> LaunchOf(CoordinatorFlags job, const std::vector<std:
         "no program given; it stands after the options: muster coordinator --nodes 2 -np 8 PROGRAM");
   }
   MUSTER_RETURN_IF_ERROR(SplitListen(job.listen, &launch));
+  MUSTER_RETURN_IF_ERROR(SettlePlacement(&job));
+  MUSTER_RETURN_IF_ERROR(CheckRecovery(job));
   std::string job_id(16, '\0');
   MUSTER_CHECK(::getentropy(job_id.data(), job_id.size()) == 0, "getentropy");
   launch.set_job_id(job_id);
-  launch.set_nodes(static_cast<uint32_t>(job.nodes));
+  launch.set_nodes(static_cast<uint32_t>(job.nodes + job.spares));
+  launch.set_spares(static_cast<uint32_t>(job.spares));
   launch.set_workers(static_cast<uint32_t>(job.workers > 0 ? job.workers : job.nodes));
   launch.set_workers_min(static_cast<uint32_t>(job.workers_min));
   launch.set_max_restarts(static_cast<uint32_t>(job.max_restarts));
+  if (job.last_call_seconds > 0)
+    launch.set_last_call_ms(std::max<int64_t>(1, static_cast<int64_t>(job.last_call_seconds * 1e3)));
   if (job.ending.orphan_after_seconds > 0) {
     return absl::InvalidArgumentError("--orphan-after is each agent's own here: muster agent --orphan-after SECONDS");
   }
@@ -134,7 +168,7 @@ absl::StatusOr<v1::Launch> LaunchOf(CoordinatorFlags job, const std::vector<std:
   launch.set_verbose(job.verbose);
   launch.set_starter(v1::Launch::NONE);
   launch.set_text(CommandText(command));
-  if (launch.nodes() > launch.workers()) {
+  if (job.nodes > static_cast<int64_t>(launch.workers())) {
     return absl::InvalidArgumentError(
         absl::StrCat("--nodes ", job.nodes, " is more than -np ", launch.workers(), ": some nodes would have no worker"));
   }
@@ -145,6 +179,7 @@ absl::StatusOr<v1::Launch> LaunchOf(CoordinatorFlags job, const std::vector<std:
   for (const std::string& word : CommandToStart(command, job.module && applications.empty(), Python())) spec->add_command(word);
   MUSTER_RETURN_IF_ERROR(AddEnvironment(job.environment, spec->mutable_environment()));
   spec->set_working_directory(job.working_directory);
+  if (job.placement.wanted()) *spec->mutable_placement() = PlacementOf(job.placement);
   spec->set_master_port(static_cast<uint32_t>(job.master_port));
   spec->set_tag_output(job.tag_output);
   spec->set_timestamp_output(job.timestamp_output);

@@ -202,7 +202,8 @@ absl::StatusOr<v1::Launch> MakeLaunch(const Start& start, const JobFolder& folde
   launch.set_detached(run.detach);
   launch.set_verbose(run.verbose);
   AddEndings(run.ending, &launch);
-  launch.set_nodes(static_cast<uint32_t>(run.nodes));
+  launch.set_nodes(static_cast<uint32_t>(run.nodes + run.spares));
+  launch.set_spares(static_cast<uint32_t>(run.spares));
   AddHosts(run.hosts, &launch);
   launch.set_node_network(run.node_network == "namespaces" ? v1::Launch::NAMESPACES
                           : run.node_network == "host"     ? v1::Launch::HOST
@@ -293,7 +294,9 @@ int RunJob(const Start& start) {
   const absl::Status kept = WriteFile((*folder)->path() + "/command", CommandText(start.run.command) + "\n");
   if (!kept.ok()) Say(absl::StrCat("`muster ps` will not show the command: ", kept.message()));
   SayDefaults(start.run, OwnEnvironment());
-  return start.run.nodes > 1 || start.run.detach || start.run.hosts.needs_coordinator() ? RunRemotely(start, **folder) : RunHere(start, **folder);
+  return start.run.nodes > 1 || start.run.spares > 0 || start.run.detach || start.run.hosts.needs_coordinator()
+             ? RunRemotely(start, **folder)
+             : RunHere(start, **folder);
 }
 
 // On other hosts their agents look.
@@ -310,9 +313,6 @@ absl::Status FindPrograms(const RunOptions& options, const std::string& own_fold
   return absl::OkStatus();
 }
 
-// Where nobody has said how many workers, the placement may say it.
-absl::Status SettlePlacement(int64_t usable, RunOptions* options) {
-  if (options->workers > 0 || options->workers_per_node > 0) return absl::OkStatus();
 // Modules become commands, and what workers get only by a flag of its own is an environment variable from here on.
 void TakePrograms(RunOptions* options) {
   options->command = CommandToStart(options->command, options->module && options->applications.empty(), Python());
@@ -377,6 +377,9 @@ int RunCommand(const std::vector<std::string>& arguments) {
     return UsageError(status.message());
   }
   if (const absl::Status status = CheckFolders(*options); !status.ok()) return UsageError(status.message());
+  if (options->ssh.remote_muster.empty() && options->hosts.chosen != v1::Launch::LOCAL) {
+    options->ssh.remote_muster = options->job_file.remote_muster;
+  }
   if (const absl::Status status = CheckSshOptions(options->ssh, options->hosts.chosen); !status.ok()) {
     return UsageError(status.message());
   }
@@ -387,6 +390,7 @@ int RunCommand(const std::vector<std::string>& arguments) {
     for (const std::string& note : options->job_file.without_effect) Say(note);
   }
 
+  TakePrograms(&*options);
   auto own_folder = OwnFolder();
   if (!own_folder.ok()) return Fail(kExitInternal, own_folder.status());
   Start start;
@@ -394,7 +398,6 @@ int RunCommand(const std::vector<std::string>& arguments) {
     if (const absl::Status found = FindPrograms(*options, *own_folder, &start); !found.ok()) {
       return Fail(absl::IsNotFound(found) ? kExitNotFound : kExitNotExecutable, found);
     }
-  TakePrograms(&*options);
   }
   auto guard = FindGuard(*own_folder);
   if (!guard.ok()) return Fail(kExitInternal, guard.status());

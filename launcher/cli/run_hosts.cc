@@ -125,16 +125,31 @@ absl::StatusOr<std::vector<HostShare>> LeaveOpen(const std::vector<Host>& hosts,
   std::vector<Host> prefix;
   int64_t slots = 0;
   for (const Host& host : hosts) {
-    if (host.slots == 0 || slots >= wishes.workers) break;
+    if (host.slots == 0 || slots >= wishes.workers || wishes.fill != HostFill::kSlot) break;
     prefix.push_back(host);
     slots += host.slots;
   }
-  if (slots >= wishes.workers) return FillBySlot(prefix, wishes);
+  if (slots >= wishes.workers) return FillHosts(prefix, wishes);
   std::vector<HostShare> shares;
   for (const Host& host : hosts) {
     if (static_cast<int64_t>(shares.size()) < wishes.workers) shares.push_back({host, 0});
   }
   return shares;
+}
+
+// Hosts of the list that are left stand by, in its order.
+absl::Status TakeSpares(int64_t spares, bool spares_must, int64_t workers_per_host, HostOptions* hosts) {
+  hosts->spare.clear();
+  for (const Host& host : hosts->named) {
+    if (static_cast<int64_t>(hosts->spare.size()) == spares) break;
+    const bool used = std::any_of(hosts->shares.begin(), hosts->shares.end(),
+                                  [&host](const HostShare& share) { return share.host.name == host.name; });
+    if (!used) hosts->spare.push_back({host, std::min(workers_per_host > 0 ? workers_per_host : host.slots, kShareMax)});
+  }
+  if (!spares_must || static_cast<int64_t>(hosts->spare.size()) == spares) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--spares ", spares, ", but of the ", hosts->named.size(), " hosts of the list ", hosts->shares.size(),
+      " get workers, which leaves ", hosts->spare.size(), "; name more hosts, or use --spares ", hosts->spare.size()));
 }
 
 }  // namespace
@@ -178,25 +193,25 @@ absl::Status ReadHosts(HostOptions* hosts) {
   return UseAllocation(list, hosts);
 }
 
-absl::Status SettleHosts(int64_t usable_cores, int64_t workers_max, HostOptions* hosts, int64_t* workers, int64_t* nodes,
-                         int64_t* workers_per_node) {
+absl::Status SettleHosts(int64_t usable_cores, int64_t workers_max, const HostWishes& placed, int64_t spares, bool spares_must,
+                         HostOptions* hosts, int64_t* workers, int64_t* nodes, int64_t* workers_per_node) {
   const bool foreign = std::any_of(hosts->named.begin(), hosts->named.end(),
                                    [&](const Host& host) { return !IsThisMachine(host.name, hosts->own_name); });
   MUSTER_ASSIGN_OR_RETURN(hosts->chosen, ChooseStarter(*hosts, foreign));
   if (hosts->named.empty()) return absl::OkStatus();
   JoinThisMachine(hosts->own_name, usable_cores, &hosts->named);
-  HostWishes wishes;
+  HostWishes wishes = placed;
   wishes.workers = *workers;
   wishes.workers_max = workers_max;
   wishes.hosts = *nodes;
   wishes.workers_per_host = *workers_per_node;
-  wishes.oversubscribe = hosts->oversubscribe;
+  wishes.oversubscribe = hosts->oversubscribe || placed.oversubscribe;
   std::vector<Host> considered = hosts->named;
   if (wishes.hosts > 0 && wishes.hosts < static_cast<int64_t>(considered.size())) {
     considered.resize(static_cast<size_t>(wishes.hosts));
   }
   if (SlotsAreKnown(considered) || wishes.workers_per_host > 0 || wishes.hosts > static_cast<int64_t>(considered.size())) {
-    MUSTER_ASSIGN_OR_RETURN(hosts->shares, FillBySlot(hosts->named, wishes));
+    MUSTER_ASSIGN_OR_RETURN(hosts->shares, FillHosts(hosts->named, wishes));
   } else {
     if (wishes.workers == 0) wishes.workers = workers_max;
     MUSTER_ASSIGN_OR_RETURN(hosts->shares, LeaveOpen(considered, wishes));
@@ -216,17 +231,18 @@ absl::Status SettleHosts(int64_t usable_cores, int64_t workers_max, HostOptions*
                                                    " hosts on this machine, not ", hosts->shares.size(),
                                                    "; choose some with --nodes ", kLocalNodesMax));
   }
-  if (total > 0) *workers = total;
+  if (*workers == 0) *workers = workers_max > 0 ? std::min(total, workers_max) : total;
+  MUSTER_RETURN_IF_ERROR(TakeSpares(spares, spares_must, wishes.workers_per_host, hosts));
   *nodes = static_cast<int64_t>(hosts->shares.size());
   *workers_per_node = 0;
-  if (!foreign && hosts->chosen == v1::Launch::LOCAL) hosts->shares.clear();  // a job of this machine
+  if (!foreign && hosts->chosen == v1::Launch::LOCAL && hosts->spare.empty()) hosts->shares.clear();  // a job of this machine
   return absl::OkStatus();
 }
 
 void AddHosts(const HostOptions& hosts, v1::Launch* launch) {
   launch->set_starter(hosts.chosen);
   launch->set_oversubscribe(hosts.oversubscribe);
-  for (const HostShare& share : hosts.shares) {
+  const auto add = [&](const HostShare& share) {
     v1::LaunchHost* host = launch->add_hosts();
     host->set_name(share.host.name);
     host->set_user(share.host.user);
@@ -234,7 +250,9 @@ void AddHosts(const HostOptions& hosts, v1::Launch* launch) {
     host->set_slots_listed(static_cast<uint32_t>(share.host.slots));
     host->set_slots_max(static_cast<uint32_t>(share.host.slots_max));
     host->set_is_here(IsThisMachine(share.host.name, hosts.own_name));
-  }
+  };
+  for (const HostShare& share : hosts.shares) add(share);
+  for (const HostShare& share : hosts.spare) add(share);
 }
 
 }  // namespace muster

@@ -32,6 +32,8 @@ struct HostOptions {
   // Node i is shares[i]. Empty: nodes that are alike, on this machine. No workers: the coordinator fills the hosts once their agents
   // have said how many cores they have.
   std::vector<HostShare> shares;
+  // Further hosts of the list, which stand by: node shares.size() + i is spare[i]. `workers` is what it may hold; 0: as many as it has cores.
+  std::vector<HostShare> spare;
 
   // Whether nodes are other machines, or play them, so that a coordinator of their own is needed.
   bool needs_coordinator() const { return !shares.empty() || chosen != v1::Launch::LOCAL; }
@@ -46,10 +48,11 @@ absl::Status ReadHosts(HostOptions* hosts);
 
 // How many workers run where. `workers` (-np), `nodes` (--nodes) and `workers_per_node` are 0 where nothing was said; afterwards
 // `workers` and `nodes` are said and `workers_per_node` is 0 if hosts were named, and all is as before if not. A list that names only
-// this machine is no list. `workers_max`: no more where -np is not said; 0: none. `usable_cores` of this machine.
-// Errors: InvalidArgument with the flag and the remedy.
-absl::Status SettleHosts(int64_t usable_cores, int64_t workers_max, HostOptions* hosts, int64_t* workers, int64_t* nodes,
-                         int64_t* workers_per_node);
+// this machine is no list. `placed`: its `fill`, `per_host` and `oversubscribe`, by the flags of placement. `workers_max`: no more where
+// -np is not said; 0: none. `spares`: how many hosts shall stand by; with `spares_must` that many have to be left in the list.
+// `usable_cores` of this machine. Errors: InvalidArgument with the flag and the remedy.
+absl::Status SettleHosts(int64_t usable_cores, int64_t workers_max, const HostWishes& placed, int64_t spares, bool spares_must,
+                         HostOptions* hosts, int64_t* workers, int64_t* nodes, int64_t* workers_per_node);
 
 // The decision, for the coordinator.
 void AddHosts(const HostOptions& hosts, v1::Launch* launch);

@@ -92,12 +92,18 @@ absl::Status ApplyJobFile(const JobFile& job, bool hosts_given, FlagSet* flags, 
     }
     applier.Type(job.ssh.hostfile, "starter.ssh.hostfile", "--hostfile");
   }
+  if (job.ssh.remote_muster && job.ssh.remote_muster->value[0] != '/') {
+    return absl::FailedPreconditionError(absl::StrCat(Place(path, *job.ssh.remote_muster), "starter.ssh.remote_muster: ",
+                                                      job.ssh.remote_muster->value, ": write the whole path, from / on"));
+  }
+  options->remote_muster = job.ssh.remote_muster ? job.ssh.remote_muster->value : "";
   MUSTER_RETURN_IF_ERROR(applier.status());
 
   const auto value_or_none = [](const Field<int64_t>& field) { return field ? field->value : 0; };
   options->workers_min = value_or_none(job.workers.min);
   options->workers_max = value_or_none(job.workers.max);
   options->workers_per_node = value_or_none(job.workers.per_node);
+  options->spares = value_or_none(job.recovery.spares);
   options->environment.clear();
   if (job.env) {
     for (const auto& [name, value] : job.env->value) {
@@ -112,8 +118,6 @@ absl::Status ApplyJobFile(const JobFile& job, bool hosts_given, FlagSet* flags, 
   NoteUnused(path, job.resources.cpu_millis, "resources.cpu is granted by Kubernetes alone", &options->without_effect);
   NoteUnused(path, job.resources.memory_bytes, "resources.memory is granted by Kubernetes alone", &options->without_effect);
   NoteUnused(path, job.resources.gpu, "resources.gpu is granted by Kubernetes alone", &options->without_effect);
-  NoteUnused(path, job.recovery.spares, "recovery.spares has no effect here: no worker is kept in reserve",
-             &options->without_effect);
   NoteUnused(path, job.has_kubernetes, "kubernetes: is for jobs on Kubernetes alone", &options->without_effect);
   return absl::OkStatus();
 }

@@ -20,6 +20,8 @@ struct JobFileOptions {
   int64_t workers_min = 0;  // 0: nothing, as below
   int64_t workers_max = 0;
   int64_t workers_per_node = 0;
+  int64_t spares = 0;                       // where there are nodes for it
+  std::string remote_muster;                // for jobs on other machines; empty: nothing
   std::vector<std::string> environment;     // NAME=VALUE
   std::vector<std::string> without_effect;  // a line for each part that only other ways to start a job look at
 };

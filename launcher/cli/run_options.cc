@@ -9,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "launcher/cli/flags.h"
 #include "launcher/cli/help_page.h"
+#include "launcher/process/seating.h"
 #include "runtime/base/status.h"
 
 namespace muster {
@@ -30,8 +31,8 @@ FlagSet Declare(RunOptions* options) {
               "list of hosts: on the first K of it");
   flags.Text("--nnodes", "N", &options->nodes_range,
              "torchrun's --nodes: N, or MIN:MAX to start with MAX and accept MIN\n"
-  flags.Switch("-m --module", &options->module, "PROGRAM is a Python module, as of python3 -m");
              "after a loss");
+  flags.Switch("-m --module", &options->module, "PROGRAM is a Python module, as of python3 -m");
   DeclareHosts(&flags, &options->hosts);
   DeclareSsh(&flags, &options->ssh);
   flags.Text("--node-network", "KIND", &options->node_network,
@@ -39,8 +40,8 @@ FlagSet Declare(RunOptions* options) {
              "where that is allowed: no way to any other network), host (loopback\n"
              "addresses of this machine) or auto");
   flags.Choices("--starter", {"auto", "local", "slurm", "ssh"});
-  flags.Choices("--nproc-per-node", {"auto", "cpu"});
   flags.Choices("--node-network", {"auto", "host", "namespaces"});
+  flags.Choices("--nproc-per-node", {"auto", "cpu"});
   flags.Heading("going on after a failure");
   flags.Count("--max-restarts", "N", &options->max_restarts, 0, 1'000'000,
               "when a worker or a node is lost, start all workers again, up to N\n"
@@ -48,9 +49,13 @@ FlagSet Declare(RunOptions* options) {
   flags.Count("--min-np", "M", &options->workers_min, 1, kNodesMax * kWorkersMax,
               "go on with M workers or more when lost nodes do not come back in\n"
               "time; without it all workers are needed");
+  flags.Count("--spares", "N", &options->spares, 0, kNodesMax,
+              "keep N more nodes in reserve, the next hosts of the list or N more on\n"
+              "this machine: at a restart each takes the place of one that is lost");
   flags.Seconds("--last-call", "SECONDS", &options->last_call_seconds, "how long lost nodes are waited for");
   flags.Heading("which rank runs where");
   DeclarePlacement(&flags, &options->placement);
+  DeclarePlanning(&flags, &options->placement);
   flags.Heading("how the job runs");
   flags.Switch("--detach", &options->detach, "return as soon as the workers run; see muster status, logs, cancel");
   flags.Heading("checkpoints");
@@ -74,6 +79,7 @@ FlagSet Declare(RunOptions* options) {
   flags.Heading("what the workers get");
   flags.Count("--master-port", "N", &options->master_port, 1, 65535,
               "MASTER_PORT for the workers; muster then reserves nothing");
+  flags.Text("--role", "NAME", &options->role, "ROLE_NAME for the workers (default)");
   flags.Heading("output");
   flags.Switch("-v --verbose", &options->verbose, "say on stderr what muster does");
   flags.Heading("");
@@ -100,12 +106,6 @@ absl::Status CheckEnvironment(const std::vector<std::string>& environment) {
   return absl::OkStatus();
 }
 
-// "2" or "1:2".
-absl::Status TakeNodesRange(RunOptions* options, int64_t* nodes_min) {
-  *nodes_min = 0;
-  if (options->nodes_range.empty()) return absl::OkStatus();
-  const std::pair<std::string, std::string> parts = absl::StrSplit(options->nodes_range, absl::MaxSplits(':', 1));
-  const bool range = options->nodes_range.find(':') != std::string::npos;
 absl::Status ReadWorkersPerNode(RunOptions* options) {
   const std::string& typed = options->workers_per_node_typed;
   if (typed.empty() || typed == "auto" || typed == "cpu") return absl::OkStatus();
@@ -129,6 +129,12 @@ absl::Status SettleWorkersPerNode(int64_t usable_cores, RunOptions* options) {
   return absl::OkStatus();
 }
 
+// "2" or "1:2".
+absl::Status TakeNodesRange(RunOptions* options, int64_t* nodes_min) {
+  *nodes_min = 0;
+  if (options->nodes_range.empty()) return absl::OkStatus();
+  const std::pair<std::string, std::string> parts = absl::StrSplit(options->nodes_range, absl::MaxSplits(':', 1));
+  const bool range = options->nodes_range.find(':') != std::string::npos;
   int64_t least = 0, most = 0;
   if (!absl::SimpleAtoi(parts.first, &least) || !absl::SimpleAtoi(range ? parts.second : parts.first, &most) || least < 1 ||
       least > most || most > kNodesMax) {
@@ -160,7 +166,7 @@ absl::Status CheckNetwork(const RunOptions& options) {
     return absl::InvalidArgumentError(absl::StrCat("--node-network ", options.node_network,
                                                    " is about nodes on this machine; leave it out where hosts are named"));
   }
-  if (options.nodes < 2) {
+  if (options.nodes + options.spares < 2) {
     return OutOfPlace({{"--node-network", options.node_network != "auto"}}, "several nodes", "add --nodes 2 or more");
   }
   return absl::OkStatus();
@@ -172,8 +178,20 @@ absl::Status SettleWorkers(int64_t usable_cores, RunOptions* options) {
   HostOptions& hosts = options->hosts;
   const bool counted = options->workers > 0, per_node_typed = options->workers_per_node > 0;
   if (options->workers_per_node == 0 && (!counted || !hosts.named.empty())) options->workers_per_node = file.workers_per_node;
-  MUSTER_RETURN_IF_ERROR(SettleHosts(usable_cores, counted ? 0 : file.workers_max, &hosts, &options->workers, &options->nodes,
-                                     &options->workers_per_node));
+  HostWishes placed;
+  if (options->placement.wanted()) {
+    MUSTER_ASSIGN_OR_RETURN(const PlacementPolicy policy, PolicyOf(PlacementOf(options->placement)));
+    TakeFill(policy, &placed);
+  }
+  const bool spares_typed = options->spares > 0;
+  if (!spares_typed && options->max_restarts > 0) options->spares = file.spares;
+  MUSTER_RETURN_IF_ERROR(SettleHosts(usable_cores, counted ? 0 : file.workers_max, placed, options->spares, spares_typed,
+                                     &hosts, &options->workers, &options->nodes, &options->workers_per_node));
+  if (!hosts.named.empty()) {
+    options->spares = static_cast<int64_t>(hosts.spare.size());
+  } else if (!spares_typed && options->nodes < 2) {
+    options->spares = 0;  // the file is for more than this machine
+  }
   const bool ranged = file.workers_min > 0 || file.workers_max > 0;
   if (counted || !ranged || (hosts.named.empty() && per_node_typed)) return absl::OkStatus();
   if (hosts.named.empty()) {
@@ -206,6 +224,7 @@ absl::Status CheckApplications(const RunOptions& options, int64_t nodes_min) {
 absl::Status SettleRunOptions(int64_t usable_cores, RunOptions* options) {
   int64_t nodes_min = 0;
   MUSTER_RETURN_IF_ERROR(TakeNodesRange(options, &nodes_min));
+  MUSTER_RETURN_IF_ERROR(SettleWorkersPerNode(usable_cores, options));
   if (!options->applications.empty() && options->workers_per_node > 0) {
     return absl::InvalidArgumentError("--nproc-per-node is about one program; give each of several its own -np");
   }
@@ -219,12 +238,11 @@ absl::Status SettleRunOptions(int64_t usable_cores, RunOptions* options) {
   if (!options->applications.empty()) MUSTER_RETURN_IF_ERROR(CheckApplications(*options, nodes_min));
   if (options->workers == 0) options->workers = std::max(usable_cores, nodes);
   const int64_t workers = options->workers;
-  if (nodes > workers) {
+  if (nodes > workers && options->hosts.shares.empty()) {
     return absl::InvalidArgumentError(absl::StrCat("--nodes ", nodes, " with -np ", workers,
                                                    " leaves a node without a worker; use --nodes ", workers,
                                                    " or less, or -np ", nodes, " or more"));
   }
-  MUSTER_RETURN_IF_ERROR(SettleWorkersPerNode(usable_cores, options));
   if (workers > nodes * kWorkersMax) {
     return absl::InvalidArgumentError(
         absl::StrCat("-np ", workers, " is more than ", nodes == 1 ? "one node holds" : "the nodes hold", ", ", kWorkersMax,
@@ -240,8 +258,14 @@ absl::Status SettleRunOptions(int64_t usable_cores, RunOptions* options) {
     return absl::InvalidArgumentError(
         absl::StrCat("--min-np ", options->workers_min, " is more than -np ", workers, "; use --min-np ", workers, " or less"));
   }
+  if (nodes + options->spares > kNodesMax && options->hosts.chosen == v1::Launch::LOCAL) {
+    return absl::InvalidArgumentError(absl::StrCat("--nodes ", nodes, " with --spares ", options->spares, " is more than the ",
+                                                   kNodesMax, " nodes that this machine plays; use --spares ",
+                                                   std::max<int64_t>(0, kNodesMax - nodes), " or less"));
+  }
   if (options->max_restarts == 0) {
     MUSTER_RETURN_IF_ERROR(OutOfPlace({{"--min-np", options->workers_min > 0 && options->workers_min < workers},
+                                       {"--spares", options->spares > 0},
                                        {"--last-call", options->last_call_seconds > 0}},
                                       "going on after a loss", "add --max-restarts N"));
   }
@@ -267,6 +291,7 @@ absl::StatusOr<RunOptions> ParseRunOptions(const std::vector<std::string>& argum
   *help_wanted = flags.help_wanted();
   if (!rest.ok()) return rest.status();
   if (*help_wanted) return options;
+  MUSTER_RETURN_IF_ERROR(ReadWorkersPerNode(&options));
   MUSTER_RETURN_IF_ERROR(CheckEnvironment(options.environment));
   MUSTER_RETURN_IF_ERROR(CheckPlacement(&options.placement));
   options.command = *std::move(rest);
@@ -293,7 +318,6 @@ absl::StatusOr<RunOptions> ParseRunOptions(const std::vector<std::string>& argum
   }
   // What is said later holds.
   options.environment.insert(options.environment.begin(), options.job_file.environment.begin(),
-  MUSTER_RETURN_IF_ERROR(ReadWorkersPerNode(&options));
                              options.job_file.environment.end());
   if (job != nullptr && options.max_restarts == 0) options.last_call_seconds = 0;
   return options;
@@ -316,6 +340,8 @@ examples
   muster run -np 4 --nodes 2 ./train             two nodes on this machine, two workers on each
   muster run -np 4 --max-restarts 3 --checkpoint-path /data/words --checkpoint-every 100 ./train
                                                  start again after a failure, up to three times
+  muster run -np 8 --nodes 4 --spares 1 --max-restarts 3 ./train
+                                                 and keep a fifth node in reserve
   muster run -np 8 --nodes 4 --max-restarts 3 --min-np 4 ./train
                                                  and go on with half of it if nodes stay away
   muster run -H localhost:4 ./train              one worker for each slot; hosts that are this

@@ -27,6 +27,7 @@ struct RunOptions {
   std::string workers_per_node_typed;  // --nproc-per-node: a number, or "auto", "cpu", "gpu"; empty: not said
   int64_t nodes = 0;             // 0: not said
   std::string nodes_range;       // torchrun's --nnodes: N or MIN:MAX; empty: not said
+  int64_t spares = 0;            // nodes besides that stand by
   int64_t workers_min = 0;       // accepted after a loss; 0: not said
   int64_t max_restarts = 0;
   double last_call_seconds = 0;  // 0: not said
@@ -45,9 +46,9 @@ struct RunOptions {
   int64_t master_port = 0;  // 0: one that is free, reserved for the job
   std::string report_file;  // empty: none
   bool verbose = false;
-  HostOptions hosts;
   bool module = false;  // `command` begins with the name of a Python module
   std::string role;     // ROLE_NAME of the workers; empty: "default"
+  HostOptions hosts;
   JobFileOptions job_file;
   std::string name;  // of the job, for people; empty: none
   RunSshOptions ssh;

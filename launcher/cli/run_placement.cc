@@ -64,10 +64,6 @@ void DeclarePlacement(FlagSet* flags, PlacementOptions* options) {
   flags->Switch("--report-bindings", &options->report_bindings, "say what each rank is bound to");
   flags->Switch("--display-map --display-allocation", &options->display_map,
                 "say which rank runs where, and the devices near to it");
-  flags->Switch("--do-not-launch --donotlaunch", &options->do_not_launch, "print the map and start nothing");
-  flags->Text("--topology", "MACHINE", &options->topology,
-              "with --do-not-launch: what if the nodes were \"pack:2 numa:2 core:8 pu:2\",\n"
-              "or as in an XML file of lstopo");
   flags->Count("--npernode", "N", &options->per_node, 1, 100'000, "N ranks on each node: --map-by ppr:N:node");
   flags->Count("--npersocket", "N", &options->per_package, 1, 100'000, "N ranks on each package: --map-by ppr:N:package");
   flags->Count("--cpus-per-proc --cpus-per-rank", "N", &options->cpus_per_rank, 1, 100'000,
@@ -81,6 +77,13 @@ void DeclarePlacement(FlagSet* flags, PlacementOptions* options) {
   flags->Switch("--bind-to-core", &options->bind_to_core, "--bind-to core");
   flags->Switch("--bind-to-socket", &options->bind_to_package, "--bind-to package");
   flags->Switch("--bind-to-none", &options->bind_to_none, "--bind-to none");
+}
+
+void DeclarePlanning(FlagSet* flags, PlacementOptions* options) {
+  flags->Switch("--do-not-launch --donotlaunch", &options->do_not_launch, "print the map and start nothing");
+  flags->Text("--topology", "MACHINE", &options->topology,
+              "with --do-not-launch: what if the nodes were \"pack:2 numa:2 core:8 pu:2\",\n"
+              "or as in an XML file of lstopo");
 }
 
 absl::Status CheckPlacement(PlacementOptions* options) {

@@ -32,6 +32,9 @@ struct PlacementOptions {
 
 void DeclarePlacement(FlagSet* flags, PlacementOptions* options);
 
+// Those that start nothing: --do-not-launch and --topology.
+void DeclarePlanning(FlagSet* flags, PlacementOptions* options);
+
 // Turns the old spellings into --map-by and --bind-to and checks each word. Errors: InvalidArgument with the flag and the remedy.
 absl::Status CheckPlacement(PlacementOptions* options);
 

@@ -42,7 +42,7 @@ void Coordinator::AgentLost(uint32_t node, std::string why, bool whole_node) {
   Post(membership::AgentLost{node, std::move(why), whole_node});
 }
 void Coordinator::AgentSilent(uint32_t node, absl::Duration silent_for) { Post(membership::AgentSilent{node, silent_for}); }
-void Coordinator::FewerHopedFor(uint32_t workers) { Post(membership::FewerHopedFor{workers}); }
+void Coordinator::FewerHopedFor(uint32_t workers, uint32_t node) { Post(membership::FewerHopedFor{workers, node}); }
 void Coordinator::TurnedAway(std::string what, std::string from) {
   Post(membership::TurnedAway{std::move(what), std::move(from)});
 }

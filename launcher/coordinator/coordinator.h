@@ -55,7 +55,7 @@ class Coordinator {
   // whether it is given up is decided here.
   void AgentSilent(uint32_t node, absl::Duration silent_for);
   // The nodes of `workers` of the wanted workers, all told, cannot be had: where fewer suffice those are not waited for.
-  void FewerHopedFor(uint32_t workers);
+  void FewerHopedFor(uint32_t workers, uint32_t node);
   // Its own door has turned a connection away.
   void TurnedAway(std::string what, std::string from);
   // A second request means now.

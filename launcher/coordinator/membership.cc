@@ -106,7 +106,10 @@ Kind Membership::Core::KindOf(const Event& event) const {
         if constexpr (std::is_same_v<T, membership::FewerHopedFor>) return Kind::kFewerHopedFor;
         if constexpr (std::is_same_v<T, membership::StopRequested>) return Kind::kStopRequested;
         if constexpr (std::is_same_v<T, membership::TimerFired>) {
-          return e.timer == Timer::kWarn ? Kind::kWarn : e.timer == Timer::kEnd ? Kind::kEnd : Kind::kStep;
+          return e.timer == Timer::kWarn   ? Kind::kWarn
+                 : e.timer == Timer::kEnd  ? Kind::kEnd
+                 : e.timer == Timer::kStep ? Kind::kStep
+                                           : Kind::kSparesCall;
         }
         if constexpr (std::is_same_v<T, membership::Received>) return IsStale(e) ? Kind::kStale : KindOfMessage(e.message);
       },
@@ -155,6 +158,9 @@ void Membership::Core::StartTimers(State state) {
   };
   set(Timer::kWarn, options_.limits[static_cast<size_t>(state)].warn);
   set(Timer::kEnd, EndAfter(state));
+  if (state == State::kForming && restarts_ > 0 && options_.nodes > 0) {
+    set(Timer::kSpares, std::min(options_.spare_wait, options_.last_call));
+  }
 }
 
 void Membership::Core::Log(LogLevel level, std::string line) {
@@ -299,6 +305,7 @@ void Membership::Core::NoteJoin(const Event& event) {
   agent.steps_seen = steps_;
   if (agent.member) seat->second.returned = true;
   losses_.erase(received.node);
+  given_up_.erase(received.node);
 }
 
 void Membership::Core::Greet(const Event& event) {

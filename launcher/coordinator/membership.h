@@ -15,7 +15,9 @@
 // all nodes and waits until each has told how its workers ended and that none is left, or is lost itself; CLOSING waits until the
 // generation's end and its cause are on disk. All evidence of it is then forgotten, and FORMING waits for lost nodes to come back,
 // up to `last_call`, after which `workers_min` suffice; nodes that the generation before went without are taken if they are there,
-// and not waited for again. The table is in membership_table.cc.
+// and not waited for again. With `nodes` the ones with greater numbers are spares: they join and wait. FORMING waits for the nodes of the
+// generation before (of the first: those that are no spares), a restart for `spare_wait`; then each that is away is replaced by a spare,
+// which takes its place among the nodes, so that survivors keep their ranks. The table is in membership_table.cc.
 #ifndef MUSTER_LAUNCHER_COORDINATOR_MEMBERSHIP_H_
 #define MUSTER_LAUNCHER_COORDINATOR_MEMBERSHIP_H_
 
@@ -82,9 +84,10 @@ inline constexpr int kStates = 15;
 enum class Timer {
   kWarn,  // of the state; the machine sets both on entering it
   kEnd,
-  kStep,  // the committed step goes to the record now and then
+  kStep,    // the committed step goes to the record now and then
+  kSpares,  // of FORMING: members of the generation before have had their time
 };
-inline constexpr int kTimers = 3;
+inline constexpr int kTimers = 4;
 
 // --- Events ---
 struct RecordLoaded {
@@ -116,9 +119,11 @@ struct TimerFired {
 struct TurnedAway {
   std::string what, from;
 };  // a connection, by the coordinator's own door
+// A node cannot be had: whoever starts agents has given it up. With it, and others before, `workers` of those wanted have no place.
 struct FewerHopedFor {
   uint32_t workers = 0;
-};  // the nodes of so many wanted workers cannot be had: whoever starts agents has given them up
+  std::optional<uint32_t> node;
+};
 struct StopRequested {
   StopKind kind = StopKind::kInterrupt;
   std::string by;                     // who asked; empty: not known
@@ -154,8 +159,9 @@ enum class Kind {
   kWarn,
   kEnd,
   kStep,
+  kSparesCall,
 };
-inline constexpr int kKinds = 24;
+inline constexpr int kKinds = 26;
 
 const char* StateName(State state);
 const char* KindName(Kind kind);
@@ -211,6 +217,8 @@ struct Options {
   std::optional<v1::JobSpec> job;                         // for Joined; none where agents know what to run
   uint32_t workers = 1;                                   // wanted
   std::vector<Application> applications;                  // several programs; their workers add up to `workers`, which are all needed
+  uint32_t nodes = 0;  // that are to run them: with numbers below this; the others are spares. 0: whichever join
+  absl::Duration spare_wait = absl::Seconds(1);           // after a failure, for the nodes of the generation before
   uint32_t workers_min = 0;                               // accepted when nodes do not come back; 0: as many as wanted
   uint32_t max_restarts = 0;                              // without a new checkpoint between them
   absl::Duration last_call = absl::Seconds(30);           // after a failure FORMING waits so long for all wanted workers

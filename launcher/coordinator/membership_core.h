@@ -82,6 +82,9 @@ class Membership::Core {
   bool Durable() const { return durable_ >= awaited_; }
   bool IsUsable(const Agent& agent) const { return !agent.stopped && !agent.silent && (!options_.place || agent.topology); }
   uint64_t Slots() const;
+  std::vector<uint32_t> Expected() const;  // nodes that the next generation is to have, as they stand among each other
+  bool SparesMayFill() const;
+  std::vector<uint32_t> NodesInOrder() const;  // that are there, as the next generation takes them
   uint32_t WorkersMin() const;
   bool Enough() const;
   uint32_t ApplicationOf(uint32_t rank) const;
@@ -159,6 +162,7 @@ class Membership::Core {
   void NeverCleared(const Event& event);
   void StartOver(const Event& event);
   void NoteLastCall(const Event& event);
+  void NoteSparesCall(const Event&) { spares_call_over_ = true; }
   void NoteRefusal(const Event& event);
   void NoteTopology(const Event& event);
   void NoteStop(const Event& event);
@@ -193,7 +197,7 @@ class Membership::Core {
   void SendGoTo(uint32_t node);
   void Happen(const char* kind, std::string text, int32_t node = -1, int32_t rank = -1);
   void GreetAgent(uint32_t node, Agent& agent);
-  std::map<uint32_t, uint32_t> Shares() const;
+  std::vector<std::pair<uint32_t, uint32_t>> Shares() const;  // node, workers
   absl::StatusOr<membership::Seating> ChooseSeats() const;
   absl::Status ChooseMembers();
   void Adopt(const v1::GenerationFormed& formed);
@@ -226,6 +230,8 @@ class Membership::Core {
   int stop_requests_ = 0;
   bool asked_by_agent_ = false;  // an agent was asked to end, which ends the job
   bool last_call_over_ = false;
+  bool spares_call_over_ = false;
+  std::set<uint32_t> given_up_;  // nodes: nobody will bring them
   uint32_t never_come_ = 0;  // of the wanted workers: nobody will bring their nodes
   int64_t committed_step_ = -1;  // of all generations; the evidence has this one's
   uint64_t steps_ = 0;           // committed in this generation

@@ -39,16 +39,63 @@ uint32_t Membership::Core::WorkersMin() const {
   return options_.workers_min == 0 ? options_.workers : std::min(options_.workers_min, options_.workers);
 }
 
+std::vector<uint32_t> Membership::Core::Expected() const {
+  std::vector<uint32_t> nodes;
+  if (restarts_ > 0) {
+    for (const v1::Node& node : members_.nodes()) nodes.push_back(node.node());
+  }
+  if (nodes.empty()) {
+    for (uint32_t node = 0; node < options_.nodes; ++node) nodes.push_back(node);
+  }
+  return nodes;
+}
+
+bool Membership::Core::SparesMayFill() const {
+  if (options_.nodes == 0 || spares_call_over_ || last_call_over_) return true;
+  const std::vector<uint32_t> expected = Expected();
+  return std::all_of(expected.begin(), expected.end(), [this](uint32_t node) {
+    const auto agent = agents_.find(node);
+    return given_up_.contains(node) || (agent != agents_.end() && IsUsable(agent->second));
+  });
+}
+
+std::vector<uint32_t> Membership::Core::NodesInOrder() const {
+  const std::vector<uint32_t> expected = options_.nodes == 0 ? std::vector<uint32_t>() : Expected();
+  std::vector<uint32_t> others, order;
+  for (const auto& [node, agent] : agents_) {
+    if (IsUsable(agent) && std::find(expected.begin(), expected.end(), node) == expected.end()) others.push_back(node);
+  }
+  if (expected.empty()) return others;
+  auto spare = others.begin();
+  uint64_t slots = 0;
+  const auto take = [&](uint32_t node) {
+    order.push_back(node);
+    slots += agents_.at(node).join.slots();
+  };
+  for (const uint32_t node : expected) {
+    const auto agent = agents_.find(node);
+    if (agent != agents_.end() && IsUsable(agent->second)) {
+      take(node);
+    } else if (spare != others.end()) {
+      take(*spare++);
+    }
+  }
+  while (slots < options_.workers && spare != others.end()) take(*spare++);
+  return order;
+}
+
 // Nodes that were missing in the generation before already are not waited for once more.
 bool Membership::Core::Enough() const {
   const auto former = static_cast<uint32_t>(members_.places_size());
   uint32_t hoped_for = restarts_ > 0 && former > 0 ? std::min(options_.workers, former) : options_.workers;
   hoped_for = std::max(std::min(hoped_for, options_.workers - std::min(options_.workers, never_come_)), WorkersMin());
-  return Slots() >= (last_call_over_ ? WorkersMin() : hoped_for);
+  return SparesMayFill() && Slots() >= (last_call_over_ ? WorkersMin() : hoped_for);
 }
 
 void Membership::Core::NoteFewerHopedFor(const Event& event) {
-  never_come_ = std::max(never_come_, As<membership::FewerHopedFor>(event).workers);
+  const auto& fewer = As<membership::FewerHopedFor>(event);
+  never_come_ = std::max(never_come_, fewer.workers);
+  if (fewer.node) given_up_.insert(*fewer.node);
 }
 
 void Membership::Core::NoteLastCall(const Event&) {
@@ -82,13 +129,18 @@ void Membership::Core::NotEnough(const Event&) {
 }
 
 // How many workers each node gets: as even as their slots allow.
-std::map<uint32_t, uint32_t> Membership::Core::Shares() const {
-  std::map<uint32_t, uint32_t> shares;
-  uint64_t left = std::min<uint64_t>(Slots(), options_.workers);
+std::vector<std::pair<uint32_t, uint32_t>> Membership::Core::Shares() const {
+  std::vector<std::pair<uint32_t, uint32_t>> shares;
+  uint64_t slots = 0;
+  for (const uint32_t node : NodesInOrder()) {
+    shares.emplace_back(node, 0);
+    slots += agents_.at(node).join.slots();
+  }
+  uint64_t left = std::min<uint64_t>(slots, options_.workers);
   while (left > 0) {
-    for (const auto& [node, agent] : agents_) {
-      if (left == 0 || !IsUsable(agent) || shares[node] == agent.join.slots()) continue;
-      ++shares[node];
+    for (auto& [node, share] : shares) {
+      if (left == 0 || share == agents_.at(node).join.slots()) continue;
+      ++share;
       --left;
     }
   }
@@ -108,14 +160,17 @@ std::string Membership::Core::NameOfApplication(uint32_t application) const {
   return application < application_names_.size() ? application_names_[application] : std::string();
 }
 
-// Without a wish for placement ranks of a node follow each other, and nodes are in the order of their numbers.
+// Without a wish for placement ranks of a node follow each other.
 absl::StatusOr<membership::Seating> Membership::Core::ChooseSeats() const {
   if (options_.place) {
     std::vector<membership::NodeOffer> offers;
-    for (const auto& [node, agent] : agents_) {
-      if (IsUsable(agent)) offers.push_back({node, agent.join.host(), agent.join.slots(), *agent.topology});
+    uint64_t slots = 0;
+    for (const uint32_t node : NodesInOrder()) {
+      const Agent& agent = agents_.at(node);
+      offers.push_back({node, agent.join.host(), agent.join.slots(), *agent.topology});
+      slots += agent.join.slots();
     }
-    return options_.place(static_cast<uint32_t>(std::min<uint64_t>(Slots(), options_.workers)), offers);
+    return options_.place(static_cast<uint32_t>(std::min<uint64_t>(slots, options_.workers)), offers);
   }
   membership::Seating seating;
   for (const auto& [node, share] : Shares()) {
@@ -125,18 +180,19 @@ absl::StatusOr<membership::Seating> Membership::Core::ChooseSeats() const {
 }
 
 absl::Status Membership::Core::ChooseMembers() {
+  auto seating = ChooseSeats();  // looks at the members before
   members_.Clear();
   seats_.clear();
   evidence_.members.clear();
   for (auto& [node, agent] : agents_) agent.member = false;
-  auto seating = ChooseSeats();
   if (!seating.ok()) return seating.status();
-  for (const membership::Seating::Rank& seat : seating->ranks) seats_[seat.node].host = agents_.at(seat.node).join.host();
-  for (const auto& [node, seat] : seats_) {
-    Agent& agent = agents_.at(node);
+  for (const membership::Seating::Rank& seat : seating->ranks) {
+    Agent& agent = agents_.at(seat.node);
+    if (agent.member) continue;
     agent.member = true;
+    seats_[seat.node].host = agent.join.host();
     v1::Node* entry = members_.add_nodes();
-    entry->set_node(node);
+    entry->set_node(seat.node);
     entry->set_host(agent.join.host());
     entry->set_address(agent.join.address());
   }

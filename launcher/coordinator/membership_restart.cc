@@ -93,7 +93,7 @@ void Membership::Core::StartOver(const Event&) {
 
 // Nothing that is known of a generation may be taken for the next one's.
 void Membership::Core::ForgetGeneration() {
-  formed_ = last_call_over_ = false;
+  formed_ = last_call_over_ = spares_call_over_ = false;
   evidence_ = {};
   endings_seen_.clear();
   slots_over_.clear();

@@ -199,6 +199,8 @@ std::span<const Membership::Core::Row> Membership::Core::Rows() {
       {kBoot | kRunning | kOver, Kind::kEnd, nullptr, {}, nullptr, "ignored: this state has no end"},
       {kAll & ~kBoot & ~kConcluding & ~kOver, Kind::kStep, nullptr, {}, &C::RecordStep, "the newest committed step, if it is new"},
       {kBoot | kConcluding | kOver, Kind::kStep, nullptr, {}, nullptr, "ignored: the verdict has it"},
+      {kForming, Kind::kSparesCall, nullptr, {}, &C::NoteSparesCall, "members that are not back are replaced by spares"},
+      {kAll & ~kForming, Kind::kSparesCall, nullptr, {}, nullptr, "ignored: all that are needed were there"},
   };
   // clang-format on
   return rows;
@@ -281,10 +283,10 @@ const char* StateName(State state) { return Membership::Core::RowOf(state).name;
 
 const char* KindName(Kind kind) {
   static constexpr const char* kNames[kKinds] = {
-      "CONSIDER",       "RecordLoaded", "Appended",   "AppendFailed",  "Join",      "Ready",
-      "PrepareFailed",  "WorkerEnded",  "PeerBlamed", "StepCommitted", "Stopped",   "Heartbeat",
-      "MembersRequest", "Cleared",      "Refusal",    "AskedToEnd",    "Topology",      "stale message", "AgentLost", "AgentSilent",
-      "StopRequested",  "warning time", "end time",   "step timer"};
+      "CONSIDER",      "RecordLoaded", "Appended",      "AppendFailed",  "Join",        "Ready",          "PrepareFailed",
+      "WorkerEnded",   "PeerBlamed",   "StepCommitted", "Stopped",       "Heartbeat",   "MembersRequest", "Cleared",
+      "Refusal",       "AskedToEnd",   "Topology",      "stale message", "AgentLost",   "AgentSilent",    "FewerHopedFor",
+      "StopRequested", "warning time", "end time",      "step timer",    "spares' time"};
   return kNames[static_cast<size_t>(kind)];
 }
 

@@ -102,7 +102,7 @@ void AgentKeeper::GiveUp(uint32_t node, const std::string& why) {
   for (uint32_t other = 0; other < nodes(); ++other) left += nodes_[other].given_up ? 0 : slots_->of(other);
   if (left >= options_.workers_min) {
     Log(LogLevel::kWarning, absl::StrCat(why, "; the job goes on without it"));
-    return callbacks_.fewer_hoped_for(slots_->total() - left);
+    return callbacks_.fewer_hoped_for(options_.workers - std::min(options_.workers, left), node);
   }
   reasons_.push_back(why);
   if (reasons_.size() > 1) return;

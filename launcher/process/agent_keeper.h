@@ -29,14 +29,15 @@ class AgentKeeper {
   };
   struct Options {
     std::vector<std::string> names;  // of the nodes, for people
+    uint32_t workers = 1;            // wanted
     uint32_t workers_min = 1;        // fewer slots than these are not enough
   };
   struct Callbacks {
     std::function<Want()> want;
     // Starts the agent of this node with a ticket that is good for so long.
     std::function<absl::Status(uint32_t node, absl::Duration ticket_good_for)> start;
-    // The job goes on, but so many workers less are to be hoped for.
-    std::function<void(uint32_t workers)> fewer_hoped_for;
+    // The job goes on without this node; so many workers less are to be hoped for than are wanted.
+    std::function<void(uint32_t workers, uint32_t node)> fewer_hoped_for;
     // Too few nodes are left: the sentence of the verdict.
     std::function<void(const std::string& sentence)> not_enough;
   };

@@ -173,6 +173,7 @@ void CoordinatorProcess::MakeInput() {
 absl::Status CoordinatorProcess::MakeCoordinator() {
   CoordinatorOptions options;
   MUSTER_ASSIGN_OR_RETURN(options.membership, MembershipOptionsOf(launch_));
+  if (slots_->more_than_needed()) options.membership.nodes = slots_->needed();
   options.record_folder = job_folder_->path();
   Coordinator::Callbacks callbacks;
   callbacks.send = [this](uint32_t node, const v1::CoordinatorMessage& message) { server_->Send(node, message); };
@@ -211,11 +212,12 @@ void CoordinatorProcess::MakeAgents() {
     const bool named = node < static_cast<uint32_t>(launch_.hosts_size());
     options.names.push_back(named ? launch_.hosts(static_cast<int>(node)).name() : absl::StrCat("node ", node));
   }
+  options.workers = launch_.workers();
   options.workers_min = launch_.workers_min() > 0 ? launch_.workers_min() : launch_.workers();
   AgentKeeper::Callbacks callbacks;
   callbacks.want = [this] { return WantOfAgents(); };
   callbacks.start = [this](uint32_t node, absl::Duration good_for) { return StartAgent(node, good_for); };
-  callbacks.fewer_hoped_for = [this](uint32_t workers) { coordinator_->FewerHopedFor(workers); };
+  callbacks.fewer_hoped_for = [this](uint32_t workers, uint32_t node) { coordinator_->FewerHopedFor(workers, node); };
   callbacks.not_enough = [this](const std::string& sentence) {
     Fail(kExitUnavailable, "not enough nodes", sentence);
     RequestStop(StopKind::kTerminate, Asker::kMuster, "");
@@ -397,6 +399,7 @@ void CoordinatorProcess::TakeJoin(uint32_t node, v1::AgentMessage message) {
     if (slots_->Hold(node, std::move(message))) FillHosts();
     return;
   }
+  slots_->Learn(node, message.join());
   if (message.join().slots() == 0) message.mutable_join()->set_slots(slots_->of(node));
   if (slots_->of(node) > 0) coordinator_->OnMessage(node, std::move(message));
 }
@@ -408,11 +411,12 @@ void CoordinatorProcess::FillHosts() {
     return RequestStop(StopKind::kTerminate, Asker::kMuster, "");
   }
   for (auto& [node, join] : slots_->TakeHeld()) {
-    if (slots_->of(node) > 0) {
+    if (slots_->of(node) > 0 || node >= slots_->needed()) {
       TakeJoin(node, std::move(join));
       continue;
     }
     agents_->Release(node);
+    coordinator_->FewerHopedFor(0, node);
     server_->Drop(node);
     starter_->End(node);
   }

@@ -25,7 +25,7 @@ std::string RandomBytes(size_t bytes) {
 
 absl::Status CheckLaunch(const v1::Launch& launch) {
   if (launch.job_id().size() != 16 || launch.job().command().empty() || launch.workers() == 0 || launch.nodes() == 0 ||
-      launch.nodes() > launch.workers() || launch.workers_min() > launch.workers() || launch.job_folder().empty()) {
+      launch.spares() >= launch.nodes() || launch.workers_min() > launch.workers() || launch.job_folder().empty()) {
     return absl::InvalidArgumentError("the command's Launch is not complete; install both from one build");
   }
   uint64_t of_applications = 0;
@@ -36,16 +36,21 @@ absl::Status CheckLaunch(const v1::Launch& launch) {
   if (launch.job().applications_size() > 0 && of_applications != launch.workers()) {
     return absl::InvalidArgumentError("the command's programs do not add up to its workers; install both from one build");
   }
+  const uint32_t needed = launch.nodes() - launch.spares();
+  if (launch.hosts().empty() && needed > launch.workers()) {
+    return absl::InvalidArgumentError("the command's Launch has more nodes than workers; install both from one build");
+  }
   if (launch.hosts().empty()) return absl::OkStatus();
   uint64_t slots = 0;
-  uint32_t open = 0;
+  uint32_t open = 0, node = 0;
   bool named = true;
   for (const v1::LaunchHost& host : launch.hosts()) {
+    named = named && !host.name().empty();
+    if (node++ >= needed) continue;
     slots += host.slots();
     open += host.slots() == 0 ? 1 : 0;
-    named = named && !host.name().empty();
   }
-  const bool fits = open == 0 ? slots == launch.workers() : open == launch.nodes();
+  const bool fits = open == 0 ? slots >= launch.workers() : open == needed;
   if (static_cast<uint32_t>(launch.hosts_size()) != launch.nodes() || !fits || !named) {
     return absl::InvalidArgumentError(absl::StrCat("the command's Launch has ", launch.hosts_size(), " hosts with ", slots,
                                                    " slots for ", launch.nodes(), " nodes and ", launch.workers(),

@@ -90,6 +90,19 @@ absl::StatusOr<PlacementPolicy> PolicyOf(const v1::Placement& placement) {
   return policy;
 }
 
+void TakeFill(const PlacementPolicy& policy, HostWishes* wishes) {
+  if (policy.oversubscribe) wishes->oversubscribe = *policy.oversubscribe;
+  const PlacementLevel map_by = policy.map_by.value_or(PlacementLevel::kSlot);
+  if (policy.per_object > 0 && map_by == PlacementLevel::kNode) {
+    wishes->fill = HostFill::kPattern;
+    wishes->per_host = policy.per_object;
+  } else if (policy.per_object > 0 || (policy.span && map_by != PlacementLevel::kSlot && map_by != PlacementLevel::kNode)) {
+    wishes->fill = HostFill::kEvery;
+  } else if (map_by == PlacementLevel::kNode) {
+    wishes->fill = HostFill::kNode;
+  }
+}
+
 absl::StatusOr<membership::PlaceFunction> MakePlaceFunction(const v1::Placement& placement) {
   MUSTER_ASSIGN_OR_RETURN(PlacementPolicy policy, PolicyOf(placement));
   auto placer = std::make_shared<Placer>(placement, std::move(policy));

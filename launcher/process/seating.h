@@ -4,6 +4,7 @@
 
 #include "absl/status/statusor.h"
 #include "launcher/coordinator/membership.h"
+#include "launcher/hosts/host_slots.h"
 #include "launcher/placement/policy.h"
 #include "muster/v1/agent.pb.h"
 
@@ -11,6 +12,9 @@ namespace muster {
 
 // Errors: InvalidArgument, as ParseMapBy and its like.
 absl::StatusOr<PlacementPolicy> PolicyOf(const v1::Placement& placement);
+
+// Which of the listed hosts take part follows from how ranks are mapped onto them.
+void TakeFill(const PlacementPolicy& policy, HostWishes* wishes);
 
 // For membership::Options. Its lines are what --report-bindings and --display-map ask for, and what could not be had. Topologies
 // that are alike are read once.

@@ -103,6 +103,7 @@ void SimulatedCoordinator::Start() {
   options.job_id = std::string(16, 'j');
   options.workers = world_->plan.workers;
   options.workers_min = world_->plan.workers_min;
+  if (world_->plan.spares > 0) options.nodes = world_->plan.nodes - world_->plan.spares;
   options.max_restarts = world_->plan.max_restarts;
   options.last_call = world_->plan.last_call;
   options.silence_max = absl::Seconds(5);

@@ -427,12 +427,15 @@ SimulationPlan DrawPlan(uint64_t seed) {
   }
   const uint64_t faults = chance.Below(plan.max_restarts > 0 ? 6 : 4);
   for (uint64_t i = 0; i < faults; ++i) plan.faults.push_back(DrawFault(plan, chance));
+  const uint32_t needed = (plan.workers + plan.slots - 1) / plan.slots;
+  if (chance.Happens(0.4)) plan.spares = static_cast<uint32_t>(chance.Below(plan.nodes - needed + 1));
   return plan;
 }
 
 std::string Describe(const SimulationPlan& plan) {
-  std::string text = absl::StrCat("seed ", plan.seed, ": ", plan.nodes, " nodes x ", plan.slots, " slots, ", plan.workers,
-                                  plan.linked ? " linked" : " plain", " workers, ", plan.steps, " steps");
+  std::string text =
+      absl::StrCat("seed ", plan.seed, ": ", plan.nodes, " nodes x ", plan.slots, " slots, ", plan.spares, " of them spares, ",
+                   plan.workers, plan.linked ? " linked" : " plain", " workers, ", plan.steps, " steps");
   if (plan.max_restarts > 0) {
     absl::StrAppend(&text, ", at least ", plan.workers_min, " workers, ", plan.max_restarts, " restarts, last call ",
                     absl::FormatDuration(plan.last_call), ", a checkpoint every ", plan.checkpoint_every, " steps",

@@ -40,6 +40,7 @@ struct SimulationPlan {
   uint32_t nodes = 1;
   uint32_t slots = 1;  // of each node
   uint32_t workers = 1;
+  uint32_t spares = 0;  // of the nodes, the last ones
   uint32_t steps = 10;  // collective calls of each worker
   bool linked = true;   // with libmuster; else each worker just runs for a while
   double stubborn = 0;  // share of workers that ignore SIGTERM

@@ -464,4 +464,15 @@ absl::StatusOr<JobFile> ParseJobFile(const std::string& file, absl::string_view 
   return job;
 }
 
+std::vector<std::string> JobFileFields() {
+  std::vector<std::string> paths;
+  for (const auto& [section, fields] : Fields()) {
+    for (const std::string& field : fields) {
+      const std::string path = Joined(section, field);
+      if (!Fields().contains(path) && !Fields().contains(path + "[]")) paths.push_back(path);
+    }
+  }
+  return paths;
+}
+
 }  // namespace muster

@@ -80,6 +80,9 @@ inline constexpr size_t kJobFileBytesMax = 1 << 20;
 inline constexpr size_t kJobFileErrorsMax = 20;
 absl::StatusOr<JobFile> ParseJobFile(const std::string& file, absl::string_view text);
 
+// The whole path of every field that a file may have, such as "workers.min"; sections themselves are left out.
+std::vector<std::string> JobFileFields();
+
 }  // namespace muster
 
 #endif  // MUSTER_LAUNCHER_YAML_JOB_FILE_H_

@@ -316,6 +316,8 @@ class Nodes(Job):
                              'while :; do sleep 0.05; done')
         for _ in range(4):
             self.assertEqual(process.stdout.readline(), "ready\n")
+        if "--spares" in arguments:
+            self.assertTrue(poll(lambda: "host node2 joined" in self.muster("events").stdout), self.muster("events").stdout)
         [agent] = [pid for pid in children_of(self.coordinator_of(process)) if b"\0node1\0" in read(f"/proc/{pid}/cmdline")]
         send(agent, signal.SIGKILL)
         out, err = process.communicate(timeout=DEADLINE)
@@ -331,6 +333,16 @@ class Nodes(Job):
         self.assertEqual(self.lose_node_1("--min-np", "2", "--last-call", "0.001"), "size 2\n" * 2)
         status = self.status()
         self.assertEqual((status["workers"], status["workers_min"], status["workers_now"]), (4, 2, 2))
+
+    def test_a_spare_takes_the_place_of_a_lost_node(self):
+        # The same without it ends the job: test_a_lost_node_is_not_waited_for... needs --min-np.
+        self.assertEqual(self.lose_node_1("--spares", "1", "--last-call", "0.001"), "size 4\n" * 4)
+        nodes = {node["host"]: node["state"] for node in self.status()["nodes"]}
+        self.assertEqual(nodes.get("node1", "away"), "away", nodes)
+        self.assertIn("node2", nodes)
+
+    def test_a_lost_node_that_comes_back_in_time_is_preferred_to_a_spare(self):
+        self.assertEqual(self.lose_node_1("--spares", "1"), "size 4\n" * 4)
 
     def test_a_coordinator_that_dies_is_named(self):
         process, job_id = self.running("-np", "2", "--nodes", "2")

@@ -67,11 +67,11 @@ class Fields(JobFileCase):
         self.assertIn("words-7", self.muster("ps", "--all").stdout)
 
     def test_what_has_no_effect_here_is_said_with_v_only(self):
-        text = "command: ['true']\nrecovery: {spares: 1}\nkubernetes: {image: muster}\n"
+        text = "command: ['true']\nresources: {cpu: 1}\nkubernetes: {image: muster}\n"
         quiet = self.muster("run", "-np", "1", "-f", self.write(text))
         self.assertEqual((quiet.returncode, self.words_of(quiet.stderr)), (0, []), quiet.stderr)
         told = self.muster("run", "-v", "-np", "1", "-f", self.write(text))
-        self.assertIn("job.yaml:2:20: recovery.spares has no effect here", told.stderr)
+        self.assertIn("job.yaml:2:18: resources.cpu is granted by Kubernetes alone", told.stderr)
         self.assertIn("job.yaml:3:13: kubernetes: is for jobs on Kubernetes alone", told.stderr)
 
 

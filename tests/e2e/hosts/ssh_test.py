@@ -1,11 +1,12 @@
 """Jobs on real hosts, as far as one machine goes: namespaces with a network, a host name and an sshd each (host_network.py)."""
 import json
 import os
+import signal
 import subprocess
 import unittest
 
 from hosts_case import HOSTS, NAMES, HostsCase
-from muster_e2e import DEADLINE, MUSTER, read
+from muster_e2e import DEADLINE, MUSTER, poll, read
 
 
 class SshTest(HostsCase):
@@ -32,6 +33,31 @@ class SshTest(HostsCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(sorted(done.stdout.split()), ["node-a", "node-a", "node-b", "node-b"])
         self.assert_says(done, "there is no muster on bare", "the job goes on without it")
+
+    def test_a_spare_host_stands_by_and_takes_the_place_of_a_lost_one(self):
+        script = 'echo "$RANK $(hostname) $TORCHELASTIC_RESTART_COUNT"; [ "$TORCHELASTIC_RESTART_COUNT" = 1 ] || exec sleep 600'
+        # No agent can be started again by ssh within a millisecond.
+        job = subprocess.Popen(self.words("-H", "node-a:2,node-b:2,node-c:2", "-np", "4", "--max-restarts", "1", "--spares", "1",
+                                          "--last-call", "0.001", "sh", "-c", script),
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment, stdin=subprocess.DEVNULL)
+        self.addCleanup(self.finish, job)
+        self.assertEqual(sorted(job.stdout.readline() for _ in range(4)),
+                         ["0 node-a 0\n", "1 node-a 0\n", "2 node-b 0\n", "3 node-b 0\n"])
+        self.assertTrue(poll(lambda: "host node-c joined" in self.muster("events").stdout), self.muster("events").stdout)
+        for pid in self.agents_on("node-a"):
+            os.kill(pid, signal.SIGKILL)
+        out, err = job.communicate(timeout=DEADLINE)
+        self.assertEqual(job.returncode, 0, err)
+        self.assertEqual(sorted(out.splitlines()), ["0 node-c 1", "1 node-c 1", "2 node-b 1", "3 node-b 1"])
+        self.assertEqual(self.all_left(), {})
+
+    def test_the_job_file_says_where_muster_is(self):
+        path = os.path.join(self.folder, "job.yaml")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write('command: ["true"]\nworkers: {max: 1}\nstarter: {ssh: {hosts: [bare], remote_muster: /no/such/muster}}\n')
+        done = self.run_job("-f", path)
+        self.assertEqual(done.returncode, 69, done.stderr)
+        self.assert_says(done, "there is no muster on bare", "/no/such/muster")
 
     def test_this_machine_needs_no_ssh(self):
         done = self.run_job("-H", "login:1,node-a:1", "sh", "-c", 'echo "$RANK $(hostname) ${SSH_CONNECTION:+by ssh}"')

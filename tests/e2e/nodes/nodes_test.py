@@ -351,7 +351,7 @@ class ByHand(NodesCase):
     def coordinator(self, *arguments):
         """A coordinator and what it says to run on each node."""
         process = self.start("coordinator", "--listen", "127.0.0.1", *arguments)
-        nodes = int(arguments[arguments.index("--nodes") + 1])
+        nodes = sum(int(arguments[arguments.index(flag) + 1]) for flag in ("--nodes", "--spares") if flag in arguments)
         return process, dict(self.ticket(process) for _ in range(nodes))
 
     def ticket(self, process):
@@ -372,6 +372,22 @@ class ByHand(NodesCase):
         self.assertEqual(sorted(out.splitlines()), [f"[1,{rank}]<stdout>:{rank} 3" for rank in range(3)])
         for agent in agents:
             self.assertEqual(agent.wait(DEADLINE), 0)
+
+    def test_placement_and_spares_are_those_of_muster_run(self):
+        process, nodes = self.coordinator("--nodes", "2", "-np", "4", "--map-by", "node", "--bind-to", "none", "--report-bindings",
+                                          "--spares", "1", "--max-restarts", "1", "--last-call", "0.001", "sh", "-c",
+                                          'echo $RANK $GROUP_RANK $TORCHELASTIC_RESTART_COUNT; '
+                                          '[ $TORCHELASTIC_RESTART_COUNT = 1 ] || exec sleep 60')
+        self.assertEqual(len(nodes), 3)
+        agents = [self.agent(nodes[node], "--host", f"hand{node}") for node in (2, 1, 0)]
+        self.assertEqual(sorted(process.stdout.readline() for _ in range(4)), ["0 0 0\n", "1 1 0\n", "2 0 0\n", "3 1 0\n"])
+        events = os.path.join(os.path.dirname(nodes[0][-1]), "events.jsonl")
+        self.assertTrue(poll(lambda: "host hand2 joined" in read(events, "r")))
+        agents[2].terminate()  # that of node 0
+        out, err = process.communicate(timeout=DEADLINE)
+        self.assertEqual(process.returncode, 0, err)
+        self.assertEqual(sorted(out.splitlines()), ["0 0 1", "1 1 1", "2 0 1", "3 1 1"])
+        self.assertIn("[hand2] rank 0 is not bound", err)
 
     def test_a_failure_names_the_host(self):
         process, nodes = self.coordinator("--nodes", "2", "-np", "2", "sh", "-c", '[ "$RANK" = 1 ] && exit 5; exec sleep 60')
@@ -475,6 +491,9 @@ class ByHand(NodesCase):
                                 (("--listen", "1.2.3.4:many", "true"), "--listen 1.2.3.4:many"),
                                 (("--nodes", "2"), "no program given"),
                                 (("-np", "2", "--min-np", "3", "true"), "--min-np 3"),
+                                (("--map-by", "cores", "true"), "--map-by cores"),
+                                (("--map-by", "ppr:1:core", "true"), "say it with -np N"),
+                                (("--spares", "1", "true"), "--max-restarts R"),
                                 (("-x", "NAME", "true"), "-x NAME=VALUE")):
             with self.subTest(arguments=arguments):
                 result = self.muster("coordinator", *arguments)

@@ -99,6 +99,10 @@ class Options(muster_e2e.MusterCase):
     def test_map_by(self):
         self.assertEqual(self.where("-H", "a:2,b:2", "-np", "4", "--map-by", "node", "--bind-to", "none"),
                          {"0": (0, 0), "1": (1, 0), "2": (0, 1), "3": (1, 1)})
+        # Hosts have more slots than there are ranks: all of them take part.
+        for what, map_ in (("node", {"0": (0, 0), "1": (1, 0), "2": (0, 1), "3": (1, 1)}),
+                           ("ppr:2:node", {"0": (0, 0), "1": (0, 1), "2": (1, 0), "3": (1, 1)})):
+            self.assertEqual(self.where("-H", "a:4,b:4", "-np", "4", "--map-by", what, "--bind-to", "none"), map_, what)
 
     def test_rank_by(self):
         self.assertEqual(self.where("-H", "a:2,b:2", "-np", "4", "--map-by", "slot", "--rank-by", "node", "--bind-to", "none"),
@@ -106,6 +110,7 @@ class Options(muster_e2e.MusterCase):
 
     def test_npernode(self):
         self.assertEqual(self.where("-H", "a:2,b:2", "--npernode", "1", "--bind-to", "none"), {"0": (0, 0), "1": (1, 0)})
+        self.assertEqual(self.where("-H", "a:4,b:4", "-np", "2", "--npernode", "1", "--bind-to", "none"), {"0": (0, 0), "1": (1, 0)})
 
     def processors(self, *arguments):
         see = ["sh", "-c", "grep Cpus_allowed_list /proc/self/status | cut -f2"]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import unittest
 
-from muster_e2e import DEADLINE, MusterCase
+from muster_e2e import DEADLINE, MusterCase, poll
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TRAIN = os.path.join(HERE, "train_ddp.py")
@@ -145,6 +145,26 @@ class StartsAgain(TorchCase):
         self.assertEqual(re.findall(r"resumed at step (\d+) restart (\d+)", result.stdout), [("5", "1")] * 2)
         self.assertEqual(self.ends(result.stdout, 2), straight)
         self.assertIn("restart 1 of 1", result.stderr)
+        with self.subTest("elastic: smaller when a node goes for good"):
+            [(loss, _)], [(straight_loss, _)] = self.lose_a_node(8), straight
+            # One rank has all samples, so the loss goes on as it would have.
+            self.assertAlmostEqual(float(loss), float(straight_loss), places=4)
+
+    def lose_a_node(self, steps):
+        """The second of two nodes goes at step 5; its agent was started by hand, so nobody starts it again."""
+        model, waits = f"{self.folder}/elastic.pt", f"{self.folder}/waits"
+        coordinator = self.start("coordinator", "--listen", "127.0.0.1", "--nodes", "2", "-np", "2", "--min-np", "1",
+                                 "--max-restarts", "1", "--last-call", "0.5", TRAIN, "--steps", str(steps), "--checkpoint", model,
+                                 "--die", "5", "1", "wait", waits)
+        tickets = dict(re.fullmatch(r"muster: on node (\d) run: muster (agent .*)\n", coordinator.stderr.readline()).groups()
+                       for _ in range(2))
+        agents = [self.start(*tickets[node].split(), "--host", f"hand{node}") for node in ("0", "1")]
+        self.assertTrue(poll(lambda: os.path.exists(waits)))
+        agents[1].terminate()
+        out, err = coordinator.communicate(timeout=DEADLINE)
+        self.assertEqual(coordinator.returncode, 0, err)
+        self.assertEqual(re.findall(r"resumed at step (\d+) restart (\d+)", out), [("5", "1")])
+        return self.ends(out, 1)
 
 
 if __name__ == "__main__":

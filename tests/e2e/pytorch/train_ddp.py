@@ -21,6 +21,8 @@ def die(how):
         raise RuntimeError("the loss is nan\nand more lines than one")
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "wait":
+        signal.pause()
     os._exit(int(how))
 
 

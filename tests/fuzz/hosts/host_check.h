@@ -28,7 +28,7 @@ inline void CheckHosts(const absl::StatusOr<std::vector<Host>>& hosts) {
     slots += host.slots;
   }
   if (!all_given) return;
-  const auto shares = FillBySlot(*hosts, {.workers = slots + 3, .oversubscribe = true});
+  const auto shares = FillHosts(*hosts, {.workers = slots + 3, .oversubscribe = true});
   if (!shares.ok()) return;
   int64_t workers = 0;
   for (const HostShare& share : *shares) {

@@ -176,6 +176,31 @@ TEST(Simulator, ANodeThatDoesNotComeBackIsGoneWithoutAfterTheLastCall) {
   EXPECT_THAT(too_few.judgement->verdict.sentence(), HasSubstr("these hosts are missing: node-1"));
 }
 
+TEST(Simulator, ASpareTakesThePlaceOfANodeThatDoesNotComeBack) {
+  SimulationPlan plan = Restartable();
+  plan.starter = false;
+  plan.steps = 200;
+  plan.faults.push_back({FaultKind::kKillAgent, 0, 0, absl::Milliseconds(100)});
+  const SimulationResult without = Simulate(plan);
+  EXPECT_EQ(without.judgement->verdict.exit_code(), 69);
+  EXPECT_GT(without.ended_at, plan.last_call);
+
+  plan.nodes = 3;
+  plan.spares = 1;
+  const SimulationResult result = Simulate(plan);
+  EXPECT_TRUE(result.violations.empty()) << Replay(plan, result);
+  EXPECT_EQ(result.restarts, 1u);
+  EXPECT_EQ(result.judgement->verdict.exit_code(), 0);
+  EXPECT_LT(result.ended_at, absl::Seconds(10)) << "it waited for the last call";
+
+  // A spare that goes is missed by nobody.
+  plan.faults = {{FaultKind::kKillNode, 2, 0, absl::Milliseconds(100)}};
+  const SimulationResult unneeded = Simulate(plan);
+  EXPECT_TRUE(unneeded.violations.empty()) << Replay(plan, unneeded);
+  EXPECT_EQ(unneeded.restarts, 0u);
+  EXPECT_EQ(unneeded.judgement->verdict.exit_code(), 0);
+}
+
 TEST(Simulator, ACutStreamCostsNothingWhileStepsAreCommitted) {
   SimulationPlan plan = Restartable();
   plan.steps = 4000;

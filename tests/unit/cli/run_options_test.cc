@@ -1,5 +1,9 @@
 #include "launcher/cli/run_options.h"
 
+#include <algorithm>
+#include <map>
+
+#include "absl/strings/match.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "runtime/base/status.h"
@@ -71,13 +75,13 @@ TEST(RunOptions, WorkersAndNodesFollowFromWhatIsSaid) {
   EXPECT_EQ(Settled({"--nodes", "6"}).workers, 6);  // one a node at least
   EXPECT_EQ(Settled({"--nodes", "3", "--nproc-per-node", "2"}).workers, 6);
   EXPECT_EQ(Settled({"--nproc_per_node=2"}).workers, 2);
+  EXPECT_EQ(Settled({"-N", "2", "--nodes", "2"}).workers, 4);
+  EXPECT_EQ(Settled({"--nproc-per-node", "auto", "--nodes", "2"}, 3).workers, 6);
+  EXPECT_EQ(Settled({"--nproc-per-node", "cpu"}, 3).workers, 3);
   EXPECT_EQ(Settled({"-np", "8", "--nnodes", "4"}).nodes, 4);
   const RunOptions range = Settled({"--nproc-per-node", "2", "--nnodes", "1:4", "--max-restarts", "3"});
   EXPECT_EQ(range.workers, 8);
   EXPECT_EQ(range.workers_min, 2);
-  EXPECT_EQ(Settled({"-N", "2", "--nodes", "2"}).workers, 4);
-  EXPECT_EQ(Settled({"--nproc-per-node", "auto", "--nodes", "2"}, 3).workers, 6);
-  EXPECT_EQ(Settled({"--nproc-per-node", "cpu"}, 3).workers, 3);
   EXPECT_EQ(range.max_restarts, 3);
   EXPECT_EQ(Settled({"-np", "4", "--min-np", "2", "--max-restarts", "1", "--last-call", "0.5"}).workers_min, 2);
   EXPECT_TRUE(Settled({"--detach"}).detach);
@@ -103,14 +107,14 @@ TEST(RunOptions, WhatDoesNotFitTogetherIsNamedWithTheRemedy) {
   EXPECT_THAT(error({"--last-call", "3"}), HasSubstr("--max-restarts"));
   EXPECT_THAT(error({"-np", "300"}), HasSubstr("use -np 256 or less, or --nodes 2"));
   EXPECT_THAT(error({"-np", "2", "--nproc-per-node", "2"}), HasSubstr("leave one out"));
-  EXPECT_THAT(error({"--nodes", "2", "--nnodes", "2"}), HasSubstr("leave one out"));
-  for (const char* range : {"2:1", "0", "a", "1:", ":2", "1:2:3", "1000"}) {
-    EXPECT_THAT(error({"--nnodes", range}), HasSubstr("write N or MIN:MAX")) << range;
-  }
   EXPECT_THAT(error({"-np", "2", "--nproc-per-node", "auto"}), HasSubstr("leave one out"));
   EXPECT_THAT(error({"--nproc-per-node", "gpu"}), HasSubstr("knows of no GPUs"));
   for (const char* number : {"0", "257", "many", "-1", "2.5"}) {
     EXPECT_THAT(error({"--nproc-per-node", number}), HasSubstr("whole number from 1 to 256, auto or cpu")) << number;
+  }
+  EXPECT_THAT(error({"--nodes", "2", "--nnodes", "2"}), HasSubstr("leave one out"));
+  for (const char* range : {"2:1", "0", "a", "1:", ":2", "1:2:3", "1000"}) {
+    EXPECT_THAT(error({"--nnodes", range}), HasSubstr("write N or MIN:MAX")) << range;
   }
   EXPECT_EQ(error({"--checkpoint-every", "3"}), "--checkpoint-every needs --checkpoint-path FOLDER");
   EXPECT_EQ(error({"--checkpoint-keep", "3"}), "--checkpoint-keep needs --checkpoint-path FOLDER");
@@ -215,6 +219,114 @@ TEST(JobFileOptions, MinSufficesAfterALoss) {
   EXPECT_EQ(SettledWith({}, "command: [a]\nworkers: {min: 2, max: 4}")->workers_min, 4);
   EXPECT_EQ(SettledWith({"--min-np", "3"}, "command: [a]\nworkers: {min: 2, max: 4}\nrecovery: {max_restarts: 1}")->workers_min,
             3);
+}
+
+// A field that the parser knows and nobody applies would be taken, and forgotten.
+TEST(JobFileOptions, EveryFieldIsAppliedOrSaidToHaveNoEffect) {
+  struct Effect {
+    std::string file;
+    bool (*seen)(const RunOptions& options);
+    std::vector<std::string> arguments = {};
+  };
+  const auto unused = [](const RunOptions& options, absl::string_view what) {
+    const auto& notes = options.job_file.without_effect;
+    return std::any_of(notes.begin(), notes.end(), [&](const std::string& note) { return absl::StrContains(note, what); });
+  };
+  static const auto& says_unused = *new auto(unused);
+  const std::vector<std::string> three = {"-H", "p,q,r", "-np", "1", "--starter", "local"};
+  const auto kubernetes = [](const RunOptions& options) {
+    return says_unused(options, "kubernetes: is for jobs on Kubernetes alone");
+  };
+  const std::map<std::string, Effect> effects = {
+      {"name", {"name: one", [](const RunOptions& o) { return o.name == "one"; }}},
+      {"command",
+       {"command: [b, c]",
+        [](const RunOptions& o) {
+          return o.command == std::vector<std::string>{"b", "c"};
+        }}},
+      {"workers.min", {"workers: {min: 9}", [](const RunOptions& o) { return o.workers == 9; }}},
+      {"workers.max", {"workers: {max: 2}", [](const RunOptions& o) { return o.workers == 2; }}},
+      {"workers.per_node", {"workers: {per_node: 3}", [](const RunOptions& o) { return o.workers == 3; }}},
+      {"resources.cpu", {"resources: {cpu: 1}", [](const RunOptions& o) { return says_unused(o, "resources.cpu"); }}},
+      {"resources.memory",
+       {"resources: {memory: 1Gi}", [](const RunOptions& o) { return says_unused(o, "resources.memory"); }}},
+      {"resources.gpu", {"resources: {gpu: 1}", [](const RunOptions& o) { return says_unused(o, "resources.gpu"); }}},
+      {"placement.map_by", {"placement: {map_by: node}", [](const RunOptions& o) { return o.placement.map_by == "node"; }}},
+      {"placement.rank_by", {"placement: {rank_by: slot}", [](const RunOptions& o) { return o.placement.rank_by == "slot"; }}},
+      {"placement.bind_to", {"placement: {bind_to: numa}", [](const RunOptions& o) { return o.placement.bind_to == "numa"; }}},
+      {"env", {"env: {A: 1}", [](const RunOptions& o) { return o.environment == std::vector<std::string>{"A=1"}; }}},
+      {"checkpoint.path", {"checkpoint: {path: /x}", [](const RunOptions& o) { return o.checkpoint_path == "/x"; }}},
+      {"checkpoint.every_steps",
+       {"checkpoint: {path: /x, every_steps: 5}", [](const RunOptions& o) { return o.checkpoint_every == 5; }}},
+      {"checkpoint.keep", {"checkpoint: {path: /x, keep: 5}", [](const RunOptions& o) { return o.checkpoint_keep == 5; }}},
+      {"recovery.max_restarts", {"recovery: {max_restarts: 5}", [](const RunOptions& o) { return o.max_restarts == 5; }}},
+      {"recovery.spares", {"recovery: {max_restarts: 1, spares: 2}", [](const RunOptions& o) { return o.spares == 2; }, three}},
+      {"recovery.last_call",
+       {"recovery: {max_restarts: 1, last_call: 5s}", [](const RunOptions& o) { return o.last_call_seconds == 5; }}},
+      {"starter.ssh.hosts",
+       {"starter: {ssh: {hosts: [\"p:2\", q]}}",
+        [](const RunOptions& o) { return o.hosts.shares.size() == 2 && o.workers == 3; }}},
+      {"starter.ssh.hostfile",
+       {"starter: {ssh: {hostfile: /dev/null}}", [](const RunOptions& o) { return o.hosts.file == "/dev/null"; }}},
+      {"starter.ssh.remote_muster",
+       {"starter: {ssh: {hosts: [p], remote_muster: /opt/muster}}",
+        [](const RunOptions& o) { return o.job_file.remote_muster == "/opt/muster"; }}},
+      {"kubernetes.image", {"kubernetes: {image: a}", kubernetes}},
+      {"kubernetes.namespace", {"kubernetes: {namespace: a}", kubernetes}},
+      {"kubernetes.queue", {"kubernetes: {queue: a}", kubernetes}},
+      {"kubernetes.volumes[].claim", {"kubernetes: {volumes: [{claim: a, path: /a}]}", kubernetes}},
+      {"kubernetes.volumes[].path", {"kubernetes: {volumes: [{claim: a, path: /a}]}", kubernetes}},
+  };
+  for (const std::string& field : JobFileFields()) {
+    SCOPED_TRACE(field);
+    const auto effect = effects.find(field);
+    if (effect == effects.end()) {
+      ADD_FAILURE() << "no test shows that this field does anything";
+      continue;
+    }
+    const auto with = [&](const std::string& line) {
+      const std::string command = field == "command" && !line.empty() ? "" : "command: [a]\n";
+      auto options = SettledWith(effect->second.arguments, command + line);
+      // An empty list of hosts is an error that only its reader can know of.
+      if (!options.ok() && field == "starter.ssh.hostfile") {
+        EXPECT_THAT(options.status().message(), HasSubstr("/dev/null"));
+        options = RunOptions();
+        options->hosts.file = line.empty() ? "" : "/dev/null";
+      }
+      return options;
+    };
+    const auto without = with(""), present = with(effect->second.file);
+    ASSERT_TRUE(present.ok()) << present.status();
+    ASSERT_TRUE(without.ok()) << without.status();
+    EXPECT_TRUE(effect->second.seen(*present));
+    EXPECT_FALSE(effect->second.seen(*without));
+  }
+  EXPECT_EQ(JobFileFields().size(), effects.size());
+  EXPECT_THAT(SettledWith({}, "command: [a]\nstarter: {ssh: {hosts: [p], remote_muster: bin/muster}}").status().message(),
+              HasSubstr("job.yaml:2:44: starter.ssh.remote_muster: bin/muster: write the whole path"));
+}
+
+TEST(RunOptions, SparesAreTheNextHostsOfTheList) {
+  const auto settled = [](std::vector<std::string> arguments, const std::string& file = "command: [a]") {
+    return SettledWith(arguments, file);
+  };
+  const auto spare =
+      settled({"-H", "p:2,q:2,r:3,s:1", "-np", "4", "--max-restarts", "1", "--spares", "1", "--starter", "local"});
+  ASSERT_TRUE(spare.ok()) << spare.status();
+  EXPECT_EQ(spare->nodes, 2);
+  ASSERT_EQ(spare->hosts.spare.size(), 1u);
+  EXPECT_EQ(spare->hosts.spare[0].host.name, "r");
+  EXPECT_EQ(spare->hosts.spare[0].workers, 3);
+  EXPECT_THAT(
+      settled({"-H", "p:2,q:2", "-np", "4", "--max-restarts", "1", "--spares", "1", "--starter", "local"}).status().message(),
+      HasSubstr("of the 2 hosts of the list 2 get workers, which leaves 0; name more hosts"));
+  EXPECT_THAT(settled({"--spares", "1"}).status().message(), HasSubstr("add --max-restarts N"));
+  EXPECT_EQ(settled({"--nodes", "2", "--spares", "1", "--max-restarts", "1"})->spares, 1);
+  // A file is for a laptop too.
+  const std::string file = "command: [a]\nrecovery: {max_restarts: 1, spares: 3}";
+  EXPECT_EQ(settled({}, file)->spares, 0);
+  EXPECT_EQ(settled({"--nodes", "2"}, file)->spares, 3);
+  EXPECT_EQ(settled({"-H", "p,q,r", "-np", "2", "--starter", "local"}, file)->spares, 1);
 }
 
 TEST(JobFileOptions, FlagsGoBeforeTheFile) {

@@ -32,6 +32,7 @@ class MembershipTest : public ::testing::Test {
     options.job_id = std::string(16, 'j');
     options.workers = 3;
     options.workers_min = workers_min_;
+    options.nodes = nodes_;
     options.max_restarts = max_restarts_;
     options.applications = applications_;
     options.place = place_;
@@ -182,6 +183,7 @@ class MembershipTest : public ::testing::Test {
   std::vector<std::string> happened_;
   uint32_t max_restarts_ = 0;
   uint32_t workers_min_ = 0;
+  uint32_t nodes_ = 0;
   std::vector<membership::Application> applications_;
   membership::PlaceFunction place_;
   std::vector<std::string> placed_;
@@ -679,6 +681,107 @@ TEST_F(MembershipTest, NodesThatCannotBeHadAreMissedWhereAllWorkersAreNeeded) {
   Join(0, 2);
   Step(membership::FewerHopedFor{1});
   EXPECT_EQ(machine_->state(), State::kForming);
+}
+
+// By rank.
+std::vector<uint32_t> NodesOf(const v1::Members& members) {
+  std::vector<uint32_t> nodes;
+  for (const v1::Place& place : members.places()) nodes.push_back(place.node());
+  return nodes;
+}
+
+TEST_F(MembershipTest, ASpareWaitsAndTakesTheLostNodesPlaceAfterItsTime) {
+  nodes_ = 2;
+  max_restarts_ = 2;
+  Start({});
+  Durable();
+  Join(2, 4);
+  Join(1, 1);
+  EXPECT_EQ(machine_->state(), State::kForming) << "slots suffice, but not those of the first nodes";
+  EXPECT_FALSE(timers_.contains(Timer::kSpares));
+  Join(0, 2);
+  EXPECT_EQ(machine_->state(), State::kTaking);
+  Durable();
+  EXPECT_THAT(NodesOf(machine_->members()), ::testing::ElementsAre(0, 0, 1));
+  Ready(0);
+  Ready(1);
+  Durable();
+  EXPECT_EQ(machine_->state(), State::kRunning);
+  EXPECT_STREQ(machine_->agents()[2].state, "spare");
+  Step(membership::AgentLost{0, "no answer", true});
+  Step(membership::TimerFired{Timer::kEnd});
+  Cleared(1);
+  Durable();
+  EXPECT_EQ(machine_->state(), State::kForming) << "the node before is waited for first";
+  EXPECT_EQ(timers_[Timer::kSpares], absl::Seconds(1));
+  Step(membership::TimerFired{Timer::kSpares});
+  EXPECT_EQ(machine_->state(), State::kTaking);
+  Durable();
+  EXPECT_THAT(NodesOf(machine_->members()), ::testing::ElementsAre(2, 2, 1)) << "rank 2 stays where it was";
+}
+
+TEST_F(MembershipTest, ANodeThatComesBackInTimeNeedsNoSpare) {
+  nodes_ = 2;
+  max_restarts_ = 2;
+  Start({});
+  Durable();
+  Join(0, 2);
+  Join(2, 4);
+  Join(1, 1);
+  Durable();
+  Ready(0);
+  Ready(1);
+  Durable();
+  Step(membership::AgentLost{0, "killed"});
+  Step(membership::TimerFired{Timer::kEnd});
+  Cleared(1);
+  Durable();
+  Join(0, 2);
+  EXPECT_EQ(machine_->state(), State::kTaking);
+  Step(membership::TimerFired{Timer::kSpares});  // late: ignored
+  Durable();
+  EXPECT_THAT(NodesOf(machine_->members()), ::testing::ElementsAre(0, 0, 1));
+}
+
+TEST_F(MembershipTest, ANodeThatIsGivenUpIsReplacedByASpareAtOnce) {
+  nodes_ = 2;
+  Start({});
+  Durable();
+  Join(0, 2);
+  Join(2, 4);
+  EXPECT_EQ(machine_->state(), State::kForming);
+  Step(membership::FewerHopedFor{0, 1});
+  EXPECT_EQ(machine_->state(), State::kTaking);
+  Durable();
+  EXPECT_THAT(NodesOf(machine_->members()), ::testing::ElementsAre(0, 0, 2));
+}
+
+TEST_F(MembershipTest, ASpareMayStandInForARestartedCoordinatorsMembersToo) {
+  nodes_ = 2;
+  max_restarts_ = 2;
+  Start({});
+  Durable();
+  Join(0, 2);
+  Join(1, 1);
+  Join(2, 2);
+  Durable();
+  Ready(0);
+  Ready(1);
+  Durable();
+  Step(membership::AgentLost{0, "no answer", true});
+  Step(membership::TimerFired{Timer::kEnd});
+  Cleared(1);
+  Durable();
+  ASSERT_EQ(machine_->state(), State::kForming);
+  Start(Written());
+  Durable();
+  Join(1, 1, 1);
+  Join(2, 2);
+  EXPECT_EQ(machine_->state(), State::kForming);
+  Step(membership::TimerFired{Timer::kSpares});
+  EXPECT_EQ(machine_->state(), State::kTaking);
+  Durable();
+  EXPECT_THAT(NodesOf(machine_->members()), ::testing::ElementsAre(2, 2, 1));
 }
 
 TEST_F(MembershipTest, TooFewNodesAfterTheLastCallAreNamed) {

@@ -13,7 +13,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 std::string Filled(absl::string_view hosts, const HostWishes& wishes) {
-  const auto shares = FillBySlot(*ParseHostList("-H", hosts), wishes);
+  const auto shares = FillHosts(*ParseHostList("-H", hosts), wishes);
   if (!shares.ok()) return std::string(shares.status().message());
   return absl::StrJoin(*shares, " ", [](std::string* out, const HostShare& share) {
     absl::StrAppend(out, share.host.name, "=", share.workers);
@@ -38,11 +38,11 @@ TEST(HostSlots, OversubscribedHostsShareWhatIsLeft) {
 
 TEST(HostSlots, MaxSlotsHoldsAlsoThen) {
   const std::vector<Host> hosts = {{"a", "", 1, true, 2}, {"b", "", 1, true, 0}};
-  const auto shares = FillBySlot(hosts, {.workers = 7, .oversubscribe = true});
+  const auto shares = FillHosts(hosts, {.workers = 7, .oversubscribe = true});
   ASSERT_TRUE(shares.ok());
   EXPECT_EQ((*shares)[0].workers, 2);
   EXPECT_EQ((*shares)[1].workers, 5);
-  EXPECT_THAT(FillBySlot({hosts[0]}, {.workers = 3, .oversubscribe = true}).status().message(),
+  EXPECT_THAT(FillHosts({hosts[0]}, {.workers = 3, .oversubscribe = true}).status().message(),
               HasSubstr("-np 3 is more than the max_slots of the hosts allow; use -np 2 or less"));
 }
 
@@ -55,6 +55,38 @@ TEST(HostSlots, WorkersForEachHostCountInsteadOfSlots) {
               HasSubstr("--nproc-per-node 2, but b has 1 slot; use --nproc-per-node 1 or less"));
   EXPECT_THAT(Filled("a:4,b:4", {.workers = 5, .workers_per_host = 2}),
               HasSubstr("-np 5 is more than --nproc-per-node 2 on 2 hosts"));
+}
+
+// The same counts as mpirun's for --map-by node: tests/unit/placement/mpirun_test.cc has the order.
+TEST(HostSlots, ByNodeAllHostsGetTheirShare) {
+  const HostWishes by_node = {.fill = HostFill::kNode};
+  const auto filled = [&by_node](absl::string_view hosts, int64_t workers, bool oversubscribe = false) {
+    HostWishes wishes = by_node;
+    wishes.workers = workers;
+    wishes.oversubscribe = oversubscribe;
+    return Filled(hosts, wishes);
+  };
+  EXPECT_EQ(filled("a:4,b:4", 4), "a=2 b=2");
+  EXPECT_EQ(filled("a:4,b:4", 5), "a=3 b=2");
+  EXPECT_EQ(filled("a:1,b:5,c:5", 7), "a=1 b=3 c=3");
+  EXPECT_EQ(filled("a:4,b:4,c:4", 2), "a=1 b=1");
+  EXPECT_EQ(filled("a:4,b:2", 0), "a=4 b=2");
+  EXPECT_EQ(filled("a:1,b:1", 5, true), "a=3 b=2");
+  EXPECT_THAT(filled("a:1,b:1", 5), HasSubstr("add --oversubscribe"));
+}
+
+TEST(HostSlots, APatternFillsEachHostToItsNumber) {
+  const auto filled = [](absl::string_view hosts, int64_t workers, int64_t per_host) {
+    return Filled(hosts, {.workers = workers, .fill = HostFill::kPattern, .per_host = per_host});
+  };
+  EXPECT_EQ(filled("a:4,b:4", 2, 1), "a=1 b=1");
+  EXPECT_EQ(filled("a:4,b:4,c:4", 3, 2), "a=2 b=1");
+  EXPECT_THAT(filled("a:4,b:4", 3, 1), HasSubstr("-np 3 is more than 1 on each of 2 hosts; use -np 2 or less"));
+  EXPECT_THAT(filled("a:4,b:1", 4, 2), HasSubstr("2 workers are to run on b, which has 1 slot"));
+}
+
+TEST(HostSlots, WhatHangsOnTheMachinesNeedsThemAll) {
+  EXPECT_EQ(Filled("a:4,b:3", {.workers = 2, .fill = HostFill::kEvery}), "a=4 b=3");
 }
 
 TEST(HostSlots, RefusesMoreWorkersThanSlotsWithTheRemedies) {

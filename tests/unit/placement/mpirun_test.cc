@@ -14,7 +14,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "launcher/hosts/host_slots.h"
 #include "launcher/placement/place.h"
+#include "launcher/process/seating.h"
 
 namespace muster {
 namespace {
@@ -176,15 +178,24 @@ class MpirunTest : public testing::Test {
     for (const Topology::Object& thread : machine.ObjectsOf(PlacementLevel::kHwthread))
       position_of[*thread.cpus.numbers().begin()] = position++;
     std::vector<PlacementNode> nodes;
-    for (const auto& [host, slots] : hosts) nodes.push_back({host, slots, machine, {}});
-    const auto ours = PlaceRanks(*policy, workers, nodes);
+    // As from a host list of the user's: first which hosts take part, then what goes where on them.
+    HostWishes wishes = {.workers = workers};
+    TakeFill(*policy, &wishes);
+    std::vector<Host> listed;
+    for (const auto& [host, slots] : hosts) listed.push_back({host, "", slots, true, 0});
+    const auto shares = FillHosts(listed, wishes);
+    if (shares.ok()) {
+      for (const HostShare& share : *shares)
+        nodes.push_back({share.host.name, static_cast<uint32_t>(share.workers), machine, {}});
+    }
+    const auto ours = shares.ok() ? PlaceRanks(*policy, workers, nodes) : absl::StatusOr<PlacementMap>(shares.status());
     ASSERT_EQ(ours.ok(), theirs.ok) << "ours: " << ours.status() << "\nmpirun: " << theirs.text;
     ++compared_;
     if (!ours.ok()) return;
     for (uint32_t rank = 0; rank < workers; ++rank) {
       const PlacedRank& mine = ours->ranks[rank];
       const Printed& printed = theirs.ranks.at(rank);
-      EXPECT_EQ(hosts[mine.node].first, printed.node) << "rank " << rank;
+      EXPECT_EQ(nodes[mine.node].host, printed.node) << "rank " << rank;
       EXPECT_EQ(mine.local_rank, printed.local_rank) << "rank " << rank;
       CpuSet positions;
       for (const uint32_t number : mine.cpus.numbers()) positions.Add(position_of[number]);
@@ -313,6 +324,13 @@ TEST_F(MpirunTest, SeveralNodes) {
   for (const char* flags :
        {"--map-by node", "--map-by slot", "--map-by slot --rank-by node", "--map-by numa", "--bynode --bind-to core"}) {
     Compare(kSmall, 7, flags, three);
+  }
+  // More slots than ranks: which hosts take part is decided by the mapping.
+  const std::vector<std::pair<std::string, uint32_t>> roomy = {{"203.0.113.1", 4}, {"203.0.113.2", 4}, {"203.0.113.3", 4}};
+  for (const char* flags : {"--map-by node", "--map-by node --rank-by slot", "--map-by node --rank-by node", "--map-by slot",
+                            "--map-by core", "--map-by ppr:1:node", "--map-by ppr:2:node", "--npernode 1", "--npernode 4",
+                            "--map-by ppr:1:socket", "--map-by numa:SPAN", "--map-by slot --rank-by node"}) {
+    for (const uint32_t workers : {1u, 2u, 3u, 4u, 6u}) Compare(kSmall, workers, flags, roomy);
   }
   for (const char* flags : {"--map-by node:OVERSUBSCRIBE", "--map-by slot:OVERSUBSCRIBE", "--map-by numa:OVERSUBSCRIBE",
                             "--map-by slot", "--map-by core:NOOVERSUBSCRIBE", "--map-by node:OVERSUBSCRIBE --bind-to core"}) {

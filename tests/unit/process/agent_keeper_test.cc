@@ -38,6 +38,7 @@ class AgentKeeperTest : public ::testing::Test {
     slots_ = std::make_unique<NodeSlots>(&launch_);
     AgentKeeper::Options options;
     for (uint32_t node = 0; node < nodes; ++node) options.names.push_back("host" + std::to_string(node));
+    options.workers = 2 * nodes;
     options.workers_min = workers_min;
     AgentKeeper::Callbacks callbacks;
     callbacks.want = [this] { return want_; };
@@ -46,7 +47,7 @@ class AgentKeeperTest : public ::testing::Test {
       if (on_start_) on_start_(node);
       return absl::OkStatus();
     };
-    callbacks.fewer_hoped_for = [this](uint32_t workers) { fewer_.push_back(workers); };
+    callbacks.fewer_hoped_for = [this](uint32_t workers, uint32_t) { fewer_.push_back(workers); };
     callbacks.not_enough = [this](const std::string& sentence) {
       sentence_ = sentence;
       loop_->Quit();

@@ -43,7 +43,7 @@ TEST(NodeSlots, AsEvenAsCanBeWithoutHosts) {
   const NodeSlots slots(&launch);
   EXPECT_FALSE(slots.open());
   EXPECT_THAT(All(slots, 3), ElementsAre(3, 2, 2));
-  EXPECT_EQ(slots.total(), 7u);
+  EXPECT_FALSE(slots.more_than_needed());
 }
 
 TEST(NodeSlots, AsTheHostsSay) {
@@ -71,6 +71,37 @@ TEST(NodeSlots, HostsThatAreOpenGetAsManyAsTheyHaveCores) {
   EXPECT_THAT(All(slots, 4), ElementsAre(3, 2, 1, 0));
   EXPECT_EQ(slots.TakeHeld().size(), 4u);
   EXPECT_TRUE(slots.TakeHeld().empty());
+}
+
+TEST(NodeSlots, SparesAreTheLastNodesAndNobodyWaitsForThem) {
+  v1::Launch alike;
+  alike.set_workers(5);
+  alike.set_nodes(3);
+  alike.set_spares(1);
+  EXPECT_THAT(All(NodeSlots(&alike), 3), ElementsAre(3, 2, 3));
+  EXPECT_EQ(NodeSlots(&alike).needed(), 2u);
+  EXPECT_TRUE(NodeSlots(&alike).more_than_needed());
+
+  v1::Launch launch = OfHosts(4, {0, 0, 0});
+  launch.set_spares(1);
+  NodeSlots slots(&launch);
+  EXPECT_FALSE(slots.Hold(2, JoinWith(6)));
+  EXPECT_FALSE(slots.Hold(0, JoinWith(3)));
+  EXPECT_TRUE(slots.Hold(1, JoinWith(3)));
+  ASSERT_TRUE(slots.Fill().ok());
+  EXPECT_THAT(All(slots, 3), ElementsAre(3, 1, 0));
+  slots.Learn(2, JoinWith(6).join());
+  EXPECT_THAT(All(slots, 3), ElementsAre(3, 1, 6));
+}
+
+TEST(NodeSlots, HostsAreFilledAsRanksAreMapped) {
+  v1::Launch launch = OfHosts(4, {0, 0});
+  launch.mutable_job()->mutable_placement()->set_map_by("node");
+  NodeSlots slots(&launch);
+  slots.Hold(0, JoinWith(8));
+  EXPECT_TRUE(slots.Hold(1, JoinWith(8)));
+  ASSERT_TRUE(slots.Fill().ok());
+  EXPECT_THAT(All(slots, 2), ElementsAre(2, 2));
 }
 
 TEST(NodeSlots, TooFewCoresAreSaidWithTheirRemedy) {
