@@ -37,7 +37,28 @@ Coordinator::~Coordinator() {
   }
 }
 
-void Coordinator::OnMessage(uint32_t node, v1::AgentMessage message) { Post(membership::Received{node, std::move(message)}); }
+void Coordinator::OnMessage(uint32_t node, v1::AgentMessage message) {
+  if (ExchangeTable::Takes(message)) {
+    loop_->Post([this, alive = alive_, node, message = std::move(message)] {
+      if (*alive) Exchange(node, message);
+    });
+    return;
+  }
+  Post(membership::Received{node, std::move(message)});
+}
+
+// What passes between nodes is none of the membership's business; it only says who they are.
+void Coordinator::Exchange(uint32_t node, const v1::AgentMessage& message) {
+  if (message.job_id() != membership_.job_id() || message.generation() != membership_.generation()) return;
+  const std::shared_ptr<bool> alive = alive_;
+  for (ExchangeTable::Send& send : exchange_.Take(node, membership_.generation(), membership_.members(), message)) {
+    if (!*alive) return;
+    send.message.set_job_id(membership_.job_id());
+    send.message.set_incarnation(membership_.incarnation());
+    callbacks_.send(send.node, send.message);
+  }
+}
+
 void Coordinator::AgentLost(uint32_t node, std::string why, bool whole_node) {
   Post(membership::AgentLost{node, std::move(why), whole_node});
 }

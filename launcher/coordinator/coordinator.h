@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "launcher/coordinator/membership.h"
 #include "launcher/coordinator/record.h"
+#include "launcher/exchange/exchange_table.h"
 #include "runtime/base/event_loop.h"
 #include "runtime/base/file_system.h"
 
@@ -69,11 +70,13 @@ class Coordinator {
   void Step(const membership::Event& event);
   void Do(membership::Action& action);
   void Append(const membership::AppendRecord& append);
+  void Exchange(uint32_t node, const v1::AgentMessage& message);
 
   EventLoop* const loop_;
   std::unique_ptr<Record> record_;  // null: none is kept
   Callbacks callbacks_;
   Membership membership_;
+  ExchangeTable exchange_;
   std::optional<EventLoop::TimerId> timers_[membership::kTimers];
   // Posted work outlives this object; it looks here first.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
