@@ -18,6 +18,7 @@
 #include "launcher/agent/process_state.h"
 #include "launcher/agent/program_error.h"
 #include "launcher/agent/worker_request.h"
+#include "launcher/guard/shared_memory.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/status.h"
 
@@ -32,6 +33,13 @@ void RaiseOpenFilesLimit() {
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// "it ended with status 1", "it was killed by signal 9 (SIGKILL)"
+std::string WaitStatusText(int wait_status) {
+  if (!WIFSIGNALED(wait_status)) return absl::StrCat("it ended with status ", WEXITSTATUS(wait_status));
+  const char* const name = ::sigabbrev_np(WTERMSIG(wait_status));
+  return absl::StrCat("it was killed by signal ", WTERMSIG(wait_status), name == nullptr ? "" : absl::StrCat(" (SIG", name, ")"));
 }
 
 }  // namespace
@@ -66,6 +74,12 @@ Agent::Agent(EventLoop* loop, AgentOptions options, Callbacks callbacks)
         v1::AgentMessage message = NewMessage();
         *message.mutable_refusal() = std::move(refusal);
         callbacks_.send(std::move(message));
+      }),
+      exchange_([this](v1::AgentMessage message) {
+        message.set_job_id(options_.job_id);
+        message.set_generation(table_.generation());
+        message.set_incarnation(incarnation_);
+        PostCall([this, message = std::move(message)] { callbacks_.send(message); });
       }) {}
 
 Agent::~Agent() {
@@ -90,6 +104,7 @@ void Agent::OnMessage(v1::CoordinatorMessage message) {
       return SetWindowSize(static_cast<uint16_t>(message.signal().rows()), static_cast<uint16_t>(message.signal().columns()));
     }
     if (message.has_rank_states_request()) return TellRankStates();
+    if (NodeExchange::Takes(message)) return exchange_.Take(std::move(message));
     if (message.has_signal()) return SignalWorkers(static_cast<int>(message.signal().signal()));
     if (message.has_input() && options_.fed_stdin) return input_.Feed(std::move(*message.mutable_input()));
   }
@@ -204,6 +219,7 @@ void Agent::Step(const agent::Event& event) {
 GuardClient::Events Agent::GuardEvents() {
   GuardClient::Events events;
   events.spawned = [this](uint32_t slot, pid_t pid, UniqueFd pidfd) {
+    if (slot == kPmixSlot) return;
     Worker& worker = workers_[slot];
     worker.started = true;
     worker.pid = pid;
@@ -213,6 +229,7 @@ GuardClient::Events Agent::GuardEvents() {
     Post(agent::Spawned{.slot = slot, .pid = pid, .data_port = worker.listener.port, .spawn = worker.spawn});
   };
   events.spawn_failed = [this](uint32_t slot, int error, std::string stage) {
+    if (slot == kPmixSlot) return OnPmixGone(std::string(ErrnoToStatus(error, stage).message()));
     const uint32_t spawn = workers_[slot].spawn;
     workers_.erase(slot);
     Post(agent::SpawnFailed{.slot = slot, .error = error, .stage = std::move(stage), .spawn = spawn});
@@ -226,6 +243,7 @@ GuardClient::Events Agent::GuardEvents() {
     guard_lost_ = true;
     PostCall([this] {
       if (has_output()) output_->DrainAll();
+      EndMpi();
       workers_.clear();
       Step(agent::GuardLost{});
     });
@@ -261,7 +279,8 @@ absl::StatusOr<v1::Join> Agent::Preflight() {
   v1::Join join;
   join.set_host(options_.host);
   join.set_slots(options_.slots);
-  join.set_usable_cores(static_cast<uint32_t>(FindUsableCores().count()));
+  usable_cores_ = FindUsableCores().count();
+  join.set_usable_cores(static_cast<uint32_t>(usable_cores_));
   join.set_address(options_.address);
   join.set_master_port(options_.master_port);
   if (options_.master_port == 0) {
@@ -306,7 +325,11 @@ absl::Status Agent::OpenStreams(uint32_t rank, Worker* worker, SpawnRequest* req
 absl::StatusOr<SpawnRequest> Agent::Request(const agent::Spawn& action) {
   MUSTER_RETURN_IF_ERROR(job_taken_);
   if (!has_output()) return absl::FailedPreconditionError("the coordinator never said what the job is");
-  MUSTER_ASSIGN_OR_RETURN(SpawnRequest request, WorkerRequest(options_, action, port_->socket_name()));
+  WorkerMpi mpi;
+  if (mpi_ != nullptr) mpi.ports = mpi_->ports();
+  if (!options_.session_folder.empty()) mpi.shared_memory_folder = guard::SharedMemoryFolder(options_.session_folder);
+  mpi.more_ranks_than_cores = action.prepare->places_size() > usable_cores_;
+  MUSTER_ASSIGN_OR_RETURN(SpawnRequest request, WorkerRequest(options_, action, port_->socket_name(), mpi));
   // What the slot's last process has left there is not this one's.
   if (!options_.session_folder.empty()) {
     ::unlink(ProgramErrorFile(options_.session_folder, action.place.rank()).c_str());
@@ -326,6 +349,7 @@ void Agent::Do(agent::Spawn& action) {
     started_ = 0;
     kills_before_ = ReadOutOfMemoryKills();
     topology_.Settle(*action.prepare);
+    OpenMpi(action.generation);
   }
   auto request = Request(action);
   if (request.ok()) return guard_->Spawn(*std::move(request));
@@ -334,9 +358,11 @@ void Agent::Do(agent::Spawn& action) {
 }
 
 void Agent::OnEnded(uint32_t slot, int wait_status) {
+  if (slot == kPmixSlot) return OnPmixGone(WaitStatusText(wait_status));
   const auto worker = workers_.find(slot);
   if (worker == workers_.end()) return;
   const uint32_t spawn = worker->second.spawn, rank = worker->second.rank;
+  TellMpiOfEnd(rank, wait_status);
   output_->Drain(rank);
   workers_.erase(worker);
   port_->WorkerEnded(slot, spawn, wait_status);
@@ -364,6 +390,7 @@ void Agent::OnTreeEnded() {
   if (has_output()) output_->DrainAll();
   input_.Close();
   port_->ForgetWorkers();
+  if (!guard_lost_) guard_->RemoveSharedMemory();
   Step(agent::TreeEnded{});
 }
 
@@ -377,6 +404,7 @@ void Agent::Do(agent::ExpectWorker& action) {
 void Agent::Do(agent::SignalWorker& action) { guard_->Signal(action.slot, action.signal); }
 
 void Agent::Do(agent::EndTree&) {
+  EndMpi();
   if (guard_ != nullptr && !guard_lost_) {
     guard_->EndTree();
   } else {
@@ -419,6 +447,7 @@ absl::Status Agent::Begin(const agent::BeginGeneration& action) {
 }
 
 void Agent::Do(agent::BeginGeneration& action) {
+  BeginMpi(action);
   const absl::Status begun = Begin(action);
   if (begun.ok()) return;
   callbacks_.log(LogLevel::kError, absl::StrCat("generation ", action.generation, " cannot begin here: ", begun.message()));

@@ -24,7 +24,9 @@
 #include "launcher/agent/table/agent_table.h"
 #include "launcher/agent/topology_teller.h"
 #include "launcher/agent/worker_port.h"
+#include "launcher/exchange/node_exchange.h"
 #include "launcher/guard/guard_client.h"
+#include "launcher/mpi/mpi_servers.h"
 #include "muster/v1/agent.pb.h"
 #include "runtime/base/event_loop.h"
 
@@ -82,6 +84,8 @@ class Agent {
     UniqueFd pty;  // a second descriptor of its pty's master
   };
 
+  static constexpr uint32_t kPmixSlot = ~0u;  // muster-pmix is no worker, but ends with the workers' tree
+
   Agent(EventLoop* loop, AgentOptions options, Callbacks callbacks);
 
   void TellRankStates();
@@ -110,6 +114,13 @@ class Agent {
   absl::StatusOr<SpawnRequest> Request(const agent::Spawn& action);
   absl::Status OpenStreams(uint32_t rank, Worker* worker, SpawnRequest* request);
   void OnEnded(uint32_t slot, int wait_status);
+  void OpenMpi(uint64_t generation);
+  void StartPmix(UniqueFd control, UniqueFd listener);
+  void BeginMpi(const agent::BeginGeneration& action);
+  void EndMpi();
+  void OnMpiFailed(uint32_t rank, int exit_code, const std::string& why);
+  void OnPmixGone(const std::string& how);
+  void TellMpiOfEnd(uint32_t rank, int wait_status);
   void OnTreeEnded();
   GuardClient::Events GuardEvents();
   WorkerPort::Events PortEvents();
@@ -125,6 +136,7 @@ class Agent {
   std::map<uint32_t, Worker> workers_;  // by slot
   std::optional<winsize> window_size_;  // the last one that was said
   std::optional<OutOfMemoryKills> kills_before_;
+  int usable_cores_ = 1;
   TopologyTeller topology_;
   uint64_t spawning_ = 0;     // the newest generation that workers were started for
   uint32_t started_ = 0;      // of it
@@ -132,6 +144,9 @@ class Agent {
   RefusalTeller refusals_;
   bool guard_lost_ = false;
   std::optional<EventLoop::TimerId> timers_[agent::kTimers];
+  NodeExchange exchange_;
+  std::unique_ptr<MpiServers> mpi_;  // of the newest generation; null: none, or it cannot be had
+  bool worker_is_ending_ = false;    // within OnEnded: what speaks against it comes before its end
   std::unique_ptr<WorkerPort> port_;
   std::unique_ptr<GuardClient> guard_;
   // Posted work outlives this object; it looks here first.

@@ -32,7 +32,7 @@ struct AgentOptions {
   uint32_t slots = 1;
   absl::Duration orphan_after = absl::Seconds(40);  // from ChannelLost to the end of the workers
   uint16_t master_port = 0;    // what Join offers; 0: reserve one. A port that the job has chosen is the coordinator's to say.
-  std::string guard_path;      // the executable muster-guard
+  std::string guard_path;      // the executable muster-guard; muster-pmix lies beside it, where there is one
   std::string session_folder;  // TMPDIR of the workers, made by the caller, removed by the guard; empty: none
 
   // Where the coordinator is another process, what the workers are and where their output goes comes with Joined. Called once,

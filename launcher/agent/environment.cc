@@ -27,10 +27,19 @@ void Add(Variables* variables, const std::vector<std::string>& settings) {
 bool BelongsToOuterLauncher(const std::string& name) {
   // What Slurm says of a task: of the agent's, that is, of which there is one a node.
   static const auto& kTaskOfSlurm = *new std::set<std::string>{
-      "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_GTIDS", "SLURM_TASK_PID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_NPROCS",
-      "SLURM_DISTRIBUTION", "SLURM_LAUNCH_NODE_IPADDR", "SLURM_CPU_BIND", "SLURM_MPI_TYPE"};
-  if (kTaskOfSlurm.count(name) != 0 || absl::StartsWith(name, "SLURM_STEP") || absl::StartsWith(name, "SLURM_SRUN_")) return true;
+      "SLURM_PROCID",   "SLURM_LOCALID",         "SLURM_NODEID", "SLURM_GTIDS",        "SLURM_TASK_PID",
+      "SLURM_NTASKS",   "SLURM_NTASKS_PER_NODE", "SLURM_NPROCS", "SLURM_DISTRIBUTION", "SLURM_LAUNCH_NODE_IPADDR",
+      "SLURM_CPU_BIND", "SLURM_MPI_TYPE"};
+  if (kTaskOfSlurm.count(name) != 0 || absl::StartsWith(name, "SLURM_STEP") || absl::StartsWith(name, "SLURM_SRUN_"))
+    return true;
   return absl::StartsWith(name, "PMIX_") || absl::StartsWith(name, "PMI_") || absl::StartsWith(name, "OMPI_COMM_WORLD_");
+}
+
+// What mpirun says to Open MPI's programs about itself; where it has set it, that is.
+bool BelongsToMpirun(const std::string& name) {
+  return absl::StartsWith(name, "OMPI_MCA_orte_") || absl::StartsWith(name, "OMPI_MCA_ess") ||
+         absl::StartsWith(name, "OMPI_MCA_pmix") || absl::StartsWith(name, "ORTE_") || name == "OMPI_MCA_initial_wdir" ||
+         name == "OMPI_MCA_mpi_yield_when_idle";
 }
 
 // Which programs the world has, as Open MPI 4.1 says it, and which of them a rank runs.
@@ -76,6 +85,8 @@ Variables PlaceVariables(const WorkerPlace& place) {
       {"MUSTER_SLOT", absl::StrCat(place.slot)},
   };
   AddApplications(place, &variables);
+  variables.merge(MpiPlaceVariables(place.mpi.ports, place.host, place.temporary_folder, place.rank, place.world_size,
+                                    place.local_rank, place.local_world_size));
   if (!place.socket_name.empty()) variables["MUSTER_SOCKET"] = place.socket_name;
   if (!place.temporary_folder.empty()) {
     variables["TMPDIR"] = place.temporary_folder;
@@ -90,7 +101,10 @@ std::vector<std::string> WorkerEnvironment(const std::vector<std::string>& inher
                                            const WorkerPlace& place) {
   Variables variables;
   Add(&variables, inherited);
-  std::erase_if(variables, [](const auto& variable) { return BelongsToOuterLauncher(variable.first); });
+  const bool under_mpirun = variables.contains("PMIX_NAMESPACE");
+  std::erase_if(variables, [under_mpirun](const auto& variable) {
+    return BelongsToOuterLauncher(variable.first) || (under_mpirun && BelongsToMpirun(variable.first));
+  });
   Variables fixed = PlaceVariables(place);
   if (!place.temporary_folder.empty()) variables.erase("TMPDIR");
   for (auto& [name, value] : fixed) {
@@ -99,6 +113,7 @@ std::vector<std::string> WorkerEnvironment(const std::vector<std::string>& inher
   Add(&variables, chosen);
   variables.merge(fixed);  // those a user may choose: TMPDIR
   variables.emplace("PYTHONUNBUFFERED", "1");
+  variables.merge(MpiDefaults(place.temporary_folder, place.mpi.shared_memory_folder, place.mpi.more_ranks_than_cores));
   if (place.local_world_size > 1) variables.emplace(kOmpThreads, "1");
   if (place.nodes > 1 && !place.network_interface.empty()) {
     variables.emplace("GLOO_SOCKET_IFNAME", place.network_interface);
@@ -120,7 +135,7 @@ bool WouldSetOmpThreads(const std::vector<std::string>& inherited, const std::ve
 
 bool IsPlaceVariable(absl::string_view name) {
   if (name == "TMPDIR") return false;
-  if (name == "MUSTER_SOCKET" || name == "TORCHELASTIC_ERROR_FILE") return true;
+  if (name == "MUSTER_SOCKET" || name == "TORCHELASTIC_ERROR_FILE" || IsMpiPlaceVariable(name)) return true;
   return PlaceVariables(WorkerPlace{}).contains(std::string(name));
 }
 

@@ -7,8 +7,16 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "launcher/mpi/mpi_environment.h"
 
 namespace muster {
+
+// How a worker's MPI library finds its peers, where it has one.
+struct WorkerMpi {
+  MpiPorts ports;                      // of this generation; 0: none could be had
+  std::string shared_memory_folder;    // empty: the library's own choice
+  bool more_ranks_than_cores = false;  // on the node
+};
 
 // All that a worker's variables are made from.
 struct WorkerPlace {
@@ -29,12 +37,15 @@ struct WorkerPlace {
   uint32_t max_restarts = 0;
   uint32_t application = 0;                   // which of the job's programs this rank runs
   std::vector<uint32_t> application_workers;  // of each program, in the order of their ranks; empty: there is one
+  std::string host;                           // as other nodes call it
+  WorkerMpi mpi;
 };
 
-// `inherited` and `chosen` ("NAME=value") with the place's variables over them. Of an outer launcher's variables (PMIx, PMI)
-// none is passed on. Defaults that only fill what is unset: PYTHONUNBUFFERED=1, OMP_NUM_THREADS=1 with more than one worker on the
-// node, and between nodes GLOO_SOCKET_IFNAME and TP_SOCKET_IFNAME: PyTorch's gloo and TensorPipe else take the address that the host's
-// own name resolves to, which other nodes may not reach (127.0.1.1 on Debian).
+// `inherited` and `chosen` ("NAME=value") with the place's variables over them. Of an outer launcher's variables (PMIx, PMI, and
+// what mpirun sets for Open MPI) none is passed on. Defaults that only fill what is unset: PYTHONUNBUFFERED=1, OMP_NUM_THREADS=1 with
+// more than one worker on the node, what Open MPI needs to know (MpiDefaults), and between nodes GLOO_SOCKET_IFNAME and
+// TP_SOCKET_IFNAME: PyTorch's gloo and TensorPipe else take the address that the host's own name resolves to, which other nodes may not
+// reach (127.0.1.1 on Debian).
 std::vector<std::string> WorkerEnvironment(const std::vector<std::string>& inherited, const std::vector<std::string>& chosen,
                                            const WorkerPlace& place);
 

@@ -13,7 +13,7 @@
 namespace muster {
 
 absl::StatusOr<SpawnRequest> WorkerRequest(const AgentOptions& options, const agent::Spawn& action,
-                                           const std::string& socket_name) {
+                                           const std::string& socket_name, const WorkerMpi& mpi) {
   SpawnRequest request;
   request.slot = action.place.slot();
   WorkerProgram program = ProgramOf(options, action.place.application());
@@ -42,6 +42,8 @@ absl::StatusOr<SpawnRequest> WorkerRequest(const AgentOptions& options, const ag
   place.max_restarts = action.prepare->max_restarts();
   place.application = action.place.application();
   for (const WorkerProgram& one : options.applications) place.application_workers.push_back(one.workers);
+  place.host = options.host;
+  place.mpi = mpi;
   request.env = WorkerEnvironment(options.inherited_environment, program.chosen_environment, place);
   return request;
 }

@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "launcher/agent/agent_options.h"
+#include "launcher/agent/environment.h"
 #include "launcher/agent/table/agent_table.h"
 #include "launcher/guard/guard_client.h"
 
@@ -13,7 +14,7 @@ namespace muster {
 
 // Without its descriptors. `socket_name`: the agent's, for workers. Errors: Internal (a program that the job does not have).
 absl::StatusOr<SpawnRequest> WorkerRequest(const AgentOptions& options, const agent::Spawn& action,
-                                           const std::string& socket_name);
+                                           const std::string& socket_name, const WorkerMpi& mpi);
 
 // What the table hears of a worker for which no request could be made. `job_taken`: what AgentOptions.take_job said.
 agent::SpawnFailed NoRequest(const AgentOptions& options, const agent::Spawn& action, const absl::Status& job_taken,

@@ -26,6 +26,7 @@
 #include "launcher/cli/program.h"
 #include "launcher/guard/cover.h"
 #include "launcher/job/job_folder.h"
+#include "launcher/mpi/loopback.h"
 #include "runtime/base/fd.h"
 
 namespace muster {
@@ -169,6 +170,26 @@ Check CheckCores() {
   return Warning("cores", text, "with more ranks than the quota they wait for each other; raise it or start fewer");
 }
 
+// Of what `program` writes; empty where it does not end well.
+std::string FirstLineOf(const std::string& program, const char* argument) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return "";
+  UniqueFd read_end(ends[0]), write_end(ends[1]);
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    ::dup2(write_end.get(), STDOUT_FILENO);
+    ::execl(program.c_str(), program.c_str(), argument, nullptr);
+    ::_exit(127);
+  }
+  write_end.Reset();
+  char text[256] = {};
+  const ssize_t bytes = ::read(read_end.get(), text, sizeof text - 1);
+  int status = 0;
+  if (pid < 0 || ::waitpid(pid, &status, 0) != pid || status != 0 || bytes <= 0) return "";
+  const std::string line = text;
+  return line.substr(0, line.find('\n'));
+}
+
 Check CheckCover() {
   const CoverReport report = ProbeTreeCover();
   if (report.cover != TreeCover::kSubreaper) return Ok("kill cover", report.reason);
@@ -181,6 +202,21 @@ Check CheckGuard() {
   const auto guard = folder.ok() ? FindGuard(*folder) : folder;
   if (guard.ok()) return Ok("muster-guard", *guard);
   return Failure("muster-guard", std::string(guard.status().message()), "");
+}
+
+// Both ways by which MPI libraries find their launcher need the loopback interface; Open MPI's needs a process of ours besides.
+Check CheckMpi() {
+  const std::string remedy = "install the whole of muster, and libpmix2; programs of MPICH and without MPI run all the same";
+  const auto listener = ListenOnLoopback();
+  if (!listener.ok()) return Warning("MPI", std::string(listener.status().message()), "ip link set lo up");
+  const auto folder = OwnFolder();
+  const auto guard = folder.ok() ? FindGuard(*folder) : folder;
+  if (!guard.ok()) return Warning("MPI", std::string(guard.status().message()), remedy);
+  const std::string program = absl::StrCat(guard->substr(0, guard->rfind('/') + 1), "muster-pmix");
+  if (::access(program.c_str(), X_OK) != 0) return Warning("MPI", absl::StrCat("MPICH only: there is no ", program), remedy);
+  const std::string library = FirstLineOf(program, "--version");
+  if (library.empty()) return Warning("MPI", absl::StrCat("MPICH only: ", program, " does not start"), remedy);
+  return Ok("MPI", absl::StrCat("programs of Open MPI (by ", library, ") and of MPICH (by PMI-1)"));
 }
 
 Check CheckOpenFiles() {
@@ -226,6 +262,7 @@ std::vector<Check> CheckMachine() {
           CheckMemory(),
           CheckOpenFiles(),
           CheckCover(),
+          CheckMpi(),
           CheckStateFolder(),
           CheckFolder("temporary folder", TemporaryFolder(), "set TMPDIR to a folder that can be written"),
           CheckPort()};

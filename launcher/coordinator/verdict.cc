@@ -40,6 +40,7 @@ struct Accusation {
   v1::AbortReason reason = v1::AbortReason::kNone;
   std::string message;
   uint64_t when_ms = 0;
+  int exit_code = 0;  // 0: not known
 };
 
 // The evidence, by rank.
@@ -120,7 +121,7 @@ std::vector<Cause> Case::Causes() {
     graph.AddBlame(blame.rank(), blame.blamed_rank());
     Accusation& accusation = accusations_[blame.blamed_rank()];
     if (accusation.reason == v1::AbortReason::kNone || blame.when_ms() < accusation.when_ms) {
-      accusation = {static_cast<v1::AbortReason>(blame.reason()), blame.message(), blame.when_ms()};
+      accusation = {static_cast<v1::AbortReason>(blame.reason()), blame.message(), blame.when_ms(), blame.exit_code()};
     }
   }
   for (auto& [number, accusation] : accusations_) ranks_[number].accused = &accusation;
@@ -135,9 +136,7 @@ std::vector<Cause> Case::Causes() {
   return causes;
 }
 
-std::string Case::Who(const Rank& rank) const {
-  return NameRank(rank.member->rank, rank.member->program, rank.member->host);
-}
+std::string Case::Who(const Rank& rank) const { return NameRank(rank.member->rank, rank.member->program, rank.member->host); }
 
 // One cause a rank; ranks of one host whose program could not be started, or whose guard or agent went, make one together.
 void Case::AddRankCause(const Rank& rank, std::vector<Cause>& causes) const {
@@ -189,7 +188,12 @@ void Case::DescribeAccusation(const Rank& rank, Cause& cause) const {
   cause.when_ms = rank.accused->when_ms;
   const std::string said = rank.accused->message.empty() ? "" : absl::StrCat(" (", rank.accused->message, ")");
   const std::string at_step = AtStep(evidence_.committed_step);
+  if (rank.accused->exit_code != 0) cause.exit_code = cause.worker_exit_code = rank.accused->exit_code;
   switch (rank.accused->reason) {
+    case v1::AbortReason::kMpi:
+      cause.failure_class = "mpi";
+      cause.sentence = absl::StrCat(Who(rank), " ", rank.accused->message);
+      return;
     case v1::AbortReason::kMismatch:
       cause.failure_class = "wrong collective";
       cause.sentence = absl::StrCat(Who(rank), " made another collective call than the others", at_step, said);
@@ -350,6 +354,7 @@ bool IsFailure(const v1::PeerBlamed& blame) {
     case v1::AbortReason::kAborted:
     case v1::AbortReason::kDeadline:
     case v1::AbortReason::kAgentLost:  // of the blamed rank's node
+    case v1::AbortReason::kMpi:
       return true;
     default:
       return false;

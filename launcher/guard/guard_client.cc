@@ -20,6 +20,7 @@
 #include "launcher/guard/guard_protocol.h"
 #include "launcher/guard/guard_start.h"
 #include "launcher/guard/process_tree.h"
+#include "launcher/guard/shared_memory.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status.h"
 
@@ -145,6 +146,9 @@ class GuardProcess final : public GuardClient {
     Enqueue({.request = {.type = RequestType::kSignal, .slot = slot, .signal = signal}});
   }
   void EndTree() override { Enqueue({.request = {.type = RequestType::kEndTree}}); }
+  void RemoveSharedMemory() override {
+    if (!session_folder_.empty()) guard::RemoveSharedMemory(session_folder_, began_ns_);
+  }
   TreeCover cover() const override { return guard_.cover; }
   pid_t pid() const override { return guard_.guard; }
 
@@ -270,7 +274,9 @@ class GuardProcess final : public GuardClient {
       Log(LogLevel::kError,
           "processes of the job are left: they belong to another user, or did not end within 60 s of SIGKILL");
     }
-    if (!session_folder_.empty()) guard::RemoveFolder(session_folder_.c_str());
+    if (session_folder_.empty()) return;
+    guard::RemoveFolder(session_folder_.c_str());
+    guard::RemoveSharedMemory(session_folder_, began_ns_);
   }
 
   void StopListening() {
@@ -282,6 +288,7 @@ class GuardProcess final : public GuardClient {
   EventLoop* const loop_;
   StartedGuard guard_;
   const std::string session_folder_;
+  const int64_t began_ns_ = guard::FileTimeNow();
   const std::vector<pid_t> spared_;  // children this process had before the guard
   const Events events_;
   std::deque<Outgoing> queue_;

@@ -58,6 +58,8 @@ class GuardClient {
   virtual void Signal(uint32_t slot, int signal) = 0;
   // Kills all children, reaps, repeats until none is left; then Events::tree_ended.
   virtual void EndTree() = 0;
+  // Of workers that have ended: what they left in /dev/shm (shared_memory.h).
+  virtual void RemoveSharedMemory() = 0;
   virtual TreeCover cover() const = 0;
   virtual pid_t pid() const = 0;
 };

@@ -22,6 +22,7 @@
 
 #include "launcher/guard/guard_protocol.h"
 #include "launcher/guard/process_tree.h"
+#include "launcher/guard/shared_memory.h"
 #include "launcher/guard/worker_start.h"
 #include "runtime/base/fd.h"
 
@@ -255,12 +256,16 @@ int RunGuard(bool in_namespace, const char* session_folder) {
   guard.Send(ReplyType::kReady, 0, kProtocolVersion, Stage::kNone, self.get());
   self.Reset();
   guard.Run();
-  if (session_folder != nullptr) RemoveFolder(session_folder);
+  if (session_folder != nullptr) {
+    RemoveFolder(session_folder);
+    RemoveFolder(SharedMemoryFolder(session_folder).c_str());
+  }
   return 0;
 }
 
 // Waits for the guard to end, and ends what it left.
 void RunKeeper(pid_t guard, const sigset_t& signals, const char* session_folder) {
+  const int64_t began_ns = FileTimeNow();
   int status = 0;
   while (true) {
     const pid_t pid = waitpid(-1, &status, WNOHANG);
@@ -271,7 +276,9 @@ void RunKeeper(pid_t guard, const sigset_t& signals, const char* session_folder)
   }
   EndDescendants({}, -1, nullptr);
   const bool not_started = WIFEXITED(status) && WEXITSTATUS(status) == kNotStarted;
-  if (session_folder != nullptr && !not_started) RemoveFolder(session_folder);
+  if (not_started || session_folder == nullptr) return;
+  RemoveFolder(session_folder);
+  RemoveSharedMemory(session_folder, began_ns);
 }
 
 int Main(int argc, char** argv) {

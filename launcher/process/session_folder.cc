@@ -12,6 +12,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "launcher/guard/shared_memory.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status.h"
 
@@ -45,7 +46,10 @@ void RemoveDead(const std::string& temporary) {
   for (const auto& entry : fs::directory_iterator(temporary, fs::directory_options::skip_permission_denied, error)) {
     const std::string name = entry.path().filename().string(), path = entry.path().string();
     if (!IsName(name) || !IsOurs(path)) continue;
-    if (const UniqueFd lock = TryLock(path); lock) fs::remove_all(path, error);
+    const UniqueFd lock = TryLock(path);
+    if (!lock) continue;
+    fs::remove_all(guard::SharedMemoryFolder(path), error);
+    fs::remove_all(path, error);
   }
 }
 
@@ -83,6 +87,7 @@ absl::StatusOr<std::unique_ptr<SessionFolder>> SessionFolder::Make(const std::st
 
 SessionFolder::~SessionFolder() {
   std::error_code error;
+  fs::remove_all(guard::SharedMemoryFolder(path_), error);
   fs::remove_all(path_, error);
 }
 

@@ -91,6 +91,7 @@ Failure AbortFailure(uint64_t word, uint64_t generation, const std::string& host
       return failure(absl::UnavailableError(
           absl::StrCat(rank == v1::kNoRank ? std::string("the agent of this node") : absl::StrCat("the agent of ", who),
                        rank == v1::kNoRank && !host.empty() ? absl::StrCat(" (", host, ")") : "", " is gone", During(what))));
+    case v1::AbortReason::kMpi:
     case v1::AbortReason::kGenerationOver:
     case v1::AbortReason::kNone:
       break;

@@ -12,6 +12,7 @@ find_package(CLI11 REQUIRED CONFIG)
 find_package(yaml-cpp REQUIRED CONFIG)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(hwloc REQUIRED IMPORTED_TARGET hwloc)
+pkg_check_modules(pmix IMPORTED_TARGET pmix>=4)  # muster-pmix: without it Open MPI programs are turned away
 if(MUSTER_BUILD_TESTS)
   find_package(GTest REQUIRED CONFIG)
   find_package(rapidcheck REQUIRED CONFIG)

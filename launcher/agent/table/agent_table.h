@@ -100,6 +100,7 @@ struct WorkerBlamed {
   uint64_t op_seq = 0;
   std::string message;
   uint32_t spawn = 0;
+  int exit_code = 0;  // that the blamed rank ends with; 0: not known
 };
 struct StepReported {
   uint32_t slot = 0;

@@ -153,6 +153,7 @@ void AgentTable::Core::NoteBlame(const Event& event) {
   told->set_reason(blamed.reason);
   told->set_op_seq(blamed.op_seq);
   told->set_message(blamed.message);
+  told->set_exit_code(blamed.exit_code);
   told->set_when_ms(Stamp());
   Tell(std::move(message));
 }

@@ -36,6 +36,7 @@ enum class AbortReason : uint8_t {
   kGenerationOver = 5,  // the agent ends the generation
   kDeadline = 6,        // a member's deadline passed
   kAgentLost = 7,       // the node's agent is gone
+  kMpi = 8,             // what its MPI library, or muster's server for it, has against it; in messages only
 };
 
 // reason in the low 8 bits, the blamed world rank in the next 24 (kNoRank: none), a detail above: of kPeerLost the signal or exit
@@ -152,15 +153,15 @@ struct RankArea {
 };
 // Where a rank of the world lives, by rank. Ranks of one node follow each other; nodes are numbered by their first rank.
 struct PeerEntry {
-  uint32_t node;         // among the nodes of this generation
+  uint32_t node;  // among the nodes of this generation
   uint32_t local_rank;
   uint32_t slot;
   uint32_t spawn;
-  uint16_t port;         // where it takes connections of its peers
-  uint16_t family;       // 4 or 6
+  uint16_t port;    // where it takes connections of its peers
+  uint16_t family;  // 4 or 6
   uint32_t reserved;
-  uint8_t address[16];   // IPv4 in the first four bytes; network order
-  char host[64];         // for messages; zero-terminated, cut where it is longer
+  uint8_t address[16];  // IPv4 in the first four bytes; network order
+  char host[64];        // for messages; zero-terminated, cut where it is longer
 };
 static_assert(sizeof(PeerEntry) == 104);
 

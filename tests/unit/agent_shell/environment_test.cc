@@ -33,12 +33,16 @@ WorkerPlace Place() {
   place.nodes = 2;
   place.slot = 6;
   place.restarts = 2;
+  place.host = "node1";
+  place.mpi = {{"muster-world", 4001, 4002}, "/dev/shm/job", true};
   return place;
 }
 
 TEST(Environment, HoldsTheNamesOfTorchrunMpirunAndMuster) {
   const auto variables = AsMap(WorkerEnvironment({"PATH=/bin"}, {}, Place()));
-  const std::map<std::string, std::string> expected = {
+  std::map<std::string, std::string> expected = MpiPlaceVariables(Place().mpi.ports, "node1", "/tmp/job", 5, 8, 1, 4);
+  expected.merge(MpiDefaults("/tmp/job", "/dev/shm/job", true));
+  expected.merge(std::map<std::string, std::string>{
       {"PATH", "/bin"},
       {"RANK", "5"},
       {"LOCAL_RANK", "1"},
@@ -70,7 +74,7 @@ TEST(Environment, HoldsTheNamesOfTorchrunMpirunAndMuster) {
       {"TMPDIR", "/tmp/job"},
       {"PYTHONUNBUFFERED", "1"},
       {"OMP_NUM_THREADS", "1"},
-  };
+  });
   EXPECT_EQ(variables, expected);
 }
 
@@ -101,9 +105,10 @@ TEST(Environment, ChosenGoesBeforeInheritedAndDefaults) {
 }
 
 TEST(Environment, PassesNothingOnFromAnOuterLauncher) {
-  const auto variables =
-      AsMap(WorkerEnvironment({"PMIX_RANK=1", "PMI_FD=7", "OMPI_COMM_WORLD_NODE_RANK=3", "OMPI_MCA_btl=self"}, {}, Place()));
-  EXPECT_FALSE(variables.contains("PMIX_RANK"));
+  const auto variables = AsMap(WorkerEnvironment(
+      {"PMIX_RANK=1", "PMIX_ID=9", "PMI_FD=7", "OMPI_COMM_WORLD_NODE_RANK=3", "OMPI_MCA_btl=self"}, {}, Place()));
+  EXPECT_EQ(variables.at("PMIX_RANK"), "5");
+  EXPECT_FALSE(variables.contains("PMIX_ID"));
   EXPECT_FALSE(variables.contains("PMI_FD"));
   EXPECT_FALSE(variables.contains("OMPI_COMM_WORLD_NODE_RANK"));
   EXPECT_TRUE(variables.contains("OMPI_MCA_btl"));
@@ -119,6 +124,27 @@ TEST(Environment, GlooIsToldTheInterfaceBetweenNodesUnlessTheUserHasChosen) {
   EXPECT_EQ(AsMap(WorkerEnvironment({}, {"GLOO_SOCKET_IFNAME=ib1"}, place)).at("GLOO_SOCKET_IFNAME"), "ib1");
   place.nodes = 1;
   EXPECT_FALSE(AsMap(WorkerEnvironment({}, {}, place)).contains("GLOO_SOCKET_IFNAME"));
+}
+
+TEST(Environment, UnderMpirunWhatItSaysOfItselfIsNotPassedOn) {
+  const std::vector<std::string> settings = {"OMPI_MCA_ess=singleton", "OMPI_MCA_orte_hnp_uri=x", "ORTE_SCHIZO_DETECTION=ORTE"};
+  EXPECT_EQ(AsMap(WorkerEnvironment(settings, {}, Place())).at("OMPI_MCA_ess"), "singleton");
+  std::vector<std::string> under = settings;
+  under.push_back("PMIX_NAMESPACE=7");
+  const auto variables = AsMap(WorkerEnvironment(under, {}, Place()));
+  for (const char* name : {"OMPI_MCA_ess", "OMPI_MCA_orte_hnp_uri", "ORTE_SCHIZO_DETECTION"}) {
+    EXPECT_FALSE(variables.contains(name)) << name;
+  }
+  EXPECT_EQ(variables.at("PMIX_NAMESPACE"), "muster-world");
+}
+
+TEST(Environment, SettingsOfMpiLibrariesMayBeChosenAndPlacesMayNot) {
+  const auto variables =
+      AsMap(WorkerEnvironment({"OMPI_MCA_schizo=ompi"}, {"OMPI_MCA_mpi_yield_when_idle=0", "PMI_ID=77"}, Place()));
+  EXPECT_EQ(variables.at("OMPI_MCA_schizo"), "ompi");
+  EXPECT_EQ(variables.at("OMPI_MCA_mpi_yield_when_idle"), "0");
+  EXPECT_TRUE(IsPlaceVariable("PMI_ID"));
+  EXPECT_FALSE(IsPlaceVariable("OMPI_MCA_mpi_yield_when_idle"));
 }
 
 TEST(Environment, OneWorkerKeepsItsThreads) {
