@@ -6,7 +6,7 @@ import subprocess
 import unittest
 
 from hosts_case import HOSTS, NAMES, HostsCase
-from muster_e2e import DEADLINE, MUSTER, poll, read
+from muster_e2e import DEADLINE, MUSTER, TEST_BIN, poll, read
 
 
 class SshTest(HostsCase):
@@ -134,6 +134,15 @@ class TrainMixin:
         self.assertEqual(result["world_size"], 8)
         for name in ("weights_sha256", "samples_sha256"):
             self.assertEqual(result[name], expected[name])
+
+    def test_an_mpi_program_is_one_world(self):
+        program = os.path.join(TEST_BIN, "mpi_world_openmpi")
+        if not os.path.exists(program):
+            self.skipTest("Open MPI was not there when the tests were built (package libopenmpi-dev)")
+        done = self.run_job("-H", HOSTS, program, "ring")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(sorted(" ".join(line.split()[:6]) for line in done.stdout.splitlines()),
+                         [f"ring rank={rank} size=8 ring={rank} sum=36 node={rank % 2}/2" for rank in range(8)])
 
 
 @unittest.skipUnless(os.path.exists(os.path.join(os.path.dirname(MUSTER), "train_words")), "train_words is not built")

@@ -9,7 +9,7 @@ import tempfile
 import unittest
 
 import slurm_cluster
-from muster_e2e import DEADLINE, MUSTER, STUBBORN, MusterCase, command_of, poll, read, send, tree_of
+from muster_e2e import DEADLINE, MUSTER, STUBBORN, TEST_BIN, MusterCase, command_of, poll, read, send, tree_of
 from slurm_cluster import Cluster
 
 MISSING = slurm_cluster.what_is_missing()
@@ -173,6 +173,18 @@ class Placing(SlurmCase):
         self.assertEqual(self.places("-np", "3"), ["0 0 node1", "1 1 node1", "2 0 node2"])
         self.assertEqual(self.places("--nproc-per-node", "1", "--nodes", "2"), ["0 0 node1", "1 0 node2"])
         self.assertEqual(self.places("-H", "node3,node1:1"), ["0 0 node1", "1 0 node3", "2 1 node3"])
+
+    def test_mpi_programs_are_one_world(self):
+        for library in ("openmpi", "mpich"):
+            program = os.path.join(TEST_BIN, f"mpi_world_{library}")
+            if not os.path.exists(program):
+                print(f"skipped: {library} was not there when the tests were built", flush=True)
+                continue
+            with self.subTest(library=library):
+                result = self.salloc_muster(program, "ring")
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertEqual(sorted(" ".join(line.split()[:6]) for line in result.stdout.splitlines()),
+                                 [f"ring rank={rank} size=6 ring={rank} sum=21 node={rank % 2}/2" for rank in range(6)])
 
     def test_a_starter_may_be_chosen(self):
         self.assertEqual(self.places("--starter", "local", "-np", "2"), ["0 0 login", "1 1 login"])
