@@ -21,6 +21,7 @@ int CancelCommand(const std::vector<std::string>& arguments);       // cancel.cc
 int BenchCommand(const std::vector<std::string>& arguments);        // bench.cc
 int CheckpointCommand(const std::vector<std::string>& arguments);   // checkpoint.cc
 int DoctorCommand(const std::vector<std::string>& arguments);       // doctor.cc
+int TopoCommand(const std::vector<std::string>& arguments);         // topo.cc
 int CoordinatorCommand(const std::vector<std::string>& arguments);  // coordinator_command.cc
 int AgentCommand(const std::vector<std::string>& arguments);        // agent_command.cc
 
@@ -34,6 +35,7 @@ HelpPage CancelPage();
 HelpPage BenchPage();
 HelpPage CheckpointPage();
 HelpPage DoctorPage();
+HelpPage TopoPage();
 HelpPage CoordinatorPage();
 HelpPage AgentPage();
 

@@ -18,9 +18,12 @@ double Capacity(double bytes_per_second) {
 }  // namespace
 
 Network::Network(const Cluster& cluster, const GroupTree& tree) : cluster_(cluster), tree_(tree) {
-  for (int node = 0; node < tree.nodes(); ++node) {
+  // Links are numbered in an order that does not depend on that of the cluster's nodes and links: of equally slow ones the first is
+  // named.
+  first_nic_.resize(At(tree.nodes()));
+  for (const int node : tree.natural_order()) {
     const std::vector<Cluster::Nic>& nics = cluster.nodes[At(node)].nics;
-    first_nic_.push_back(static_cast<int>(links_.size()));
+    first_nic_[At(node)] = static_cast<int>(links_.size());
     for (int nic = 0; nic < std::max(static_cast<int>(nics.size()), 1); ++nic) {
       const double capacity = Capacity(nics.empty() ? 0 : nics[At(nic)].bytes_per_second);
       Add({Kind::kNicOut, node, nic}, capacity);
@@ -52,14 +55,16 @@ Network::Network(const Cluster& cluster, const GroupTree& tree) : cluster_(clust
   }
 
   hops_.resize(tree.groups().size());
-  for (int i = 0; i < static_cast<int>(cluster.links.size()); ++i) {
-    const Cluster::Link& link = cluster.links[At(i)];
+  for (const Cluster::Link& link : cluster.links) {
     const int from = tree.Find(link.from), to = tree.Find(link.to);
-    hops_[At(from)].push_back({to, Add({Kind::kDirect, i, 0}, link.bytes_per_second), link.latency_ns});
-    hops_[At(to)].push_back({from, Add({Kind::kDirect, i, 1}, link.bytes_per_second), link.latency_ns});
+    hops_[At(from)].push_back({.to = to, .bytes_per_second = link.bytes_per_second, .latency_ns = link.latency_ns});
+    hops_[At(to)].push_back({.to = from, .bytes_per_second = link.bytes_per_second, .latency_ns = link.latency_ns});
   }
   for (std::vector<Hop>& hops : hops_) {
     std::sort(hops.begin(), hops.end(), [](const Hop& a, const Hop& b) { return a.to < b.to; });
+  }
+  for (int from = 0; from < static_cast<int>(hops_.size()); ++from) {
+    for (Hop& hop : hops_[At(from)]) hop.link = Add({Kind::kDirect, from, hop.to}, hop.bytes_per_second);
   }
 }
 
@@ -146,8 +151,9 @@ std::string Network::LinkText(int link) const {
                           rails_[At(level)] > 1 ? absl::StrCat(", rail ", one.part) : "");
     }
     case Kind::kDirect: {
-      const Cluster::Link& declared = cluster_.links[At(one.place)];
-      return absl::StrCat("link between ", GroupText(cluster_, declared.from), " and ", GroupText(cluster_, declared.to));
+      const auto [first, second] = std::minmax(one.place, one.part);
+      return absl::StrCat("link between ", GroupText(cluster_, tree_.Labels(first)), " and ",
+                          GroupText(cluster_, tree_.Labels(second)));
     }
   }
   return "";

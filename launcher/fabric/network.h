@@ -39,8 +39,8 @@ class Network {
   enum class Kind { kNicOut, kNicIn, kUp, kDown, kDirect };
   struct Link {
     Kind kind;
-    int place;  // node, group, or place in Cluster::links
-    int part;   // NIC, rail; of a direct link 1 for the way back
+    int place;  // node or group
+    int part;   // NIC, rail, or the group that a direct link leads to
   };
 
   int Add(Link link, double capacity);
@@ -56,9 +56,10 @@ class Network {
   std::vector<int> first_uplink_;  // by group: the link up of its first rail, then down, then the next rail's
   std::vector<int> rails_;         // by level
   struct Hop {
-    int to;  // group
-    int link;
-    int64_t latency_ns;
+    int to = 0;  // group
+    int link = -1;
+    double bytes_per_second = 0;
+    int64_t latency_ns = 0;
   };
   std::vector<std::vector<Hop>> hops_;  // by group
 };

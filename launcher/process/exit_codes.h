@@ -15,7 +15,7 @@ enum ExitCode : int {
   kExitInternal = 70,        // our bug
   kExitCannotWrite = 73,     // state folder, report, temporary folder, workers' output
   kExitRefused = 77,         // an agent that the coordinator turned away
-  kExitJobFile = 78,         // a job file says what it cannot say
+  kExitJobFile = 78,         // a job file, or one of a cluster, says what it cannot say
   kExitTimeout = 124,        // --timeout
   kExitNotExecutable = 126,  // the program is there but cannot be started
   kExitNotFound = 127,       // there is no such program

@@ -22,6 +22,8 @@ namespace {
 
 using Kind = YamlNode::Kind;
 
+constexpr size_t kClusterPairsMax = 4'000'000;  // of links and measurements that one entry stands for
+
 class ClusterReader {
  public:
   explicit ClusterReader(const std::string& file) : file_(file) {}
@@ -213,7 +215,9 @@ class ClusterReader {
     if (!names.ok()) return Wrong(node, path, absl::StrCat("name \"", Shown(name), "\": ", names.status().message()));
     if (names->has_suffix || !names->user.empty())
       return Wrong(node, path, absl::StrCat("name \"", Shown(name), "\" is no name of a node"));
-    for (const std::string& each : names->names) {
+    const std::vector<std::vector<std::string>> dealt = Deal(one.labels, names->names.size(), node, path);
+    for (size_t i = 0; i < names->names.size(); ++i) {
+      const std::string& each = names->names[i];
       if (cluster_.nodes.size() >= kClusterNodesMax)
         return Wrong(node, path, absl::StrCat("a cluster has ", kClusterNodesMax, " nodes at most"));
       if (!nodes_.emplace(each, static_cast<int>(cluster_.nodes.size())).second) {
@@ -221,8 +225,37 @@ class ClusterReader {
         return;
       }
       one.name = each;
+      for (size_t level = 0; level < dealt.size(); ++level) {
+        one.labels[level] = dealt[level][i * dealt[level].size() / names->names.size()];
+      }
       cluster_.nodes.push_back(one);
     }
+  }
+
+  // What "leaf[01-16]" stands for; a word without ranges stands for itself.
+  std::vector<std::string> Ranges(const std::string& word, const YamlNode& place, const std::string& path) {
+    if (!absl::StrContains(word, '[')) return {word};
+    auto parsed = ParseHostWord(word);
+    if (parsed.ok() && !parsed->has_suffix && parsed->user.empty()) return std::move(parsed->names);
+    Wrong(place, path,
+          absl::StrCat("\"", Shown(word), "\": ", parsed.ok() ? "is no name with ranges" : parsed.status().message()));
+    return {word};
+  }
+
+  // By level the labels that an entry's nodes have, dealt out in equal shares: of 64 nodes and leaf[1-2] the first 32 are in leaf1.
+  std::vector<std::vector<std::string>> Deal(const std::vector<std::string>& labels, size_t nodes, const YamlNode& node,
+                                             const std::string& path) {
+    std::vector<std::vector<std::string>> dealt;
+    for (size_t level = 0; level < labels.size(); ++level) {
+      const std::string place = absl::StrCat(path, ".labels.", cluster_.levels[level].name);
+      dealt.push_back(Ranges(labels[level], node, place));
+      if (nodes % dealt.back().size() == 0) continue;
+      Wrong(node, place,
+            absl::StrCat(nodes, nodes == 1 ? " node cannot" : " nodes cannot", " be dealt out evenly to ", dealt.back().size(),
+                         " labels; write an entry for each share"));
+      dealt.back().resize(1);
+    }
+    return dealt;
   }
 
   void ReadDevices(const Fields& fields, const std::string& path, Cluster::Node* one) {
@@ -284,29 +317,84 @@ class ClusterReader {
     cluster_.uplinks.push_back({std::move(group), Speed(fields, "speed", path)});
   }
 
+  // A group's labels with all that their ranges stand for.
+  std::vector<std::vector<std::string>> Groups(const std::vector<std::string>& labels, const YamlNode& node,
+                                               const std::string& path) {
+    std::vector<std::vector<std::string>> groups = {{}};
+    for (const std::string& label : labels) {
+      std::vector<std::vector<std::string>> longer;
+      for (const std::string& name : Ranges(label, node, path)) {
+        for (std::vector<std::string> group : groups) {
+          if (longer.size() >= kClusterNodesMax) break;
+          group.push_back(name);
+          longer.push_back(std::move(group));
+        }
+      }
+      groups = std::move(longer);
+    }
+    return groups;
+  }
+
+  // Whether so many pairs can be meant.
+  bool Fits(size_t from, size_t to, const YamlNode& node, const std::string& path) {
+    if (from <= kClusterPairsMax / std::max<size_t>(to, 1)) return true;
+    Wrong(node, path, absl::StrCat("stands for more than ", kClusterPairsMax, " pairs"));
+    return false;
+  }
+
   void ReadLink(const YamlNode& node, const std::string& path) {
     const Fields fields = Open(node, path, {"from", "to", "speed", "latency"});
     if (node.kind != Kind::kMap) return;
-    std::vector<std::string> from = Group(fields, "from", node, path), to = Group(fields, "to", node, path);
+    const std::vector<std::vector<std::string>> from = Groups(Group(fields, "from", node, path), node, Below(path, "from"));
+    const std::vector<std::vector<std::string>> to = Groups(Group(fields, "to", node, path), node, Below(path, "to"));
     if (!fields.contains("speed")) Wrong(node, path, "lacks speed: 400Gbit/s");
-    cluster_.links.push_back({std::move(from), std::move(to), Speed(fields, "speed", path), Latency(fields, path)});
+    const double speed = Speed(fields, "speed", path);
+    const int64_t latency = Latency(fields, path);
+    if (!Fits(from.size(), to.size(), node, path)) return;
+    const bool several = from.size() * to.size() > 1;
+    std::set<std::pair<std::vector<std::string>, std::vector<std::string>>> said;
+    for (const std::vector<std::string>& one : from) {
+      for (const std::vector<std::string>& other : to) {
+        // Each with each of a range: no group with itself, no pair twice.
+        if (several && (one == other || !said.insert(std::minmax(one, other)).second)) continue;
+        cluster_.links.push_back({one, other, speed, latency});
+      }
+    }
   }
 
-  int NodeNumber(const Fields& fields, const char* name, const YamlNode& whole, const std::string& path) {
+  // Places in the cluster's nodes.
+  std::vector<int> NodeNumbers(const Fields& fields, const char* name, const YamlNode& whole, const std::string& path) {
     const YamlNode* node = Find(fields, name);
-    const auto known = node == nullptr ? nodes_.end() : nodes_.find(node->text);
-    if (known != nodes_.end()) return known->second;
-    Wrong(node == nullptr ? whole : *node, node == nullptr ? path : Below(path, name),
-          node == nullptr ? absl::StrCat("lacks ", name, ": NODE") : absl::StrCat("there is no node ", Shown(node->text)));
-    return -1;
+    if (node == nullptr || node->kind != Kind::kScalar) {
+      Wrong(whole, path, absl::StrCat("lacks ", name, ": NODE"));
+      return {};
+    }
+    std::vector<int> numbers;
+    for (const std::string& each : Ranges(node->text, *node, Below(path, name))) {
+      const auto known = nodes_.find(each);
+      if (known != nodes_.end()) {
+        numbers.push_back(known->second);
+      } else {
+        Wrong(*node, Below(path, name), absl::StrCat("there is no node ", Shown(each)));
+        return {};
+      }
+    }
+    return numbers;
   }
 
   void ReadMeasurement(const YamlNode& node, const std::string& path) {
     const Fields fields = Open(node, path, {"from", "to", "latency", "speed"});
     if (node.kind != Kind::kMap) return;
-    const int from = NodeNumber(fields, "from", node, path), to = NodeNumber(fields, "to", node, path);
-    if (from < 0 || to < 0) return;
-    cluster_.measurements.push_back({from, to, Latency(fields, path), Speed(fields, "speed", path)});
+    const std::vector<int> from = NodeNumbers(fields, "from", node, path), to = NodeNumbers(fields, "to", node, path);
+    const int64_t latency = Latency(fields, path);
+    const double speed = Speed(fields, "speed", path);
+    if (!Fits(from.size(), to.size(), node, path)) return;
+    for (const int one : from) {
+      for (const int other : to) {
+        // Each with each of a range; a node to itself is an error only where it is all that is said.
+        if (one != other || from.size() * to.size() == 1) cluster_.measurements.push_back({one, other, latency, speed});
+      }
+    }
   }
 
   const std::string& file_;

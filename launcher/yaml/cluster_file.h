@@ -23,7 +23,8 @@ namespace muster {
 //   links: [{from: {group: g0}, to: {group: g1}, speed: 100Gbit/s, latency: 1us}]
 //   measurements: [{from: node01, to: node02, latency: 9us, speed: 90Gbit/s}]
 //
-// A name with ranges is several nodes alike. `gpus` and `nics` are numbers or lists of {name, numa} and {name, numa, rail, speed};
+// A name with ranges is several nodes alike, to which a label with ranges is dealt out in equal shares: node[01-64] with leaf[1-2] is
+// 32 nodes on each of two leaves. In links and measurements a range is each with each. `gpus` and `nics` are numbers or lists of {name, numa} and {name, numa, rail, speed};
 // `distances` (a row a GPU: PIX PXB PHB NODE SYS ?) and `nvlinks` (a row a GPU) are lists of lists. The result has passed CheckCluster.
 // Errors: InvalidArgument; a line for each thing that is wrong, at most kClusterFileErrorsMax, as
 //   cluster.yaml:7:12: nodes[3].labels.laef: there is no such level; did you mean leaf?

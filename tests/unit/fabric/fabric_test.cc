@@ -127,7 +127,7 @@ TEST(Network, DirectLinksAreTakenByTheFewestAndOnlyThen) {
   const Network::Route over = network.Between(0, -1, 2, -1);
   ASSERT_EQ(over.links.size(), 4u);
   EXPECT_EQ(network.LinkText(over.links[1]), "link between group a and group b");
-  EXPECT_EQ(network.LinkText(over.links[2]), "link between group c and group b");
+  EXPECT_EQ(network.LinkText(over.links[2]), "link between group b and group c");
   EXPECT_EQ(over.latency_ns, 16);
   const Network::Route up = network.Between(0, -1, 3, -1);
   ASSERT_EQ(up.links.size(), 4u);

@@ -119,5 +119,36 @@ TEST(Speed, HasUnits) {
     EXPECT_FALSE(ParseSpeed(wrong).ok()) << wrong;
 }
 
+TEST(ClusterFile, DealsLabelsWithRangesOutInEqualShares) {
+  const auto cluster = ParseClusterFile("c.yaml", R"(levels: [block, leaf]
+nodes: [{name: "n[01-12]", labels: {block: "b[1-2]", leaf: "l[1-6]"}}, {name: x, labels: {block: b3}}]
+)");
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  ASSERT_EQ(cluster->nodes.size(), 13u);
+  EXPECT_THAT(cluster->nodes[0].labels, ElementsAre("b1", "l1"));
+  EXPECT_THAT(cluster->nodes[1].labels, ElementsAre("b1", "l1"));
+  EXPECT_THAT(cluster->nodes[5].labels, ElementsAre("b1", "l3"));
+  EXPECT_THAT(cluster->nodes[6].labels, ElementsAre("b2", "l4"));
+  EXPECT_THAT(cluster->nodes[11].labels, ElementsAre("b2", "l6"));
+  EXPECT_EQ(ErrorOf("levels: [leaf]\nnodes: [{name: \"n[1-5]\", labels: {leaf: \"l[1-2]\"}}]"),
+            "c.yaml:2:9: nodes[0].labels.leaf: 5 nodes cannot be dealt out evenly to 2 labels; write an entry for each share");
+  EXPECT_THAT(ErrorOf("levels: [leaf]\nnodes: [{name: n, labels: {leaf: \"l[1-\"}}]"),
+              HasSubstr("c.yaml:2:9: nodes[0].labels.leaf: \"l[1-\": "));
+}
+
+TEST(ClusterFile, TakesRangesInLinksAndMeasurementsForEachWithEach) {
+  const auto cluster = ParseClusterFile("c.yaml", R"(levels: [group]
+nodes: [{name: "n[1-4]", labels: {group: "g[1-4]"}}]
+links: [{from: {group: "g[1-4]"}, to: {group: "g[1-4]"}, speed: 1GB/s}]
+measurements: [{from: "n[1-2]", to: "n[1-4]", speed: 1GB/s}]
+)");
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  EXPECT_EQ(cluster->links.size(), 6u);
+  EXPECT_EQ(cluster->measurements.size(), 6u);
+  EXPECT_THAT(ErrorOf("nodes: [{name: \"n[1-4]\"}]\nmeasurements: [{from: n1, to: \"n[4-5]\", speed: 1GB/s}]"),
+              HasSubstr("c.yaml:2:31: measurements[0].to: there is no node n5"));
+  EXPECT_THAT(ErrorOf("nodes: [n1]\nmeasurements: [{from: n1, to: n1, speed: 1GB/s}]"), HasSubstr("from node n1 to itself"));
+}
+
 }  // namespace
 }  // namespace muster

@@ -1,0 +1,67 @@
+// muster topo: the network between nodes, and what is planned for it.
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "launcher/cli/console.h"
+#include "launcher/cli/help_page.h"
+#include "launcher/cli/subcommand.h"
+#include "launcher/cli/topo_plan.h"
+#include "runtime/base/nearest_name.h"
+
+namespace muster {
+namespace {
+
+constexpr char kUsage[] = R"(usage: muster topo plan --cluster FILE [options]
+
+plan puts the nodes of a cluster in the order in which rings of collectives go round them, so that as few
+steps as possible cross switches, and numbers the ranks along it. It shows what the order crosses and how
+fast it is, beside the order of host names (which torchrun uses) and random orders; docs/topology.md says
+how.
+
+examples
+  muster topo plan --cluster cluster.yaml                  the order, and what it gains
+  muster topo plan --cluster cluster.yaml --rank 17        why rank 17 is where it is
+  muster topo plan --cluster cluster.yaml --svg ring.svg   a drawing
+  muster topo plan --cluster cluster.yaml --json | jq .crossings.leaf
+  muster topo plan --cluster cluster.yaml -H node[01-16] --write-hostfile hosts
+  muster run --hostfile hosts ./train                      ranks in the planned order
+)";
+
+struct Verb {
+  const char* name;
+  int (*run)(const std::vector<std::string>& arguments);
+  std::vector<FlagDescription> (*flags)();
+};
+
+const Verb kVerbs[] = {
+    {"plan", TopoPlan, TopoPlanFlags},
+};
+
+}  // namespace
+
+HelpPage TopoPage() {
+  HelpPage page = {.before = kUsage, .flags = {}, .operand = Operand::kNone, .words = {}};
+  for (const Verb& verb : kVerbs) {
+    page.words.push_back(verb.name);
+    for (FlagDescription& flag : verb.flags()) page.flags.push_back(std::move(flag));
+  }
+  return page;
+}
+
+int TopoCommand(const std::vector<std::string>& arguments) {
+  std::vector<std::string> names;
+  for (const Verb& verb : kVerbs) {
+    names.push_back(verb.name);
+    if (!arguments.empty() && arguments[0] == verb.name) return verb.run({arguments.begin() + 1, arguments.end()});
+  }
+  const std::string word = arguments.empty() ? "" : arguments[0];
+  if (word == "-h" || word == "--help" || word == "-help") return Print(HelpText(TopoPage()));
+  if (word.empty()) return UsageError("muster topo needs a word: plan; see `muster topo --help`");
+  const std::string nearest = NearestName(word, names);
+  return UsageError(
+      absl::StrCat("muster topo knows no ", word,
+                   nearest.empty() ? "; see `muster topo --help`" : absl::StrCat("; did you mean: muster topo ", nearest)));
+}
+
+}  // namespace muster
