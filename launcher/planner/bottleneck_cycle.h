@@ -48,6 +48,10 @@ CycleCost CostOf(const EdgeCosts& costs, const std::vector<int>& cycle);
 // Stuetzle, Handbook of Metaheuristics (2003), ch. 11.
 std::vector<int> SearchCycle(const EdgeCosts& costs);
 
+// `cycle` made better by the same search, where only cycles with as few crossings as it has are let in: `crossings` says of each
+// edge, from i to j at [i * size + j], how many it stands for.
+std::vector<int> ImproveCycle(const EdgeCosts& costs, const std::vector<int>& crossings, std::vector<int> cycle);
+
 // The best cycle of all, for sizes up to kExactCycleMax: the oracle of the search, and what small clusters are planned with.
 // Source: Held and Karp, J. SIAM 10 (1962) 196-210, with max in place of + for the first objective.
 inline constexpr int kExactCycleMax = 12;

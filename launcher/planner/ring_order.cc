@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "launcher/planner/bottleneck_cycle.h"
 #include "launcher/planner/sibling_costs.h"
 
@@ -83,9 +84,42 @@ class Nesting {
   RingOrder order_;
 };
 
+// The nested order, group by group, does not see which node of one group reaches which of the next well. Measured pairs tell: the
+// whole ring once more, among the orders with as few crossings.
+void ImproveAcrossGroups(const Cluster& cluster, const GroupTree& tree, int rings, std::vector<int>* order) {
+  const int size = tree.nodes();
+  // Where pairs are missing, or direct links decide, or several rings leave a group from different nodes, there is nothing to gain.
+  const bool all_pairs = cluster.measurements.size() == At(size) * At(size - 1);
+  if (tree.levels() == 0 || !all_pairs || !cluster.links.empty() || rings > 1 || size > kSearchedMax) return;
+  // The same nodes without their groups: then all pairs are siblings. Numbered as in natural order, which is that of no file.
+  Cluster flat;
+  flat.nodes.resize(At(size));
+  for (int place = 0; place < size; ++place) flat.nodes[At(place)].name = absl::StrCat(place);
+  for (Cluster::Measurement one : cluster.measurements) {
+    one.from = tree.NaturalPlace(one.from);
+    one.to = tree.NaturalPlace(one.to);
+    flat.measurements.push_back(one);
+  }
+  const std::optional<EdgeCosts> costs = SiblingCosts(flat, GroupTree(flat)).Between(0, false);
+  if (!costs) return;
+  std::vector<int> crossings, cycle;
+  for (const int from : tree.natural_order()) {
+    for (const int to : tree.natural_order()) crossings.push_back(from == to ? 0 : tree.levels() - tree.SplitLevel(from, to));
+  }
+  for (const int node : *order) cycle.push_back(tree.NaturalPlace(node));
+  cycle = ImproveCycle(*costs, crossings, std::move(cycle));
+  std::rotate(cycle.begin(), std::find(cycle.begin(), cycle.end(), 0), cycle.end());
+  if (cycle.size() > 2 && cycle[1] > cycle.back() && costs->IsSymmetric()) std::reverse(cycle.begin() + 1, cycle.end());
+  for (int i = 0; i < size; ++i) (*order)[At(i)] = tree.natural_order()[At(cycle[At(i)])];
+}
+
 }  // namespace
 
-RingOrder PlanOrder(const Cluster& cluster, const GroupTree& tree, int rings) { return Nesting(cluster, tree, rings).Take(); }
+RingOrder PlanOrder(const Cluster& cluster, const GroupTree& tree, int rings) {
+  RingOrder order = Nesting(cluster, tree, rings).Take();
+  ImproveAcrossGroups(cluster, tree, rings, &order.nodes);
+  return order;
+}
 
 std::vector<int> Extend(const GroupTree& tree, std::vector<int> ring, int node) {
   if (ring.empty()) return {node};

@@ -215,8 +215,23 @@ double LowerBound(const EdgeCosts& costs) {
   return bound;
 }
 
+// What keeps a search among the cycles that cross no more than the one it began with: each crossing weighs more than all else together.
+struct Crossings {
+  const std::vector<int>* of_edge = nullptr;  // nullptr: nothing is crossed
+  double SumOf(const std::vector<int>& tour, double weight) const {
+    double sum = 0;
+    for (size_t i = 0; of_edge != nullptr && i < tour.size(); ++i) {
+      sum += weight * (*of_edge)[At(tour[i]) * tour.size() + At(tour[(i + 1) % tour.size()])];
+    }
+    return sum;
+  }
+  void AddTo(std::vector<double>* weights, double weight) const {
+    for (size_t i = 0; of_edge != nullptr && i < weights->size(); ++i) (*weights)[i] += weight * (*of_edge)[i];
+  }
+};
+
 // Lowers the slowest edge of `tour` as far as the search finds a way.
-void LowerSlowest(const EdgeCosts& costs, int64_t work, std::vector<int>* tour) {
+void LowerSlowest(const EdgeCosts& costs, const Crossings& crossings, int64_t work, std::vector<int>* tour) {
   const double bound = LowerBound(costs);
   std::vector<double> values;
   for (int i = 0; i < costs.size(); ++i) {
@@ -232,15 +247,20 @@ void LowerSlowest(const EdgeCosts& costs, int64_t work, std::vector<int>* tour) 
   };
   for (size_t high = slowest(); low < high; high = slowest()) {
     const size_t middle = (low + high) / 2;
-    // What an edge is above the threshold, so that the search sees it come nearer; one above it weighs more than none.
-    LocalSearch search(costs.size(), Weights(
-                                         costs,
-                                         [](double slowness, double, double limit, double scale) {
-                                           return slowness <= limit ? 0 : 1 + (slowness - limit) / scale;
-                                         },
-                                         values[middle], std::max(values.back() - values[middle], values.back() * 1e-9)));
+    // What an edge is above the threshold, so that the search sees it come nearer; one above it weighs more than none. All of
+    // them together weigh less than a crossing.
+    const double crossing = 4.0 * costs.size();
+    std::vector<double> weights = Weights(
+        costs,
+        [](double slowness, double, double limit, double scale) {
+          return slowness <= limit ? 0 : 1 + (slowness - limit) / scale;
+        },
+        values[middle], std::max(values.back() - values[middle], values.back() * 1e-9));
+    crossings.AddTo(&weights, crossing);
+    const double enough = crossings.SumOf(*tour, crossing) + 0.5;
+    LocalSearch search(costs.size(), std::move(weights));
     std::vector<int> candidate = *tour;
-    if (search.Improve(&candidate, 0.5, work) < 0.5) {
+    if (search.Improve(&candidate, enough, work) < enough) {
       *tour = std::move(candidate);
     } else {
       low = middle + 1;
@@ -248,7 +268,7 @@ void LowerSlowest(const EdgeCosts& costs, int64_t work, std::vector<int>* tour) 
   }
 }
 
-void LowerLatency(const EdgeCosts& costs, int64_t work, std::vector<int>* tour) {
+void LowerLatency(const EdgeCosts& costs, const Crossings& crossings, int64_t work, std::vector<int>* tour) {
   const double limit = CostOf(costs, *tour).slowest * kSameSlowness;
   double total = 0;
   for (int i = 0; i < costs.size(); ++i) {
@@ -257,14 +277,15 @@ void LowerLatency(const EdgeCosts& costs, int64_t work, std::vector<int>* tour) 
     total += most;
   }
   if (total == 0) return;
-  // An edge above the limit costs more than any whole cycle.
-  LocalSearch search(costs.size(), Weights(
-                                       costs,
-                                       [](double slowness, double latency, double most, double scale) {
-                                         return latency + (slowness <= most ? 0 : scale);
-                                       },
-                                       limit, 2 * total));
-  search.Improve(tour, 0, work);
+  // An edge above the limit costs more than any whole cycle below it, a crossing more than any cycle.
+  std::vector<double> weights = Weights(
+      costs,
+      [](double slowness, double latency, double most, double scale) { return latency + (slowness <= most ? 0 : scale); },
+      limit, 2 * total);
+  const double crossing = 4 * total * (costs.size() + 1);
+  crossings.AddTo(&weights, crossing);
+  LocalSearch search(costs.size(), std::move(weights));
+  search.Improve(tour, crossings.SumOf(*tour, crossing), work);
 }
 
 }  // namespace
@@ -289,17 +310,31 @@ CycleCost CostOf(const EdgeCosts& costs, const std::vector<int>& cycle) {
   return cost;
 }
 
+namespace {
+
+// Moves to look at for a threshold; a whole look at all of them is some 13 times the square of the size.
+int64_t WorkFor(int size) {
+  const int64_t square = int64_t{size} * size;
+  return std::max(std::min(1500 * square, int64_t{4'000'000}), 40 * square);
+}
+
+}  // namespace
+
 std::vector<int> SearchCycle(const EdgeCosts& costs) {
   std::vector<int> tour(At(costs.size()));
   std::iota(tour.begin(), tour.end(), 0);
   if (costs.size() < 3) return tour;
-  // A whole look at all moves is some 13 times the square of the size.
-  const int64_t square = int64_t{costs.size()} * costs.size();
-  const int64_t work = std::max(std::min(1500 * square, int64_t{4'000'000}), 40 * square);
   tour = NearestNeighbours(costs);
-  LowerSlowest(costs, work, &tour);
-  LowerLatency(costs, 4 * work, &tour);
+  LowerSlowest(costs, {}, WorkFor(costs.size()), &tour);
+  LowerLatency(costs, {}, 4 * WorkFor(costs.size()), &tour);
   return tour;
+}
+
+std::vector<int> ImproveCycle(const EdgeCosts& costs, const std::vector<int>& crossings, std::vector<int> cycle) {
+  if (costs.size() < 4) return cycle;
+  LowerSlowest(costs, {&crossings}, WorkFor(costs.size()), &cycle);
+  LowerLatency(costs, {&crossings}, 4 * WorkFor(costs.size()), &cycle);
+  return cycle;
 }
 
 }  // namespace muster

@@ -185,6 +185,41 @@ TEST(Order, DoesNotDependOnTheOrderOfItsInput) {
   });
 }
 
+TEST(Order, OfLabelledAndMeasuredNodesIsTheFastestOfThoseWithTheFewestCrossings) {
+  ForEachSeed(60, kProgram, [](std::mt19937_64& random) {
+    Cluster cluster;
+    cluster.levels = {{.name = "rack"}, {.name = "leaf"}};
+    const int nodes = 4 + Below(random, 4);
+    for (int i = 0; i < nodes; ++i) {
+      cluster.nodes.push_back(
+          {.name = absl::StrCat("n", i), .labels = {absl::StrCat("r", Below(random, 2)), absl::StrCat("l", Below(random, 2))}});
+    }
+    for (int i = 0; i < nodes; ++i) {
+      for (int j = 0; j < nodes; ++j) {
+        if (i != j) cluster.measurements.push_back({i, j, 1000, 1e9 * (1 + Below(random, 50))});
+      }
+    }
+    const GroupTree tree(cluster);
+    const auto slowest = [&](const std::vector<int>& ring) {
+      double speed = 1e300;
+      for (size_t i = 0; i < ring.size(); ++i) {
+        const int from = ring[i], to = ring[(i + 1) % ring.size()];
+        speed = std::min(speed, cluster.measurements[At(from * (nodes - 1) + to - (to > from ? 1 : 0))].bytes_per_second);
+      }
+      return speed;
+    };
+    const std::vector<int> ours = PlanOrder(cluster, tree, 1).nodes;
+    EXPECT_EQ(CrossingsOf(tree, ours), LeastCrossings(tree, ours));
+    std::vector<int> order(At(nodes));
+    std::iota(order.begin(), order.end(), 0);
+    double best = 0;
+    do {
+      if (CrossingsOf(tree, order) == LeastCrossings(tree, order)) best = std::max(best, slowest(order));
+    } while (std::next_permutation(order.begin() + 1, order.end()));
+    EXPECT_GE(slowest(ours) * 1.02, best);
+  });
+}
+
 using Edge = std::pair<int, int>;
 std::multiset<Edge> EdgesOf(const std::vector<int>& ring) {
   std::multiset<Edge> edges;
