@@ -34,9 +34,9 @@ std::map<std::string, std::string> MpiPlaceVariables(const MpiPorts& ports, cons
 
 std::map<std::string, std::string> MpiDefaults(const std::string& folder, const std::string& shared_memory_folder,
                                                bool more_ranks_than_cores) {
-  // Open MPI 4.1 asks PMIx only where it does not believe that its own mpirun, or nobody, has started it: without this every rank
-  // comes up as a world of one and says nothing.
-  std::map<std::string, std::string> variables = {{"OMPI_MCA_schizo", "^orte"}};
+  // Open MPI 4.1 asks PMIx only where it does not believe that its own mpirun, or nobody, or inside an allocation nobody but Slurm has
+  // started it: without this every rank comes up as a world of one and says nothing.
+  std::map<std::string, std::string> variables = {{"OMPI_MCA_schizo", "^orte,slurm"}};
   if (!folder.empty()) variables["OMPI_MCA_orte_tmpdir_base"] = folder;
   if (!shared_memory_folder.empty()) {
     // Named after host, world and local rank: nodes that share a machine would else share these files.
@@ -45,7 +45,7 @@ std::map<std::string, std::string> MpiDefaults(const std::string& folder, const 
     }
   }
   // mpirun's own rule. Else each rank spins on a core that another one needs.
-  if (more_ranks_than_cores) variables["OMPI_MCA_mpi_yield_when_idle"] = "1";
+  if (more_ranks_than_cores) variables.emplace("OMPI_MCA_mpi_yield_when_idle", "1");
   return variables;
 }
 

@@ -139,6 +139,13 @@ class World(MpiCase):
                 self.assertEqual(result.returncode, 0, result.stderr)
                 self.check_world(result.stdout, [range(3)], applications=[0, 1, 1])
 
+    def test_inside_an_allocation_of_slurm_too(self):
+        words = self.words_for("Open MPI")
+        self.environment.update(SLURM_NODELIST="here", SLURM_JOB_NODELIST="here")  # as much of one as Open MPI looks at
+        result = self.muster("run", "--starter", "local", "-np", "2", *words, "ring")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.check_world(result.stdout, [range(2)])
+
     def test_behind_a_wrapper_that_keeps_no_descriptors(self):
         wrapper = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:], close_fds=True).returncode)"
         for name, words in self.programs().items():

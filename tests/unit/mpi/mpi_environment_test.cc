@@ -27,7 +27,7 @@ TEST(MpiEnvironment, SaysWhereTheServersAreAndWhoTheRankIs) {
 }
 
 TEST(MpiEnvironment, OpenMpiIsToldToAskAndToYieldWhereItMust) {
-  EXPECT_THAT(MpiDefaults("", "", false), ::testing::ElementsAre(Pair("OMPI_MCA_schizo", "^orte")));
+  EXPECT_THAT(MpiDefaults("", "", false), ::testing::ElementsAre(Pair("OMPI_MCA_schizo", "^orte,slurm")));
   const auto variables = MpiDefaults("/tmp/job", "/dev/shm/job", true);
   EXPECT_THAT(variables, Contains(Pair("OMPI_MCA_mpi_yield_when_idle", "1")));
   EXPECT_THAT(variables, Contains(Pair("OMPI_MCA_orte_tmpdir_base", "/tmp/job")));
