@@ -157,6 +157,7 @@ void Agent::TakeJobOnce(const v1::Joined& joined) {
 }
 
 absl::Status Agent::MakeOutput() {
+  options_.output.errors = [this](uint32_t rank, absl::string_view text) { error_tails_.Add(rank, text); };
   MUSTER_ASSIGN_OR_RETURN(output_, OutputForwarder::Create(loop_, options_.output));
   return absl::OkStatus();
 }
@@ -330,7 +331,8 @@ absl::StatusOr<SpawnRequest> Agent::Request(const agent::Spawn& action) {
   if (!options_.session_folder.empty()) mpi.shared_memory_folder = guard::SharedMemoryFolder(options_.session_folder);
   mpi.more_ranks_than_cores = action.prepare->places_size() > usable_cores_;
   MUSTER_ASSIGN_OR_RETURN(SpawnRequest request, WorkerRequest(options_, action, port_->socket_name(), mpi));
-  // What the slot's last process has left there is not this one's.
+  // What the rank's last process has left is not this one's.
+  error_tails_.Forget(action.place.rank());
   if (!options_.session_folder.empty()) {
     ::unlink(ProgramErrorFile(options_.session_folder, action.place.rank()).c_str());
   }
@@ -357,6 +359,17 @@ void Agent::Do(agent::Spawn& action) {
   Post(NoRequest(options_, action, job_taken_, request.status()));
 }
 
+// What the program itself has said of its failure.
+std::optional<ProgramError> Agent::ErrorOf(uint32_t rank, int wait_status) const {
+  if (wait_status == 0) return std::nullopt;
+  if (!options_.session_folder.empty()) {
+    if (auto error = ReadProgramError(ProgramErrorFile(options_.session_folder, rank))) return error;
+  }
+  constexpr int kUncaughtException = 1;  // what Python exits with
+  const bool may_be = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == kUncaughtException;
+  return may_be ? ParseTraceback(error_tails_.Of(rank)) : std::nullopt;
+}
+
 void Agent::OnEnded(uint32_t slot, int wait_status) {
   if (slot == kPmixSlot) return OnPmixGone(WaitStatusText(wait_status));
   const auto worker = workers_.find(slot);
@@ -375,11 +388,9 @@ void Agent::OnEnded(uint32_t slot, int wait_status) {
   ended.had_left = port_->HasLeft(slot);
   ended.last_op_seq = last.op_seq;
   ended.last_op = last.description;
-  if (wait_status != 0 && !options_.session_folder.empty()) {
-    if (auto error = ReadProgramError(ProgramErrorFile(options_.session_folder, rank))) {
-      ended.program_error = std::move(error->error);
-      ended.program_trace = std::move(error->trace);
-    }
+  if (auto error = ErrorOf(rank, wait_status)) {
+    ended.program_error = std::move(error->error);
+    ended.program_trace = std::move(error->trace);
   }
   if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL) ended.out_of_memory = NewOutOfMemoryKill(kills_before_);
   Step(ended);

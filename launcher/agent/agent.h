@@ -18,6 +18,7 @@
 #include "launcher/agent/data_listener.h"
 #include "launcher/agent/machine.h"
 #include "launcher/agent/output.h"
+#include "launcher/agent/program_error.h"
 #include "launcher/agent/rank_zero_input.h"
 #include "launcher/agent/refusal_teller.h"
 #include "launcher/agent/reserved_port.h"
@@ -114,6 +115,7 @@ class Agent {
   absl::StatusOr<SpawnRequest> Request(const agent::Spawn& action);
   absl::Status OpenStreams(uint32_t rank, Worker* worker, SpawnRequest* request);
   void OnEnded(uint32_t slot, int wait_status);
+  std::optional<ProgramError> ErrorOf(uint32_t rank, int wait_status) const;
   void OpenMpi(uint64_t generation);
   void StartPmix(UniqueFd control, UniqueFd listener);
   void BeginMpi(const agent::BeginGeneration& action);
@@ -131,6 +133,7 @@ class Agent {
   Callbacks callbacks_;
   AgentTable table_;
   std::optional<ReservedPort> reserved_port_;
+  ErrorTails error_tails_;
   std::unique_ptr<OutputForwarder> output_;
   RankZeroInput input_;
   std::map<uint32_t, Worker> workers_;  // by slot

@@ -158,6 +158,7 @@ class Forwarder final : public OutputForwarder {
   }
 
   void Take(Stream* stream, absl::string_view text) {
+    if (options_.errors && stream->which == OutputStream::kStderr) options_.errors(stream->rank, text);
     if (!tagged_ && options_.pass_partial_lines) return Write(*stream, text);
     const size_t last = text.rfind('\n');
     if (last != absl::string_view::npos) {

@@ -25,6 +25,8 @@ struct OutputOptions {
   // A line without its end is passed on at once instead of when it ends. For a single worker only (a prompt, a progress bar):
   // with more than one it would tear lines.
   bool pass_partial_lines = false;
+  // Where set, what workers write to stderr is shown here too, as it was read.
+  std::function<void(uint32_t rank, absl::string_view text)> errors;
   // Where set, everything goes here, whole lines in order, and nothing to the descriptors below: over an agent's stream. While
   // `must_wait` says so the workers' pipes are not read, unless their writer has died.
   std::function<void(uint32_t rank, OutputStream which, absl::string_view text)> deliver;

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "runtime/base/fd.h"
 
 namespace muster {
@@ -99,6 +101,44 @@ std::optional<ProgramError> ParseProgramError(absl::string_view text) {
   absl::StrAppend(&error.error, InnermostCall(trace));
   error.trace = EndOf(trace);
   return error;
+}
+
+std::optional<ProgramError> ParseTraceback(absl::string_view text) {
+  constexpr absl::string_view kBegin = "Traceback (most recent call last):";
+  constexpr int kLinesAfterMax = 5;  // of threads and libraries that end with the interpreter
+  const size_t begin = text.rfind(kBegin);
+  if (begin == absl::string_view::npos) return std::nullopt;
+  const size_t line_begin = text.substr(0, begin).rfind('\n') + 1;  // 0 where there is none
+  const absl::string_view prefix = text.substr(line_begin, begin - line_begin);
+  ProgramError error;
+  std::string said;
+  int after = 0;
+  for (absl::string_view line : absl::StrSplit(text.substr(line_begin), '\n')) {
+    absl::ConsumePrefix(&line, prefix);
+    if (absl::StripAsciiWhitespace(line).empty()) continue;
+    if (said.empty()) absl::StrAppend(&error.trace, line, "\n");
+    if (line == kBegin || absl::ascii_isspace(static_cast<unsigned char>(line[0]))) continue;
+    if (!said.empty() && ++after > kLinesAfterMax) return std::nullopt;
+    if (said.empty()) said = OneLine(line);
+  }
+  if (said.empty()) return std::nullopt;
+  error.error = absl::StrCat(said, InnermostCall(error.trace));
+  error.trace = EndOf(error.trace);
+  return error;
+}
+
+void ErrorTails::Add(uint32_t rank, absl::string_view text) {
+  constexpr size_t kKept = 2 * kProgramTraceBytesMax;
+  std::string& tail = tails_[rank];
+  if (text.size() >= kKept) tail.clear();
+  absl::StrAppend(&tail, text.substr(text.size() - std::min(text.size(), kKept)));
+  // Now and then, so that short lines are not moved each time.
+  if (tail.size() > 2 * kKept) tail.erase(0, tail.size() - kKept);
+}
+
+absl::string_view ErrorTails::Of(uint32_t rank) const {
+  const auto tail = tails_.find(rank);
+  return tail == tails_.end() ? absl::string_view() : absl::string_view(tail->second);
 }
 
 std::optional<ProgramError> ReadProgramError(const std::string& file) {

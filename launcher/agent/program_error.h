@@ -1,4 +1,4 @@
-// What a Python program says of its own failure: the file that TORCHELASTIC_ERROR_FILE names.
+// What a Python program says of its own failure: in the file that TORCHELASTIC_ERROR_FILE names, or at the end of its stderr.
 //
 // torch.distributed's @record writes there when an exception leaves the program. A program may write anything, so what is read is
 // bounded and every part may be missing.
@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -33,6 +34,21 @@ std::optional<ProgramError> ReadProgramError(const std::string& file);
 
 // The same from the file's text. Pure.
 std::optional<ProgramError> ParseProgramError(absl::string_view text);
+
+// The same from the traceback with which Python ends a program that does not catch an exception; `text` is the last that it wrote to
+// stderr. Each line may begin with what PyTorch puts there ("[rank0]: "). Empty: it does not end so. Pure.
+std::optional<ProgramError> ParseTraceback(absl::string_view text);
+
+// The last that each rank wrote to stderr, up to some KiB. Not thread-safe.
+class ErrorTails {
+ public:
+  void Add(uint32_t rank, absl::string_view text);
+  void Forget(uint32_t rank) { tails_.erase(rank); }
+  absl::string_view Of(uint32_t rank) const;
+
+ private:
+  std::map<uint32_t, std::string> tails_;
+};
 
 }  // namespace muster
 

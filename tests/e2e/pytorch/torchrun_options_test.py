@@ -99,6 +99,12 @@ class Options(muster_e2e.MusterCase):
                           ["-np", "2", "--nodes", "2", "--node-network", "host", "train.py"]):
             told = self.run_well(*arguments, "--lr", "1", cwd=self.folder)
             self.assertEqual(ranks(told), {rank: "['--lr', '1'] python" for rank in "01"})
+        # An exception that nobody catches stands in the sentence, with no @record.
+        self.python_file("broken.py", "import os, time\nif os.environ['RANK'] == '1':\n    raise ValueError('no data')\ntime.sleep(100)\n")
+        for nodes in ([], ["--nodes", "2", "--node-network", "host"]):
+            broken = self.muster("run", "-np", "2", *nodes, "broken.py", cwd=self.folder)
+            self.assertEqual(broken.returncode, 1)
+            self.assertRegex(self.words_of(broken.stderr)[-1], r"rank 1 on host \S+ exited with code 1: ValueError: no data \(broken\.py, line 3\);")
         missing = self.muster("run", "-np", "1", "trian.py", cwd=self.folder)
         self.assertEqual(missing.returncode, 127, missing.stderr)
 

@@ -100,6 +100,55 @@ TEST(ProgramError, ReadsAFileAndNothingThatOnlyStandsInItsPlace) {
   std::filesystem::remove_all(folder);
 }
 
+TEST(Traceback, OfAnUncaughtExceptionEndsTheProgramsStderr) {
+  const std::string trace =
+      "Traceback (most recent call last):\n  File \"/home/ann/train.py\", line 41, in <module>\n    main()\nValueError: no "
+      "data\n";
+  const auto error = ParseTraceback("epoch 3\n" + trace);
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->error, "ValueError: no data (train.py, line 41)");
+  EXPECT_EQ(error->trace, trace);
+  EXPECT_EQ(ParseTraceback(trace)->error, error->error);
+  // Of a chain of exceptions the last one ends it.
+  const std::string chained = "During handling of the above exception, another exception occurred:\n\n";
+  EXPECT_EQ(
+      ParseTraceback(trace + "\n" + chained + "Traceback (most recent call last):\n  File \"a.py\", line 2, in f\nOSError: b")
+          ->error,
+      "OSError: b (a.py, line 2)");
+  EXPECT_EQ(ParseTraceback(
+                "[rank1]: Traceback (most recent call last):\n[rank1]:   File \"a.py\", line 2, in f\n[rank1]: OSError: b\n")
+                ->error,
+            "OSError: b (a.py, line 2)");
+  EXPECT_TRUE(ParseTraceback(trace + "terminate called\n")) << "a word or two of what ends with it";
+  std::string goes_on = trace;
+  for (int i = 0; i < 6; ++i) goes_on += "epoch\n";
+  EXPECT_FALSE(ParseTraceback(goes_on)) << "it was caught, and the program went on";
+  for (const char* text :
+       {"", "\n", "error\n", "Traceback (most recent call last):", "Traceback (most recent call last):\n  File \"a\"\n"}) {
+    EXPECT_FALSE(ParseTraceback(text)) << text;
+  }
+}
+
+TEST(ErrorTails, KeepTheLastOfEachRank) {
+  ErrorTails tails;
+  EXPECT_EQ(tails.Of(0), "");
+  tails.Add(0, "one\n");
+  tails.Add(1, "other\n");
+  tails.Add(0, "two\n");
+  EXPECT_EQ(tails.Of(0), "one\ntwo\n");
+  for (int i = 0; i < 10'000; ++i) tails.Add(0, "line\n");
+  tails.Add(0, "last\n");
+  EXPECT_LE(tails.Of(0).size(), 4 * kProgramTraceBytesMax);
+  EXPECT_GE(tails.Of(0).size(), kProgramTraceBytesMax);
+  EXPECT_THAT(std::string(tails.Of(0)), EndsWith("line\nlast\n"));
+  tails.Add(0, std::string(1 << 20, 'x') + "end");
+  EXPECT_THAT(std::string(tails.Of(0)), EndsWith("xend"));
+  EXPECT_LE(tails.Of(0).size(), 4 * kProgramTraceBytesMax);
+  tails.Forget(0);
+  EXPECT_EQ(tails.Of(0), "");
+  EXPECT_EQ(tails.Of(1), "other\n");
+}
+
 TEST(NetworkInterface, IsFoundByItsAddressAndNeverLoopback) {
   EXPECT_EQ(InterfaceWith("127.0.0.1"), "");
   EXPECT_EQ(InterfaceWith("::1"), "");
