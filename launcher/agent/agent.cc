@@ -18,7 +18,7 @@
 #include "launcher/agent/process_state.h"
 #include "launcher/agent/program_error.h"
 #include "launcher/agent/worker_request.h"
-#include "launcher/guard/shared_memory.h"
+#include "launcher/mpi/mpi_world.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/status.h"
 
@@ -327,8 +327,9 @@ absl::StatusOr<SpawnRequest> Agent::Request(const agent::Spawn& action) {
   MUSTER_RETURN_IF_ERROR(job_taken_);
   if (!has_output()) return absl::FailedPreconditionError("the coordinator never said what the job is");
   WorkerMpi mpi;
-  if (mpi_ != nullptr) mpi.ports = mpi_->ports();
-  if (!options_.session_folder.empty()) mpi.shared_memory_folder = guard::SharedMemoryFolder(options_.session_folder);
+  // Without a server its place is named all the same, where nobody listens: a library that finds no name is a world of one, and silent.
+  mpi.ports = mpi_ != nullptr ? mpi_->ports() : MpiPorts{MpiNameSpace(options_.job_id, action.generation), 1, 1};
+  if (mpi_ != nullptr) mpi.shared_memory_folder = mpi_->shared_memory_folder();
   mpi.more_ranks_than_cores = action.prepare->places_size() > usable_cores_;
   MUSTER_ASSIGN_OR_RETURN(SpawnRequest request, WorkerRequest(options_, action, port_->socket_name(), mpi));
   // What the rank's last process has left is not this one's.

@@ -1,5 +1,8 @@
 #include "launcher/mpi/mpi_servers.h"
 
+#include <errno.h>
+#include <sys/stat.h>
+
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,10 +13,12 @@ namespace muster {
 absl::StatusOr<std::unique_ptr<MpiServers>> MpiServers::Open(EventLoop* loop, NodeExchange* exchange, MpiServersOptions options,
                                                              Callbacks callbacks) {
   std::unique_ptr<MpiServers> servers(new MpiServers(std::move(options), std::move(callbacks)));
+  // Before a server is needed: a program's own mpirun is told of it too.
+  const std::string& folder = servers->options_.shared_memory_folder;
+  if (!folder.empty() && (::mkdir(folder.c_str(), 0700) == 0 || errno == EEXIST)) servers->shared_memory_folder_ = folder;
   MUSTER_ASSIGN_OR_RETURN(servers->pmi_, PmiPort::Open(loop, exchange, servers->Events()));
   PmixPort::Options pmix;
   pmix.folder = servers->options_.folder;
-  pmix.shared_memory_folder = servers->options_.shared_memory_folder;
   pmix.program = servers->options_.pmix_program;
   pmix.start = servers->callbacks_.start_pmix;
   MUSTER_ASSIGN_OR_RETURN(servers->pmix_, PmixPort::Open(loop, exchange, std::move(pmix), servers->Events()));

@@ -24,7 +24,7 @@ struct MpiServersOptions {
   std::string job_id;  // 16 bytes
   uint64_t generation = 0;
   std::string folder;                // of the job, for files
-  std::string shared_memory_folder;  // made by Open; whoever runs the job removes it
+  std::string shared_memory_folder;  // made by Open, where that can be; whoever runs the job removes it
   std::string pmix_program;          // the executable muster-pmix
 };
 
@@ -42,6 +42,7 @@ class MpiServers {
                                                           Callbacks callbacks);
 
   MpiPorts ports() const;
+  const std::string& shared_memory_folder() const { return shared_memory_folder_; }  // empty: none could be made
   // All members are known and have begun.
   absl::Status Begin(const MpiWorld& world);
   // muster-pmix could not be started, or has ended.
@@ -56,6 +57,7 @@ class MpiServers {
 
   const MpiServersOptions options_;
   const Callbacks callbacks_;
+  std::string shared_memory_folder_;
   std::unique_ptr<PmiPort> pmi_;
   std::unique_ptr<PmixPort> pmix_;
   std::optional<uint32_t> first_rank_;  // of this node; not before Begin

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,10 +15,6 @@ namespace muster {
 
 absl::StatusOr<std::unique_ptr<PmixPort>> PmixPort::Open(EventLoop* loop, NodeExchange* exchange, Options options,
                                                          MpiEvents events) {
-  // Before the server is needed: a program's own mpirun is told of it too.
-  const std::string& folder = options.shared_memory_folder;
-  if (!folder.empty() && ::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
-    return ErrnoToStatus(errno, absl::StrCat("make ", folder));
   MUSTER_ASSIGN_OR_RETURN(LoopbackListener listener, ListenOnLoopback());
   std::unique_ptr<PmixPort> port(new PmixPort(loop, exchange, std::move(options), std::move(events)));
   port->listener_ = std::move(listener.socket);

@@ -26,9 +26,8 @@ namespace muster {
 class PmixPort {
  public:
   struct Options {
-    std::string folder;                // for what the server and its clients put into files
-    std::string shared_memory_folder;  // made by Open; empty: none
-    std::string program;               // muster-pmix; where there is no such file, whoever connects fails, and is told so
+    std::string folder;   // for what the server and its clients put into files
+    std::string program;  // muster-pmix; where there is no such file, whoever connects fails, and is told so
     // Starts `program` with these descriptors as 0 and 1. It ends by itself when the first is closed.
     std::function<void(UniqueFd control, UniqueFd listener)> start;
   };

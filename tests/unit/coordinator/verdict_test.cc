@@ -312,18 +312,21 @@ TEST(Verdict, MpiAbortIsTheRanksOwnWithTheCodeItGave) {
       const Judgement judgement = told.ByUs(0).ByUs(2).Judged();
       EXPECT_EQ(judgement.verdict.exit_code(), 7);
       EXPECT_EQ(judgement.verdict.rank(), 1);
-      EXPECT_EQ(judgement.verdict.sentence(), "rank 1 on host node-a called MPI_Abort with code 7; 2 other ranks ended because of it");
+      EXPECT_EQ(judgement.verdict.sentence(),
+                "rank 1 on host node-a called MPI_Abort with code 7; 2 other ranks ended because of it");
     }
   }
 }
 
 TEST(Verdict, ARankThatEndedWellCanBeTheOneThatMpiMisses) {
   Told told(2);
-  told.Ended(1, v1::Ending::EXITED, 0).Blames(0, 1, AbortReason::kMpi, "ended with status 0 and never called MPI_Init, as rank 0 did");
+  told.Ended(1, v1::Ending::EXITED, 0)
+      .Blames(0, 1, AbortReason::kMpi, "ended with status 0 and never called MPI_Init, as rank 0 did");
   const Judgement judgement = told.ByUs(0).Judged();
   EXPECT_EQ(judgement.verdict.exit_code(), 70);
   EXPECT_EQ(judgement.verdict.rank(), 1);
-  EXPECT_THAT(judgement.verdict.sentence(), HasSubstr("rank 1 on host node-a ended with status 0 and never called MPI_Init, as rank 0 did"));
+  EXPECT_THAT(judgement.verdict.sentence(),
+              HasSubstr("rank 1 on host node-a ended with status 0 and never called MPI_Init, as rank 0 did"));
 }
 
 TEST(Verdict, NamesTheProgramWhereThereAreSeveral) {
