@@ -34,7 +34,7 @@ void Agent::OpenMpi(uint64_t generation) {
   if (servers.ok()) {
     mpi_ = *std::move(servers);
   } else {
-    callbacks_.log(LogLevel::kWarning, absl::StrCat("MPI programs cannot find each other here: ", servers.status().message()));
+    callbacks_.log(LogLevel::kInfo, absl::StrCat("MPI programs cannot find each other here: ", servers.status().message()));
   }
 }
 

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -350,10 +351,10 @@ absl::Status Server::FindPort() {
 
 }  // namespace
 
-// "OpenPMIx 4.2.2rc2, repo rev: ..., PMIx Standard: 4.1, ..."
+// "OpenPMIx 4.2.2rc2 (PMIx Standard: 4.2, Stable ABI: 0.0, ...)"
 std::string PmixLibrary() {
-  const std::string text = PMIx_Get_version();
-  return text.substr(0, text.find(','));
+  const absl::string_view text = PMIx_Get_version();
+  return std::string(absl::StripTrailingAsciiWhitespace(text.substr(0, text.find_first_of(",("))));
 }
 
 absl::StatusOr<std::unique_ptr<PmixServer>> PmixServer::Start(EventLoop* loop, const v1::PmixWorld& world,
