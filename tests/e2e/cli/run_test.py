@@ -174,11 +174,12 @@ class Environment(MusterCase):
 
     def test_chosen_variables_and_port(self):
         ranks, _ = self.variables("-np", "2", "-x", "A=1=2", "-x", "OMP_NUM_THREADS=5", "-x", "B", "--master-port", "12345",
-                                  env={**self.environment, "B": "here", "PMIX_RANK": "7"})
+                                  env={**self.environment, "B": "here", "PMIX_RANK": "7", "PMI_FD": "9"})
         for variables in ranks.values():
             self.assertEqual((variables["A"], variables["B"], variables["OMP_NUM_THREADS"]), ("1=2", "here", "5"))
             self.assertEqual(variables["MASTER_PORT"], "12345")
-            self.assertNotIn("PMIX_RANK", variables)
+            self.assertEqual(variables["PMIX_RANK"], variables["RANK"])  # an outer launcher's is not passed on
+            self.assertNotIn("PMI_FD", variables)
 
     def test_working_folder(self):
         result = self.muster("run", "-np", "2", "-wdir", self.folder, "pwd", "-P")
