@@ -85,7 +85,7 @@ class Completer {
     const std::string before = written == "=" ? "" : written;
     if (written == "=") typed_.clear();  // bash: nothing of the value is there yet
     for (const std::string& choice : flag.choices) Offer(before + choice, "");
-    if (flag.value_name == "FILE") completion_.also = Completion::Also::kFiles;
+    if (absl::EndsWith(flag.value_name, "FILE")) completion_.also = Completion::Also::kFiles;
     if (flag.value_name == "FOLDER" || flag.value_name == "DIR") completion_.also = Completion::Also::kFolders;
   }
 

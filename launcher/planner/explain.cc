@@ -76,6 +76,7 @@ class Explanation {
     const std::string name =
         nic.name.empty() ? absl::StrCat("NIC ", place_.nic) : absl::StrCat("NIC ", place_.nic, " (", nic.name, ")");
     if (place_.gpu < 0) return Say("it uses ", name);
+    if (node_.nics.size() == 1) return Say("its GPU ", place_.gpu, " uses ", name, ", the node's only one");
     std::string why = "how near its NICs are is not known, so they are dealt out in order";
     if (!node_.distances.empty() &&
         node_.distances[At(place_.gpu) * node_.nics.size() + At(place_.nic)] != PciDistance::kUnknown) {
@@ -125,7 +126,7 @@ class Explanation {
       Say(size == 1 ? absl::StrCat("it is the only node of ", Text(number))
                     : absl::StrCat("the ", size, " nodes of ", Text(number), " stand together"),
           ", so one edge of the ring leaves the ", name, last ? " (this node's)" : "", " and one comes in: with ", groups,
-          " such groups the ring crosses ", groups, " times, the fewest there can be; in order of host names it would be ",
+          " such groups the ring crosses ", groups, " times, the fewest there can be; in order of host names it would cross ",
           by_name[At(level)].crossings);
     }
   }

@@ -121,6 +121,7 @@ class Completion(muster_e2e.MusterCase):
         with open(os.path.join(self.folder, "shears of steel"), "w"):
             pass
         self.assertEqual(sorted(self.bash("run", "--report", "sh")), ["shears of steel", "sheep"])
+        self.assertEqual(sorted(self.bash("topo", "plan", "--cluster", "sh")), ["shears of steel", "sheep"])
         self.assertEqual(self.bash("run", "-wdir", "sh"), ["sheep"])
         self.assertEqual(self.bash("checkpoint", "ls", "sh"), ["sheep"])
         self.assertIn("sheep", self.bash("run", "-np", "2", "prog", "sh"))

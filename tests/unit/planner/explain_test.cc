@@ -40,10 +40,10 @@ TEST(Explain, SaysNodeNicNeighboursGroupsAndWhatWouldBeWithoutAPlan) {
           "it receives from n0, in the same leaf, and sends to n4, in leaf l2 of rack r1.",
           "the 2 nodes of leaf l1 of rack r1 stand together, so one edge of the ring leaves the leaf (this node's) and one "
           "comes in: with 4 such groups the ring "
-          "crosses 4 times, the fewest there can be; in order of host names it would be 8.",
+          "crosses 4 times, the fewest there can be; in order of host names it would cross 8.",
           "the 4 nodes of rack r1 stand together, so one edge of the ring leaves the rack and one comes in: with 2 such groups "
           "the ring crosses 2 times, the "
-          "fewest there can be; in order of host names it would be 8.",
+          "fewest there can be; in order of host names it would cross 8.",
           "the nodes of leaf l1 of rack r1: nothing but their names tells them apart, and they stand in order of these.",
           "sorted by host name it would stand between n1, in rack r2, and n3, in rack r2."));
 }
