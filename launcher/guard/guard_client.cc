@@ -275,8 +275,8 @@ class GuardProcess final : public GuardClient {
           "processes of the job are left: they belong to another user, or did not end within 60 s of SIGKILL");
     }
     if (session_folder_.empty()) return;
-    guard::RemoveFolder(session_folder_.c_str());
     guard::RemoveSharedMemory(session_folder_, began_ns_);
+    guard::RemoveFolder(session_folder_.c_str());
   }
 
   void StopListening() {

@@ -257,8 +257,8 @@ int RunGuard(bool in_namespace, const char* session_folder) {
   self.Reset();
   guard.Run();
   if (session_folder != nullptr) {
-    RemoveFolder(session_folder);
     RemoveFolder(SharedMemoryFolder(session_folder).c_str());
+    RemoveFolder(session_folder);  // the last: who comes after a kill finds the other by it
   }
   return 0;
 }
@@ -277,8 +277,8 @@ void RunKeeper(pid_t guard, const sigset_t& signals, const char* session_folder)
   EndDescendants({}, -1, nullptr);
   const bool not_started = WIFEXITED(status) && WEXITSTATUS(status) == kNotStarted;
   if (not_started || session_folder == nullptr) return;
-  RemoveFolder(session_folder);
   RemoveSharedMemory(session_folder, began_ns);
+  RemoveFolder(session_folder);
 }
 
 int Main(int argc, char** argv) {
