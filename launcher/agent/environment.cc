@@ -136,7 +136,8 @@ bool WouldSetOmpThreads(const std::vector<std::string>& inherited, const std::ve
 bool IsPlaceVariable(absl::string_view name) {
   if (name == "TMPDIR") return false;
   if (name == "MUSTER_SOCKET" || name == "TORCHELASTIC_ERROR_FILE" || IsMpiPlaceVariable(name)) return true;
-  return PlaceVariables(WorkerPlace{}).contains(std::string(name));
+  static const auto& kNames = *new Variables(PlaceVariables(WorkerPlace{}));
+  return kNames.contains(std::string(name));
 }
 
 }  // namespace muster
