@@ -80,7 +80,7 @@ std::optional<uint32_t> WorkerPortImpl::LocalRankOf(uint32_t slot) const {
 
 LastOperation WorkerPortImpl::LastOperationOf(uint32_t slot) const {
   const std::optional<uint32_t> local_rank = LocalRankOf(slot);
-  if (!local_rank.has_value()) return {};
+  if (!local_rank.has_value() || control_ == nullptr) return {};
   const v1::FlightEntry entry = control_->LastOperation(*local_rank);
   if (entry.op_seq == 0) return {};
   return {entry.op_seq, Describe(entry.what, v1::Detail::kFull), entry.end_ns != 0, Describe(entry.what, v1::Detail::kBrief),
@@ -207,6 +207,11 @@ absl::Status WorkerPortImpl::Join(Id id, const v1::WorkerMessage& message, const
   if (generation_.has_value() && message.job_id() != generation_->job_id) {
     return absl::InvalidArgumentError("MUSTER_JOB_ID names another job");
   }
+  if (const absl::Status made = generation_.has_value() ? MakeControl() : absl::OkStatus(); !made.ok()) {
+    Log(LogLevel::kError, absl::StrCat("generation ", generation_->generation, " cannot begin here: ", made.message()));
+    EndGeneration(std::string(made.message()));
+    return absl::UnavailableError(made.message());
+  }
   WorkerSlot& slot = slots_[number];
   MUSTER_RETURN_IF_ERROR(watcher_.Watch(LifeOf(number, slot.spawn), life));
   connections_->Settle(id);
@@ -233,20 +238,33 @@ absl::Status WorkerPortImpl::BeginGeneration(const LocalGeneration& generation) 
                                                    " bytes, more than ", kCheckpointPathBytesMax));
   }
   if (control_ != nullptr) control_->Abort(v1::PackAbort(v1::AbortReason::kGenerationOver, v1::kNoRank, 0));
-  MUSTER_ASSIGN_OR_RETURN(control_, ControlSegment::Create(generation.generation, generation.job_id, generation.world_size,
-                                                           static_cast<uint32_t>(generation.places.size()), generation.peers));
+  control_.reset();
   generation_ = generation;
   over_.reset();
+  targets_.Set(nullptr, generation);
+  bool any_joined = false;
+  for (auto& [number, slot] : slots_) {
+    slot.member = false;
+    slot.undelivered.clear();
+    any_joined = any_joined || slot.state == WorkerSlotState::kJoined;
+  }
+  if (!any_joined) return absl::OkStatus();
+  MUSTER_RETURN_IF_ERROR(MakeControl());
+  for (uint32_t i = 0; i < generation.places.size(); ++i) MakeMember(i);
+  return absl::OkStatus();
+}
+
+// For the first worker that joins: programs without libmuster never need it, and its 30 MB for 64 ranks take 6 ms.
+absl::Status WorkerPortImpl::MakeControl() {
+  if (control_ != nullptr) return absl::OkStatus();
+  const LocalGeneration& generation = *generation_;
+  MUSTER_ASSIGN_OR_RETURN(control_, ControlSegment::Create(generation.generation, generation.job_id, generation.world_size,
+                                                           static_cast<uint32_t>(generation.places.size()), generation.peers));
   window_memory_ = FindWindowMemory();
   quota_millicores_ = QuotaMillicores();
   targets_.Set(control_, generation);
   AdviseWaiting();
-  for (auto& [number, slot] : slots_) {
-    slot.member = false;
-    slot.undelivered.clear();
-    AccountForEnded(number);
-  }
-  for (uint32_t i = 0; i < generation.places.size(); ++i) MakeMember(i);
+  for (const auto& [number, slot] : slots_) AccountForEnded(number);
   return absl::OkStatus();
 }
 
@@ -343,7 +361,8 @@ void WorkerPortImpl::OnBlame(uint32_t slot, const v1::Blame& blame) {
   const bool known = blame.reason() <= static_cast<uint32_t>(v1::AbortReason::kAgentLost);
   const uint32_t rank = blame.rank() < generation_->world_size ? blame.rank() : v1::kNoRank;
   if (known && events_.blamed) {
-    events_.blamed(slot, Find(slot)->spawn, rank, static_cast<v1::AbortReason>(blame.reason()), blame.op_seq(), blame.message().substr(0, 512));
+    events_.blamed(slot, Find(slot)->spawn, rank, static_cast<v1::AbortReason>(blame.reason()), blame.op_seq(),
+                   blame.message().substr(0, 512));
   }
 }
 
@@ -427,7 +446,7 @@ void WorkerPortImpl::WorkerEnded(uint32_t number, uint32_t spawn, int wait_statu
 // Tells the generation's members of a rank that can contribute nothing (more).
 void WorkerPortImpl::AccountForEnded(uint32_t number) {
   const std::optional<uint32_t> local_rank = LocalRankOf(number);
-  if (!local_rank.has_value()) return;
+  if (!local_rank.has_value() || control_ == nullptr) return;
   const WorkerSlot& slot = slots_[number];
   const bool well = slot.state == WorkerSlotState::kLeft || (slot.state == WorkerSlotState::kEnded && slot.wait_status == 0);
   if (well) control_->MarkLeft(*local_rank);

@@ -20,8 +20,8 @@ namespace muster {
 // A generation as this node's workers will see it. places[i] is local rank i.
 struct LocalGeneration {
   uint64_t generation = 0;
-  std::string job_id;  // 16 bytes
-  std::string key;     // 32 bytes
+  std::string job_id;       // 16 bytes
+  std::string key;          // 32 bytes
   uint32_t world_size = 0;  // of all nodes
   uint32_t nodes = 1;
   uint32_t restarts = 0;
@@ -40,8 +40,8 @@ struct LastOperation {
   uint64_t op_seq = 0;      // 0: none
   std::string description;  // "all_reduce of 4096 f32 (sum)"
   bool finished = false;
-  std::string brief;         // "all_reduce of 4096 f32"
-  uint64_t changed_ns = 0;   // CLOCK_MONOTONIC: when it ended, or began where it has not
+  std::string brief;        // "all_reduce of 4096 f32"
+  uint64_t changed_ns = 0;  // CLOCK_MONOTONIC: when it ended, or began where it has not
 };
 
 // Belongs to the loop's thread. Connections are accepted only from processes of the same user that descend from the slot's worker
@@ -77,7 +77,8 @@ class WorkerPort {
   // several nodes: goes to the worker with its generation, and is closed here then or when the worker has ended. After
   // EndGeneration this forgets the old workers and ends the refusing.
   virtual void ExpectWorker(uint32_t slot, uint32_t spawn, pid_t pid, UniqueFd listener = UniqueFd()) = 0;
-  // Makes and seals the control memory and answers the workers that have said Hello, now and later.
+  // Answers the workers that have said Hello, now and later. The control memory is made and sealed for the first of them: where that
+  // fails later than here it is logged, and the generation ended.
   virtual absl::Status BeginGeneration(const LocalGeneration& generation) = 0;
   // The worker's process has ended (from the guard); wait_status as from waitpid. If its session was open: lost.
   virtual void WorkerEnded(uint32_t slot, uint32_t spawn, int wait_status) = 0;

@@ -123,6 +123,7 @@ class WorkerPortImpl : public WorkerPort {
 
   void Forget(WorkerSlot& slot, uint32_t number);
   void OnRefused(RefusalCount refused) const;
+  absl::Status MakeControl();
   void MakeMember(uint32_t local_rank);
   void AdviseWaiting();
   void OnLifeEnded(uint64_t life, LifeEnd end);
@@ -146,7 +147,7 @@ class WorkerPortImpl : public WorkerPort {
   std::map<Id, EarlyHello> early_hellos_;
   std::optional<LocalGeneration> generation_;
   std::optional<std::string> over_;  // why nobody joins any more
-  std::shared_ptr<ControlSegment> control_;
+  std::shared_ptr<ControlSegment> control_;  // of the generation, once a worker has joined
   WindowMemory window_memory_;
   int64_t quota_millicores_ = 0;
   int64_t stale_messages_ = 0;  // of other generations: dropped
