@@ -47,6 +47,7 @@ std::string WaitStatusText(int wait_status) {
 absl::StatusOr<std::unique_ptr<Agent>> Agent::Create(EventLoop* loop, AgentOptions options, Callbacks callbacks) {
   if (options.network_interface.empty()) options.network_interface = InterfaceWith(options.address);
   std::unique_ptr<Agent> agent(new Agent(loop, std::move(options), std::move(callbacks)));
+  agent->begun_guard_ = GuardClient::Begin(agent->options_.guard_path, agent->options_.session_folder);
   if (!agent->options_.take_job) MUSTER_RETURN_IF_ERROR(agent->MakeOutput());
   return agent;
 }
@@ -290,7 +291,8 @@ absl::StatusOr<v1::Join> Agent::Preflight() {
     reserved_port_ = std::move(port);
   }
   MUSTER_ASSIGN_OR_RETURN(port_, WorkerPort::Create(loop_, PortEvents()));
-  MUSTER_ASSIGN_OR_RETURN(guard_, GuardClient::Start(loop_, options_.guard_path, options_.session_folder, GuardEvents()));
+  MUSTER_ASSIGN_OR_RETURN(BegunGuard begun, std::move(begun_guard_));
+  MUSTER_ASSIGN_OR_RETURN(guard_, GuardClient::Start(loop_, std::move(begun), GuardEvents()));
   RaiseOpenFilesLimit();
   kills_before_ = ReadOutOfMemoryKills();
   return join;
@@ -495,6 +497,7 @@ void Agent::Do(agent::CancelTimer& action) {
 void Agent::Do(agent::LogLine& action) { callbacks_.log(action.level, action.line); }
 
 void Agent::Do(agent::Gone& action) {
+  if (guard_ != nullptr && !guard_lost_) guard_->Finish();  // it ends while the coordinator writes its last words
   loop_->Post([this, alive = alive_, status = action.status] {
     if (*alive) callbacks_.gone(status);
   });

@@ -46,6 +46,7 @@ class Agent {
     std::function<void(uint32_t started)> started;
   };
 
+  // Starts the guard's process, which gets ready meanwhile.
   static absl::StatusOr<std::unique_ptr<Agent>> Create(EventLoop* loop, AgentOptions options, Callbacks callbacks);
   // Ends the workers with all their descendants, and waits for it.
   ~Agent();
@@ -151,6 +152,7 @@ class Agent {
   std::unique_ptr<MpiServers> mpi_;  // of the newest generation; null: none, or it cannot be had
   bool worker_is_ending_ = false;    // within OnEnded: what speaks against it comes before its end
   std::unique_ptr<WorkerPort> port_;
+  absl::StatusOr<BegunGuard> begun_guard_ = absl::FailedPreconditionError("the guard serves already");  // until Preflight
   std::unique_ptr<GuardClient> guard_;
   // Posted work outlives this object; it looks here first.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

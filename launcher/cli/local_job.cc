@@ -50,8 +50,8 @@ absl::StatusOr<std::unique_ptr<LocalJob>> LocalJob::Create(LocalJobOptions optio
   MUSTER_ASSIGN_OR_RETURN(job->loop_, EventLoop::Create());
   MUSTER_ASSIGN_OR_RETURN(job->signals_,
                           JobSignals::Take(job->loop_.get(), [job = job.get()](int signal, const std::string& by) { job->OnSignal(signal, by); }));
+  MUSTER_RETURN_IF_ERROR(job->MakeAgent());  // first: its guard gets ready while the record is made durable
   MUSTER_RETURN_IF_ERROR(job->MakeCoordinator());
-  MUSTER_RETURN_IF_ERROR(job->MakeAgent());
   return job;
 }
 

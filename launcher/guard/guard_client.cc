@@ -149,6 +149,12 @@ class GuardProcess final : public GuardClient {
   void RemoveSharedMemory() override {
     if (!session_folder_.empty()) guard::RemoveSharedMemory(session_folder_, began_ns_);
   }
+  void Finish() override {
+    if (reaped_) return;
+    StopListening();
+    guard_.socket.Reset();
+    queue_.clear();
+  }
   TreeCover cover() const override { return guard_.cover; }
   pid_t pid() const override { return guard_.guard; }
 
@@ -160,7 +166,7 @@ class GuardProcess final : public GuardClient {
   };
 
   void Enqueue(Outgoing outgoing) {
-    if (reaped_) return;
+    if (reaped_ || !guard_.socket) return;
     queue_.push_back(std::move(outgoing));
     SendQueued();
   }
@@ -280,9 +286,8 @@ class GuardProcess final : public GuardClient {
   }
 
   void StopListening() {
-    if (listening_) loop_->Remove(guard_.socket.get());
-    loop_->Remove(guard_.keeper_pidfd.get());
-    listening_ = false;
+    if (std::exchange(listening_, false)) loop_->Remove(guard_.socket.get());
+    if (std::exchange(watching_, false)) loop_->Remove(guard_.keeper_pidfd.get());
   }
 
   EventLoop* const loop_;
@@ -294,7 +299,8 @@ class GuardProcess final : public GuardClient {
   std::deque<Outgoing> queue_;
   std::unordered_map<uint32_t, Starting> starting_;
   bool waits_to_send_ = false;
-  bool listening_ = true;
+  bool listening_ = true;  // to the socket
+  bool watching_ = true;   // the keeper's pidfd
   bool reaped_ = false;
   // Callbacks may destroy this object.
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
@@ -302,13 +308,24 @@ class GuardProcess final : public GuardClient {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<GuardClient>> GuardClient::Start(EventLoop* loop, const std::string& guard_path,
-                                                                const std::string& session_folder, Events events) {
-  std::vector<pid_t> spared = guard::Children();
-  MUSTER_ASSIGN_OR_RETURN(StartedGuard started, StartGuard(guard_path, session_folder));
-  auto client = std::make_unique<GuardProcess>(loop, std::move(started), session_folder, std::move(spared), std::move(events));
+absl::StatusOr<BegunGuard> GuardClient::Begin(const std::string& guard_path, const std::string& session_folder) {
+  MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<BegunGuard::Impl> begun, BeginGuard(guard_path, session_folder));
+  return BegunGuard(std::move(begun));
+}
+
+absl::StatusOr<std::unique_ptr<GuardClient>> GuardClient::Start(EventLoop* loop, BegunGuard begun, Events events) {
+  MUSTER_RETURN_IF_ERROR(AwaitGuard(begun.impl_.get()));
+  const std::unique_ptr<BegunGuard::Impl> ready = std::move(begun.impl_);
+  auto client = std::make_unique<GuardProcess>(loop, std::move(ready->started), std::move(ready->session_folder),
+                                               std::move(ready->spared), std::move(events));
   MUSTER_RETURN_IF_ERROR(client->Listen());
   return client;
+}
+
+absl::StatusOr<std::unique_ptr<GuardClient>> GuardClient::Start(EventLoop* loop, const std::string& guard_path,
+                                                                const std::string& session_folder, Events events) {
+  MUSTER_ASSIGN_OR_RETURN(BegunGuard begun, Begin(guard_path, session_folder));
+  return Start(loop, std::move(begun), std::move(events));
 }
 
 }  // namespace muster

@@ -36,8 +36,22 @@ enum class TreeCover {
   kSubreaper,     // descendants that left by setsid are covered if one of agent, guard and its keeper lives 50 ms longer
 };
 
+// A guard's process on its way: it gets ready while the caller does other things.
+class BegunGuard {
+ public:
+  struct Impl;
+  explicit BegunGuard(std::unique_ptr<Impl> impl);
+  ~BegunGuard();  // ends it and waits for it
+  BegunGuard(BegunGuard&&) noexcept;
+  BegunGuard& operator=(BegunGuard&& other) noexcept;
+
+ private:
+  friend class GuardClient;
+  std::unique_ptr<Impl> impl_;
+};
+
 // Belongs to the loop's thread; callbacks may destroy it. One at a time in a process: when the guard dies, every child that
-// this process did not have before Start is taken for the guard's and ended.
+// this process did not have before Begin is taken for the guard's and ended.
 class GuardClient {
  public:
   struct Events {
@@ -49,6 +63,10 @@ class GuardClient {
   };
 
   // Starts `guard_path` with `session_folder` to remove at its end (empty: none).
+  static absl::StatusOr<BegunGuard> Begin(const std::string& guard_path, const std::string& session_folder);
+  // Waits until it serves.
+  static absl::StatusOr<std::unique_ptr<GuardClient>> Start(EventLoop* loop, BegunGuard begun, Events events);
+  // Both.
   static absl::StatusOr<std::unique_ptr<GuardClient>> Start(EventLoop* loop, const std::string& guard_path,
                                                             const std::string& session_folder, Events events);
   virtual ~GuardClient() = default;  // ends the tree and waits for it
@@ -60,6 +78,8 @@ class GuardClient {
   virtual void EndTree() = 0;
   // Of workers that have ended: what they left in /dev/shm (shared_memory.h).
   virtual void RemoveSharedMemory() = 0;
+  // Nothing more is asked of it and no event comes: it ends its tree and itself, which the destructor waits for.
+  virtual void Finish() = 0;
   virtual TreeCover cover() const = 0;
   virtual pid_t pid() const = 0;
 };

@@ -239,7 +239,7 @@ void BecomeSubreaper() {
 // What a terminal or a batch system sends to all processes it finds is for the agent, which ends or signals the workers in order.
 // Workers start with all signals as they are by default.
 void IgnoreWhatIsForTheAgent() {
-  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}) signal(number, SIG_IGN);
+  for (const int number : kSignalsForTheAgent) signal(number, SIG_IGN);
 }
 
 int RunGuard(bool in_namespace, const char* session_folder) {

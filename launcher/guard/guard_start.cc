@@ -82,13 +82,12 @@ absl::Status WaitUntilReady(const std::string& path, int socket, pid_t* guard_pi
   return absl::OkStatus();
 }
 
-absl::StatusOr<StartedGuard> TryStart(const std::string& path, const std::string& session_folder, bool in_namespace,
-                                      bool* namespace_refused) {
+absl::StatusOr<StartedGuard> Fork(const std::string& path, const std::string& session_folder, bool in_namespace) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return ErrnoToStatus(errno, "socketpair for the guard");
   StartedGuard started = {.socket = UniqueFd(ends[0]),
                           .cover = in_namespace ? TreeCover::kPidNamespace : TreeCover::kSubreaper};
-  UniqueFd guard_end(ends[1]);
+  const UniqueFd guard_end(ends[1]);
   std::vector<std::string> words = {"muster-guard"};
   if (in_namespace) words.push_back(guard::kNamespaceWord);
   if (!session_folder.empty()) words.push_back(session_folder);
@@ -100,18 +99,28 @@ absl::StatusOr<StartedGuard> TryStart(const std::string& path, const std::string
   started.keeper = fork();
   if (started.keeper == 0) ExecGuard(path.c_str(), argv.data(), guard_end.get());
   if (started.keeper < 0) return ErrnoToStatus(errno, "fork the guard");
-  guard_end.Reset();
-  started.keeper_pidfd.Reset(static_cast<int>(syscall(SYS_pidfd_open, started.keeper, 0)));
-  absl::Status status = started.keeper_pidfd.valid() ? absl::OkStatus() : ErrnoToStatus(errno, "pidfd_open of the guard");
+  return started;
+}
+
+void EndKeeper(StartedGuard* started) {
+  if (started->keeper <= 0) return;
+  kill(started->keeper, SIGKILL);
+  while (waitpid(started->keeper, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  started->keeper = -1;
+}
+
+absl::Status Await(const std::string& path, StartedGuard* started, bool* namespace_refused) {
+  started->keeper_pidfd.Reset(static_cast<int>(syscall(SYS_pidfd_open, started->keeper, 0)));
+  absl::Status status = started->keeper_pidfd.valid() ? absl::OkStatus() : ErrnoToStatus(errno, "pidfd_open of the guard");
   guard::Stage stage = guard::Stage::kNone;
-  if (status.ok()) status = WaitUntilReady(path, started.socket.get(), &started.guard, &stage);
+  if (status.ok()) status = WaitUntilReady(path, started->socket.get(), &started->guard, &stage);
   if (status.ok()) {
-    fcntl(started.socket.get(), F_SETFL, O_NONBLOCK);
-    return started;
+    fcntl(started->socket.get(), F_SETFL, O_NONBLOCK);
+    return status;
   }
   *namespace_refused = stage == guard::Stage::kNamespace;
-  kill(started.keeper, SIGKILL);
-  waitpid(started.keeper, nullptr, 0);
+  EndKeeper(started);
   return status;
 }
 
@@ -146,12 +155,40 @@ pid_t PidOf(int pidfd) {
   return line != nullptr && sscanf(line, "Pid: %d", &pid) == 1 ? pid : -1;
 }
 
-absl::StatusOr<StartedGuard> StartGuard(const std::string& guard_path, const std::string& session_folder) {
+absl::StatusOr<std::unique_ptr<BegunGuard::Impl>> BeginGuard(const std::string& guard_path, const std::string& session_folder) {
+  auto begun = std::make_unique<BegunGuard::Impl>();
+  begun->path = guard_path;
+  begun->session_folder = session_folder;
+  begun->spared = guard::Children();
   if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return ErrnoToStatus(errno, "become a subreaper");
+  MUSTER_ASSIGN_OR_RETURN(begun->started, Fork(guard_path, session_folder, true));
+  return begun;
+}
+
+absl::Status AwaitGuard(BegunGuard::Impl* begun) {
   bool namespace_refused = false;
-  absl::StatusOr<StartedGuard> started = TryStart(guard_path, session_folder, true, &namespace_refused);
-  if (!namespace_refused) return started;
-  return TryStart(guard_path, session_folder, false, &namespace_refused);
+  const absl::Status first = Await(begun->path, &begun->started, &namespace_refused);
+  if (!namespace_refused) return first;
+  MUSTER_ASSIGN_OR_RETURN(begun->started, Fork(begun->path, begun->session_folder, false));
+  return Await(begun->path, &begun->started, &namespace_refused);
+}
+
+BegunGuard::BegunGuard(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+BegunGuard::BegunGuard(BegunGuard&&) noexcept = default;
+BegunGuard& BegunGuard::operator=(BegunGuard&& other) noexcept {
+  std::swap(impl_, other.impl_);
+  return *this;
+}
+
+// With its socket closed the guard ends, whatever it has got to, and its keeper with it.
+BegunGuard::~BegunGuard() {
+  if (impl_ == nullptr || impl_->started.keeper <= 0) return;
+  impl_->started.socket.Reset();
+  const UniqueFd keeper(static_cast<int>(syscall(SYS_pidfd_open, impl_->started.keeper, 0)));
+  pollfd ended = {.fd = keeper.get(), .events = POLLIN, .revents = 0};
+  while (poll(&ended, 1, kReadyTimeoutMilliseconds) < 0 && errno == EINTR) {
+  }
+  EndKeeper(&impl_->started);
 }
 
 CoverReport ProbeTreeCover() {

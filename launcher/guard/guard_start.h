@@ -4,7 +4,9 @@
 
 #include <sys/types.h>
 
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "launcher/guard/guard_client.h"
@@ -21,10 +23,18 @@ struct StartedGuard {
   TreeCover cover = TreeCover::kSubreaper;
 };
 
-// Makes the calling process a subreaper, starts the guard and waits until it serves; a guard that cannot have its namespace is
-// followed by one without. Errors: what exec says of `guard_path`; Internal if it speaks another version or stays silent for 10
-// s.
-absl::StatusOr<StartedGuard> StartGuard(const std::string& guard_path, const std::string& session_folder);
+// A guard's process that has been started and may not serve yet.
+struct BegunGuard::Impl {
+  std::string path, session_folder;
+  std::vector<pid_t> spared;  // children that this process had before
+  StartedGuard started;
+};
+
+// Makes the calling process a subreaper and starts the guard. Errors: those of the kernel.
+absl::StatusOr<std::unique_ptr<BegunGuard::Impl>> BeginGuard(const std::string& guard_path, const std::string& session_folder);
+// Waits until it serves; a guard that cannot have its namespace is followed by one without. Errors: what exec says of its path;
+// Internal if it speaks another version or stays silent for 10 s.
+absl::Status AwaitGuard(BegunGuard::Impl* begun);
 
 // One reply and, if it carries one, its descriptor. As recvmsg(2), with flags such as MSG_DONTWAIT.
 ssize_t ReceiveReply(int socket, guard::Reply* reply, UniqueFd* descriptor, int flags);

@@ -92,9 +92,10 @@ class SpawnStrings {
   _exit(127);
 }
 
-// An ignored or blocked signal would survive exec; a worker starts as a login shell would start it.
+// An ignored or blocked signal would survive exec; a worker starts as a login shell would start it. The guard itself was started with
+// all signals as they are by default.
 void ResetSignals() {
-  for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
+  for (const int number : kSignalsForTheAgent) signal(number, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -145,7 +146,8 @@ void PreferMemoryOf(const char* nodes) {
   int count = 0;
   for (const unsigned long word : mask) count += __builtin_popcountl(word);
   // The kernel takes one bit less than it is told.
-  syscall(SYS_set_mempolicy, count == 1 ? kPreferred : kPreferredMany, mask.data(), mask.size() * 8 * sizeof(unsigned long) + 1);
+  syscall(SYS_set_mempolicy, count == 1 ? kPreferred : kPreferredMany, mask.data(),
+          mask.size() * 8 * sizeof(unsigned long) + 1);
 }
 
 // 0, or the errno of a refusal.
@@ -153,7 +155,9 @@ int Bind(const char* cpus) {
   std::vector<unsigned long> mask;
   if (!ReadMask(cpus, &mask)) return EINVAL;
   if (mask.empty()) return 0;
-  return sched_setaffinity(0, mask.size() * sizeof(unsigned long), reinterpret_cast<const cpu_set_t*>(mask.data())) == 0 ? 0 : errno;
+  return sched_setaffinity(0, mask.size() * sizeof(unsigned long), reinterpret_cast<const cpu_set_t*>(mask.data())) == 0
+             ? 0
+             : errno;
 }
 
 [[noreturn]] void RunWorker(const Request& request, const std::vector<UniqueFd>& descriptors, SpawnStrings& strings,

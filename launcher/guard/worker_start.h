@@ -2,6 +2,7 @@
 #ifndef MUSTER_LAUNCHER_GUARD_WORKER_START_H_
 #define MUSTER_LAUNCHER_GUARD_WORKER_START_H_
 
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/types.h>
 
@@ -11,6 +12,9 @@
 #include "runtime/base/fd.h"
 
 namespace muster::guard {
+
+// What a terminal or a batch system sends to every process that it finds: the agent's to act on, and ignored by keeper and guard.
+inline constexpr int kSignalsForTheAgent[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
 
 // What went wrong in the child, as it comes through the error pipe.
 struct StartError {

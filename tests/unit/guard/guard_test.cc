@@ -233,6 +233,29 @@ TEST_F(GuardTest, ProbeAgreesWithTheGuard) {
   EXPECT_FALSE(report.reason.empty());
 }
 
+TEST_F(GuardTest, OneThatIsFinishedEndsItsTreeByItself) {
+  guard_->Spawn(Request(0, {"/bin/sleep", "1000"}));
+  ASSERT_TRUE(RunUntil([this] { return seen_[0].pidfd.valid(); }));
+  guard_->Finish();
+  guard_->Signal(0, SIGTERM);  // to nobody any more
+  pollfd ended = {seen_[0].pidfd.get(), POLLIN, 0};
+  EXPECT_EQ(poll(&ended, 1, 60'000), 1);
+  guard_.reset();
+  EXPECT_FALSE(lost_);
+}
+
+TEST(GuardStartTest, OneThatNobodyUsesEndsAndRemovesItsFolder) {
+  std::string folder = ::testing::TempDir() + "muster-guard-unused-XXXXXX";
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  {
+    const auto begun = GuardClient::Begin(MUSTER_GUARD_PATH, folder);
+    ASSERT_TRUE(begun.ok()) << begun.status();
+  }
+  EXPECT_NE(access(folder.c_str(), F_OK), 0);
+  EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1);
+  EXPECT_EQ(errno, ECHILD);
+}
+
 TEST(GuardStartTest, SaysWhyAGuardCannotStart) {
   auto loop = EventLoop::Create();
   ASSERT_TRUE(loop.ok());
