@@ -30,8 +30,10 @@ LINE = re.compile(r"(\w+) rank=(\d+) size=(\d+) ring=(\d+) sum=(\d+) node=(\d+)/
 SHARED_MEMORY = re.compile(r"mpich_shar_tmp|ucx_shm_posix_|vader_segment\.|sm_segment\.|osc_sm\.|osc_rdma\.|open_mpi\.|muster-")
 
 
-def shared_memory():
-    return {name for name in os.listdir("/dev/shm") if SHARED_MEMORY.match(name)}
+def shared_memory(jobs):
+    """What may be left over; of muster's own folders those of these jobs, for others may run beside this test."""
+    return {name for name in os.listdir("/dev/shm")
+            if SHARED_MEMORY.match(name) and (not name.startswith("muster-") or name[len("muster-"):][:32] in jobs)}
 
 
 def session_folders():
@@ -45,7 +47,7 @@ def has_mpi4py():
 class MpiCase(MusterCase):
     def setUp(self):
         super().setUp()
-        self.shared_before, self.folders_before = shared_memory(), session_folders()
+        self.shared_before, self.folders_before = shared_memory([]), session_folders()
 
     def programs(self):
         """Each MPI program that this machine can run, and the words that run it."""
@@ -87,11 +89,16 @@ class MpiCase(MusterCase):
                 self.assertEqual(said[rank], [rank, size, rank, size * (size + 1) // 2, local, len(ranks), len(half),
                                               sum(other + 1 for other in half), application], output)
 
+    def job_folders(self):
+        home = os.path.join(self.state, "muster")
+        return [os.path.join(home, name) for name in os.listdir(home)] if os.path.isdir(home) else []
+
     def nothing_left(self, job_id=None):
         if job_id:
             self.assertTrue(poll(lambda: not processes_of(job_id), 10), "processes are left")
         self.assertTrue(poll(lambda: not os.listdir(self.temporary), 10), os.listdir(self.temporary))
-        self.assertTrue(poll(lambda: shared_memory() <= self.shared_before, 10), shared_memory() - self.shared_before)
+        jobs = [os.path.basename(folder) for folder in self.job_folders()]
+        self.assertTrue(poll(lambda: shared_memory(jobs) <= self.shared_before, 10), shared_memory(jobs) - self.shared_before)
         self.assertTrue(session_folders() <= self.folders_before, session_folders() - self.folders_before)
 
 
@@ -247,9 +254,6 @@ class Ends(MpiCase):
         job_id = next(os.path.basename(folder) for folder in self.job_folders())
         return process, job_id
 
-    def job_folders(self):
-        return [os.path.join(self.state, "muster", name) for name in os.listdir(os.path.join(self.state, "muster"))]
-
     def processes_by_rank(self, job_id):
         found = {}
         for pid in processes_of(job_id):
@@ -307,7 +311,7 @@ class Ends(MpiCase):
                     process.wait(0.05 + delay / 1000)
                 except subprocess.TimeoutExpired:
                     pass
-                for folder in self.job_folders() if os.path.isdir(os.path.join(self.state, "muster")) else []:
+                for folder in self.job_folders():
                     for pid in processes_of(os.path.basename(folder)):
                         send(pid, signal.SIGKILL)
                 process.communicate(timeout=DEADLINE)
