@@ -48,7 +48,7 @@ absl::StatusOr<std::unique_ptr<Agent>> Agent::Create(EventLoop* loop, AgentOptio
   if (options.network_interface.empty()) options.network_interface = InterfaceWith(options.address);
   std::unique_ptr<Agent> agent(new Agent(loop, std::move(options), std::move(callbacks)));
   agent->begun_guard_ = GuardClient::Begin(agent->options_.guard_path, agent->options_.session_folder);
-  if (!agent->options_.take_job) MUSTER_RETURN_IF_ERROR(agent->MakeOutput());
+  if (!agent->options_.take_job) MUSTER_RETURN_IF_ERROR(agent->MakeStreams());
   return agent;
 }
 
@@ -57,12 +57,6 @@ Agent::Agent(EventLoop* loop, AgentOptions options, Callbacks callbacks)
       options_(std::move(options)),
       callbacks_(std::move(callbacks)),
       table_(agent::Options{.job_id = options_.job_id, .orphan_after = options_.orphan_after}),
-      input_(loop,
-             [this](bool closed) {
-               v1::AgentMessage message = NewMessage();
-               message.mutable_input_taken()->set_closed(closed);
-               callbacks_.send(std::move(message));
-             }),
       topology_(loop, options_.job_id,
                 {.send =
                      [this](v1::NodeTopology topology) {
@@ -100,6 +94,7 @@ void Agent::OnMessage(v1::CoordinatorMessage message) {
     if (message.has_joined()) {
       TakeJobOnce(message.joined());
       if (options_.placement && job_taken_.ok()) PostCall([this] { topology_.Tell(!workers_.empty()); });
+      if (!options_.streams.file_pattern.empty()) PostCall([this] { TellOutputReady(); });
     }
     if (message.has_signal() && message.signal().signal() == SIGWINCH) {
       return SetWindowSize(static_cast<uint16_t>(message.signal().rows()), static_cast<uint16_t>(message.signal().columns()));
@@ -107,7 +102,9 @@ void Agent::OnMessage(v1::CoordinatorMessage message) {
     if (message.has_rank_states_request()) return TellRankStates();
     if (NodeExchange::Takes(message)) return exchange_.Take(std::move(message));
     if (message.has_signal()) return SignalWorkers(static_cast<int>(message.signal().signal()));
-    if (message.has_input() && options_.fed_stdin) return input_.Feed(std::move(*message.mutable_input()));
+    if (message.has_input() && has_output()) {
+      return streams_->Feed(std::move(*message.mutable_input()->mutable_bytes()), message.input().end());
+    }
   }
   Post(agent::Received{std::move(message)});
 }
@@ -153,14 +150,28 @@ void Agent::EndWorkers(absl::Duration grace, int signal, const std::string& reas
 void Agent::TakeJobOnce(const v1::Joined& joined) {
   if (!options_.take_job || has_output() || !job_taken_.ok()) return;
   job_taken_ = options_.take_job(joined.job(), &options_);
-  if (job_taken_.ok()) job_taken_ = MakeOutput();
+  if (job_taken_.ok()) job_taken_ = MakeStreams();
   if (!job_taken_.ok()) callbacks_.log(LogLevel::kError, absl::StrCat("this node cannot run the job: ", job_taken_.message()));
 }
 
-absl::Status Agent::MakeOutput() {
-  options_.output.errors = [this](uint32_t rank, absl::string_view text) { error_tails_.Add(rank, text); };
-  MUSTER_ASSIGN_OR_RETURN(output_, OutputForwarder::Create(loop_, options_.output));
+absl::Status Agent::MakeStreams() {
+  options_.streams.job_id = absl::BytesToHexString(options_.job_id);
+  options_.streams.output.host = options_.host;
+  options_.streams.output.errors = [this](uint32_t rank, absl::string_view text) { error_tails_.Add(rank, text); };
+  MUSTER_ASSIGN_OR_RETURN(streams_, WorkerStreams::Create(loop_, options_.streams, [this](bool closed) {
+                            v1::AgentMessage message = NewMessage();
+                            message.mutable_input_taken()->set_closed(closed);
+                            callbacks_.send(std::move(message));
+                          }));
   return absl::OkStatus();
+}
+
+// Also where the job cannot be taken: its workers say why.
+void Agent::TellOutputReady() {
+  v1::AgentMessage message = NewMessage();
+  const absl::Status checked = has_output() ? streams_->CheckFiles() : absl::OkStatus();
+  message.mutable_output_ready()->set_why_not(std::string(checked.message()));
+  callbacks_.send(std::move(message));
 }
 
 void Agent::SignalWorkers(int signal) {
@@ -244,7 +255,7 @@ GuardClient::Events Agent::GuardEvents() {
   events.lost = [this] {
     guard_lost_ = true;
     PostCall([this] {
-      if (has_output()) output_->DrainAll();
+      if (has_output()) output().DrainAll();
       EndMpi();
       workers_.clear();
       Step(agent::GuardLost{});
@@ -305,24 +316,12 @@ void Agent::Do(agent::RunPreflight&) {
 
 // --- Workers ---
 
-absl::Status Agent::OpenStreams(uint32_t rank, Worker* worker, SpawnRequest* request) {
-  if (options_.pty_stdout) {
-    MUSTER_ASSIGN_OR_RETURN(OutputChannel channel, OpenOutputPty(options_.output.stdout_fd));
-    worker->pty.Reset(::fcntl(channel.our_end.get(), F_DUPFD_CLOEXEC, 0));
-    if (window_size_) ::ioctl(worker->pty.get(), TIOCSWINSZ, &*window_size_);
-    request->stdout_fd = std::move(channel.worker_end);
-    request->controlling_terminal = true;
-    MUSTER_RETURN_IF_ERROR(output_->AddStream(rank, OutputStream::kStdout, std::move(channel.our_end)));
-  } else {
-    MUSTER_ASSIGN_OR_RETURN(OutputChannel channel, OpenOutputPipe());
-    request->stdout_fd = std::move(channel.worker_end);
-    MUSTER_RETURN_IF_ERROR(output_->AddStream(rank, OutputStream::kStdout, std::move(channel.our_end)));
-  }
-  MUSTER_ASSIGN_OR_RETURN(OutputChannel errors, OpenOutputPipe());
-  request->stderr_fd = std::move(errors.worker_end);
-  MUSTER_RETURN_IF_ERROR(output_->AddStream(rank, OutputStream::kStderr, std::move(errors.our_end)));
-  MUSTER_ASSIGN_OR_RETURN(request->stdin_fd, rank == 0 ? input_.Open(options_.stdin_fd, options_.fed_stdin) : OpenEmptyStdin());
-  return absl::OkStatus();
+// Once a generation, before its first worker.
+absl::Status Agent::BeginStreams(const agent::Spawn& action) {
+  if (!has_output()) return absl::OkStatus();  // said where the worker is made
+  std::vector<uint32_t> ranks;
+  for (const v1::Place& place : action.prepare->places()) ranks.push_back(place.rank());
+  return streams_->BeginGeneration(action.generation, action.prepare->restarts() == 0, ranks);
 }
 
 absl::StatusOr<SpawnRequest> Agent::Request(const agent::Spawn& action) {
@@ -344,7 +343,8 @@ absl::StatusOr<SpawnRequest> Agent::Request(const agent::Spawn& action) {
   if (action.prepare->nodes() > 1) {
     MUSTER_ASSIGN_OR_RETURN(worker.listener, OpenDataListener(options_.address));
   }
-  MUSTER_RETURN_IF_ERROR(OpenStreams(action.place.rank(), &worker, &request));
+  MUSTER_RETURN_IF_ERROR(streams_->Open(action.place.rank(), &request, &worker.pty));
+  if (window_size_ && worker.pty) ::ioctl(worker.pty.get(), TIOCSWINSZ, &*window_size_);
   return request;
 }
 
@@ -355,11 +355,12 @@ void Agent::Do(agent::Spawn& action) {
     kills_before_ = ReadOutOfMemoryKills();
     topology_.Settle(*action.prepare);
     OpenMpi(action.generation);
+    streams_begun_ = BeginStreams(action);
   }
-  auto request = Request(action);
+  auto request = streams_begun_.ok() ? Request(action) : absl::StatusOr<SpawnRequest>(streams_begun_);
   if (request.ok()) return guard_->Spawn(*std::move(request));
   workers_.erase(action.place.slot());
-  Post(NoRequest(options_, action, job_taken_, request.status()));
+  Post(streams_begun_.ok() ? NoRequest(options_, action, job_taken_, request.status()) : NoOutput(action, streams_begun_));
 }
 
 // What the program itself has said of its failure.
@@ -379,7 +380,7 @@ void Agent::OnEnded(uint32_t slot, int wait_status) {
   if (worker == workers_.end()) return;
   const uint32_t spawn = worker->second.spawn, rank = worker->second.rank;
   TellMpiOfEnd(rank, wait_status);
-  output_->Drain(rank);
+  output().Drain(rank);
   workers_.erase(worker);
   port_->WorkerEnded(slot, spawn, wait_status);
   const LastOperation last = port_->LastOperationOf(slot);
@@ -401,8 +402,7 @@ void Agent::OnEnded(uint32_t slot, int wait_status) {
 
 void Agent::OnTreeEnded() {
   // The streams of this generation end here: those of the next one's workers are others, though their ranks may be the same.
-  if (has_output()) output_->DrainAll();
-  input_.Close();
+  if (has_output()) streams_->EndGeneration();
   port_->ForgetWorkers();
   if (!guard_lost_) guard_->RemoveSharedMemory();
   Step(agent::TreeEnded{});

@@ -17,14 +17,13 @@
 #include "launcher/agent/agent_options.h"
 #include "launcher/agent/data_listener.h"
 #include "launcher/agent/machine.h"
-#include "launcher/agent/output.h"
 #include "launcher/agent/program_error.h"
-#include "launcher/agent/rank_zero_input.h"
 #include "launcher/agent/refusal_teller.h"
 #include "launcher/agent/reserved_port.h"
 #include "launcher/agent/table/agent_table.h"
 #include "launcher/agent/topology_teller.h"
 #include "launcher/agent/worker_port.h"
+#include "launcher/agent/worker_streams.h"
 #include "launcher/exchange/node_exchange.h"
 #include "launcher/guard/guard_client.h"
 #include "launcher/mpi/mpi_servers.h"
@@ -68,8 +67,8 @@ class Agent {
   void CopyWindowSize(int terminal_fd);
   void SetWindowSize(uint16_t rows, uint16_t columns);
   // Only once it is there: from the start, or with `take_job` from the first Joined on.
-  bool has_output() const { return output_ != nullptr; }
-  OutputForwarder& output() { return *output_; }
+  bool has_output() const { return streams_ != nullptr; }
+  OutputForwarder& output() { return streams_->output(); }
   // Spawned or being spawned, and their end not seen.
   size_t workers_alive() const { return workers_.size(); }
 
@@ -93,7 +92,8 @@ class Agent {
   void TellRankStates();
   v1::AgentMessage NewMessage() const;
   void TakeJobOnce(const v1::Joined& joined);
-  absl::Status MakeOutput();
+  absl::Status MakeStreams();
+  void TellOutputReady();
   void Post(agent::Event event);
   void PostCall(std::function<void()> call);
   void Step(const agent::Event& event);
@@ -114,7 +114,7 @@ class Agent {
   absl::StatusOr<v1::Join> Preflight();
   absl::Status Begin(const agent::BeginGeneration& action);
   absl::StatusOr<SpawnRequest> Request(const agent::Spawn& action);
-  absl::Status OpenStreams(uint32_t rank, Worker* worker, SpawnRequest* request);
+  absl::Status BeginStreams(const agent::Spawn& action);
   void OnEnded(uint32_t slot, int wait_status);
   std::optional<ProgramError> ErrorOf(uint32_t rank, int wait_status) const;
   void OpenMpi(uint64_t generation);
@@ -135,8 +135,8 @@ class Agent {
   AgentTable table_;
   std::optional<ReservedPort> reserved_port_;
   ErrorTails error_tails_;
-  std::unique_ptr<OutputForwarder> output_;
-  RankZeroInput input_;
+  std::unique_ptr<WorkerStreams> streams_;
+  absl::Status streams_begun_;          // of the generation `spawning_`
   std::map<uint32_t, Worker> workers_;  // by slot
   std::optional<winsize> window_size_;  // the last one that was said
   std::optional<OutOfMemoryKills> kills_before_;

@@ -1,5 +1,7 @@
 #include "launcher/agent/agent_options.h"
 
+#include <algorithm>
+
 namespace muster {
 
 void TakeJob(const v1::JobSpec& job, AgentOptions* options) {
@@ -18,10 +20,34 @@ void TakeJob(const v1::JobSpec& job, AgentOptions* options) {
   }
   if (job.has_placement()) options->placement = job.placement();
   options->checkpoint = job.checkpoint();
-  options->output.tag = job.tag_output();
-  options->output.timestamp = job.timestamp_output();
-  options->output.pass_partial_lines = job.pass_partial_lines();
-  options->pty_stdout = job.pty();
+  TakeStreams(job, &options->streams);
+}
+
+LineMarks MarksOf(const v1::OutputSettings& output) {
+  return {.tag = output.tag(),
+          .rank = output.rank(),
+          .host = output.host(),
+          .timestamp = output.timestamp(),
+          .ranks = std::max(1u, output.ranks())};
+}
+
+void TakeStreams(const v1::JobSpec& job, StreamOptions* streams) {
+  const v1::OutputSettings& output = job.output();
+  streams->output.marks = MarksOf(output);
+  streams->output.color_stdout = output.color_stdout();
+  streams->output.color_stderr = output.color_stderr();
+  streams->output.pass_partial_lines = output.pass_partial_lines();
+  streams->output.files_only = output.files_only();
+  if (output.spill_bytes_max() > 0) streams->output.spill_bytes_max = static_cast<int64_t>(output.spill_bytes_max());
+  streams->pty_stdout = job.pty();
+  streams->merge_stderr = output.merge_stderr();
+  streams->file_pattern = output.file_pattern();
+  using Kind = StdinReaders::Kind;
+  const v1::StdinSettings& input = job.standard_input();
+  streams->stdin_readers.kind = input.readers() == v1::StdinSettings::ALL    ? Kind::kAll
+                                : input.readers() == v1::StdinSettings::NONE ? Kind::kNone
+                                                                             : Kind::kOne;
+  streams->stdin_readers.rank = input.rank();
 }
 
 WorkerProgram ProgramOf(const AgentOptions& options, uint32_t application) {

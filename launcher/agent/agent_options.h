@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "launcher/agent/output.h"
+#include "launcher/agent/worker_streams.h"
 #include "muster/v1/agent.pb.h"
 
 namespace muster {
@@ -51,15 +51,15 @@ struct AgentOptions {
   v1::CheckpointSettings checkpoint;               // the job's, for those that ask their Session
   std::vector<WorkerProgram> applications;         // several programs, by Place.application; empty: `program` on every rank
 
-  OutputOptions output;
-  bool pty_stdout = false;  // a worker's stdout is a pty
-  int stdin_fd = -1;        // for rank 0; borrowed; -1: none
-  bool fed_stdin = false;   // rank 0's stdin is what Input messages bring
+  StreamOptions streams;  // `job_id` and `output.host` are the agent's own; fed_stdin: what Input messages bring
 };
 
-// Command, chosen environment, working directory, checkpoint settings and the kind of output, as `job` says. `program` is the
-// command's first word, which is not looked up in PATH here.
+// Command, chosen environment, working directory, checkpoint settings, the kind of output and the readers of the input, as `job`
+// says. `program` is the command's first word, which is not looked up in PATH here.
 void TakeJob(const v1::JobSpec& job, AgentOptions* options);
+// Of it the output and the input alone.
+void TakeStreams(const v1::JobSpec& job, StreamOptions* streams);
+LineMarks MarksOf(const v1::OutputSettings& output);
 
 // What the ranks of this program run, with what the job says for all of them filled in. An empty `program`: the job has none such.
 WorkerProgram ProgramOf(const AgentOptions& options, uint32_t application);

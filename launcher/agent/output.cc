@@ -5,7 +5,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
-#include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <list>
@@ -16,7 +16,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
 #include "launcher/agent/output_sink.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status.h"
 
@@ -25,18 +27,20 @@ namespace {
 
 constexpr size_t kReadBytes = 128 << 10;
 constexpr absl::Duration kLookAgain = absl::Milliseconds(10);
+// A stream that is read twice within this time, and gave little, is left alone for so long. A pipe holds four times as much.
+constexpr absl::Duration kGather = absl::Milliseconds(1);
+constexpr size_t kGatheredBytes = 16 << 10;
 // More than a pipe or a pty may hold unless somebody enlarged it, which F_GETPIPE_SZ tells.
 constexpr size_t kLeftBehindBytesMax = 1 << 20;
-
-absl::string_view StreamName(OutputStream which) { return which == OutputStream::kStdout ? "stdout" : "stderr"; }
 
 struct Stream {
   uint32_t rank;
   OutputStream which;
   UniqueFd fd;
-  std::string tag;         // "[1,3]<stdout>:" or what of it was asked for
+  bool is_pipe = true;     // else a pty, which has little room for what is not read yet
   std::string begun;       // of a line whose end has not come
-  bool held_back = false;  // not listened to until the sink has room
+  bool held_back = false;  // not listened to until the sink has room, or more has come
+  int64_t read_ns = 0;     // when it was read last
 };
 
 class Forwarder final : public OutputForwarder {
@@ -44,7 +48,9 @@ class Forwarder final : public OutputForwarder {
   Forwarder(EventLoop* loop, OutputOptions options, OutputSinks sinks)
       : loop_(loop),
         options_(std::move(options)),
-        tagged_(options_.tag || options_.timestamp),
+        stdout_format_(options_.marks, options_.color_stdout),
+        stderr_format_(options_.marks, options_.color_stderr),
+        file_format_(options_.marks),
         sinks_(std::move(sinks)),
         buffer_(kReadBytes, '\0') {}
 
@@ -57,9 +63,8 @@ class Forwarder final : public OutputForwarder {
   absl::Status AddStream(uint32_t rank, OutputStream which, UniqueFd fd) override {
     const int flags = fcntl(fd.get(), F_GETFL);
     if (flags < 0 || fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0) return ErrnoToStatus(errno, "a worker's output");
-    std::string tag = options_.tag ? absl::StrCat("[1,", rank, "]") : "";
-    if (tagged_) absl::StrAppend(&tag, "<", StreamName(which), ">:");
-    streams_.push_back({rank, which, std::move(fd), std::move(tag), ""});
+    const bool is_pipe = ::isatty(fd.get()) == 0;
+    streams_.push_back({.rank = rank, .which = which, .fd = std::move(fd), .is_pipe = is_pipe});
     const auto stream = std::prev(streams_.end());
     absl::Status added = Listen(stream);
     if (!added.ok()) streams_.pop_back();
@@ -94,7 +99,7 @@ class Forwarder final : public OutputForwarder {
     return std::any_of(streams_.begin(), streams_.end(), [rank](const Stream& stream) { return stream.rank == rank; });
   }
   bool ReaderGone(OutputStream which) const override { return !options_.deliver && Sink(which).reader_gone(); }
-  bool WriteFailed() const override { return !options_.deliver && sinks_.write_failed(); }
+  bool WriteFailed() const override { return files_failed_ || (!options_.deliver && sinks_.write_failed()); }
   uint64_t lines_dropped() const override { return lines_dropped_; }
 
  private:
@@ -107,19 +112,21 @@ class Forwarder final : public OutputForwarder {
 
   absl::Status Listen(std::list<Stream>::iterator stream) {
     return loop_->Add(stream->fd.get(), EPOLLIN, [this, stream](uint32_t) {
-      if (MustWait(stream->which)) {
-        HoldBack(&*stream);
-      } else if (!Read(&*stream)) {
-        Close(stream);
-      }
+      // The pipe fills up and the worker waits, as it would with the slow reader at its other end.
+      if (MustWait(stream->which)) return HoldBack(&*stream, kLookAgain);
+      size_t bytes = 0;
+      if (!Read(&*stream, &bytes)) return Close(stream);
+      // A worker that writes line by line would have each of them read, kept and sent by itself.
+      const int64_t last_ns = std::exchange(stream->read_ns, MonotonicNanoseconds());
+      const bool often = stream->read_ns - last_ns < absl::ToInt64Nanoseconds(kGather);
+      if (often && bytes < kGatheredBytes && stream->is_pipe) HoldBack(&*stream, kGather);
     });
   }
 
-  // The pipe fills up and the worker waits, as it would with the slow reader at its other end.
-  void HoldBack(Stream* stream) {
+  void HoldBack(Stream* stream, absl::Duration time) {
     loop_->Remove(stream->fd.get());
     stream->held_back = true;
-    if (!look_again_) look_again_ = loop_->After(kLookAgain, [this] { GoOn(); });
+    if (!look_again_) look_again_ = loop_->After(time, [this] { GoOn(); });
   }
 
   // Far more than the reader can take within kLookAgain is queued, so it is never kept waiting by this.
@@ -159,66 +166,62 @@ class Forwarder final : public OutputForwarder {
 
   void Take(Stream* stream, absl::string_view text) {
     if (options_.errors && stream->which == OutputStream::kStderr) options_.errors(stream->rank, text);
-    if (!tagged_ && options_.pass_partial_lines) return Write(*stream, text);
+    if (options_.pass_partial_lines && !options_.marks.any()) return Write(*stream, text);
     const size_t last = text.rfind('\n');
     if (last != absl::string_view::npos) {
       const absl::string_view lines = text.substr(0, last + 1);
       text.remove_prefix(last + 1);
       if (stream->begun.empty()) {
-        WriteLines(*stream, lines);
+        Write(*stream, lines);
       } else {
         stream->begun.append(lines.data(), lines.size());
-        WriteLines(*stream, stream->begun);
+        Write(*stream, stream->begun);
         stream->begun.clear();
       }
     }
     stream->begun.append(text.data(), text.size());
     if (stream->begun.size() < options_.line_bytes_max) return;
     const size_t whole = stream->begun.size() / options_.line_bytes_max * options_.line_bytes_max;
-    WriteLines(*stream, absl::string_view(stream->begun).substr(0, whole));
+    Write(*stream, absl::string_view(stream->begun).substr(0, whole));
     stream->begun.erase(0, whole);
   }
 
   // Lines with their ends; the last may lack its own.
-  void WriteLines(const Stream& stream, absl::string_view lines) {
-    if (!tagged_) return Write(stream, lines);
-    const std::string prefix = absl::StrCat(options_.timestamp ? Timestamp() : "", stream.tag);
-    tagged_lines_.clear();
-    while (!lines.empty()) {
-      const size_t end = std::min(lines.find('\n'), lines.size());
-      const size_t length = std::min(end, options_.line_bytes_max);
-      absl::StrAppend(&tagged_lines_, prefix, lines.substr(0, length), "\n");
-      lines.remove_prefix(length);
-      if (length == end && !lines.empty()) lines.remove_prefix(1);
-    }
-    Write(stream, tagged_lines_);
-  }
-
-  void Write(const Stream& stream, absl::string_view text) {
-    if (options_.deliver) return options_.deliver(stream.rank, stream.which, text);
-    if (options_.copy) options_.copy(stream.rank, stream.which, text);
+  void Write(const Stream& stream, absl::string_view lines) {
+    const absl::Time now = absl::Now();
+    if (options_.files != nullptr) WriteToFile(stream, Marked(&file_format_, stream, now, lines));
+    if (options_.files != nullptr && options_.files_only) return;
+    if (options_.deliver) return options_.deliver(stream.rank, stream.which, lines);
+    if (options_.copy) options_.copy(stream.rank, stream.which, lines);
+    LineFormat* const format = stream.which == OutputStream::kStdout ? &stdout_format_ : &stderr_format_;
+    const absl::string_view text = Marked(format, stream, now, lines);
     if (Sink(stream.which).Write(text)) return;
-    const uint64_t lines = static_cast<uint64_t>(std::count(text.begin(), text.end(), '\n'));
-    lines_dropped_ += lines;
-    dropped_[stream.rank] += lines;
+    const auto count = static_cast<uint64_t>(std::count(text.begin(), text.end(), '\n'));
+    lines_dropped_ += count;
+    dropped_[stream.rank] += count;
     bytes_dropped_ += text.size();
   }
 
-  void Close(std::list<Stream>::iterator stream) {
-    if (!stream->begun.empty()) WriteLines(*stream, stream->begun);
-    loop_->Remove(stream->fd.get());
-    streams_.erase(stream);
+  // Good until the next call.
+  absl::string_view Marked(LineFormat* format, const Stream& stream, absl::Time now, absl::string_view lines) {
+    if (!format->marks_lines()) return lines;
+    marked_lines_.clear();
+    format->Append(stream.rank, stream.which, options_.host, now, lines, &marked_lines_, options_.line_bytes_max);
+    return marked_lines_;
   }
 
-  // "Sat Nov 21 09:30:00 2026", made once a second.
-  const std::string& Timestamp() {
-    const time_t now = time(nullptr);
-    if (now == timestamp_second_) return timestamp_;
-    tm parts;
-    char text[64];
-    timestamp_.assign(text, strftime(text, sizeof text, "%a %b %e %H:%M:%S %Y", localtime_r(&now, &parts)));
-    timestamp_second_ = now;
-    return timestamp_;
+  void WriteToFile(const Stream& stream, absl::string_view text) {
+    const absl::Status written = options_.files->Write(stream.rank, stream.which, text);
+    if (written.ok()) return;
+    Log(LogLevel::kWarning, absl::StrCat("the output of rank ", stream.rank, " on host ", options_.host,
+                                         " cannot be written: ", written.message(), "; the job goes on"));
+    if (!std::exchange(files_failed_, true) && options_.files_failed) options_.files_failed();
+  }
+
+  void Close(std::list<Stream>::iterator stream) {
+    if (!stream->begun.empty()) Write(*stream, stream->begun);
+    loop_->Remove(stream->fd.get());
+    streams_.erase(stream);
   }
 
   void WarnOfDropped() {
@@ -235,14 +238,13 @@ class Forwarder final : public OutputForwarder {
 
   EventLoop* const loop_;
   const OutputOptions options_;
-  const bool tagged_;
+  LineFormat stdout_format_, stderr_format_, file_format_;
   const OutputSinks sinks_;  // none: delivered
   std::list<Stream> streams_;
   std::optional<EventLoop::TimerId> look_again_;  // while a stream is held back
   std::string buffer_;
-  std::string tagged_lines_;
-  std::string timestamp_;
-  time_t timestamp_second_ = -1;
+  std::string marked_lines_;
+  bool files_failed_ = false;
   uint64_t lines_dropped_ = 0;
   uint64_t bytes_dropped_ = 0;
   std::map<uint32_t, uint64_t> dropped_;

@@ -12,32 +12,39 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "launcher/agent/line_format.h"
+#include "launcher/agent/output_files.h"
 #include "runtime/base/event_loop.h"
 #include "runtime/base/fd.h"
 
 namespace muster {
 
-enum class OutputStream { kStdout, kStderr };
-
 struct OutputOptions {
-  bool tag = false;        // each line begins with "[JOB,RANK]<stdout>:" as mpirun's --tag-output, JOB being 1
-  bool timestamp = false;  // each line begins with "Sat Nov 21 09:30:00 2026" and the tag, as mpirun's --timestamp-output
+  LineMarks marks;            // before each line on the descriptors below and in files
+  bool color_stdout = false;  // of the marks on stdout
+  bool color_stderr = false;
+  std::string host;  // for marks
   // A line without its end is passed on at once instead of when it ends. For a single worker only (a prompt, a progress bar):
   // with more than one it would tear lines.
   bool pass_partial_lines = false;
   // Where set, what workers write to stderr is shown here too, as it was read.
   std::function<void(uint32_t rank, absl::string_view text)> errors;
-  // Where set, everything goes here, whole lines in order, and nothing to the descriptors below: over an agent's stream. While
-  // `must_wait` says so the workers' pipes are not read, unless their writer has died.
+  // Where set, all output goes to these files as well; with `files_only` nowhere else. Borrowed; each rank's is open before its
+  // streams are added.
+  OutputFiles* files = nullptr;
+  bool files_only = false;
+  std::function<void()> files_failed;  // something could not be written to them, and was warned of
+  // Where set, everything goes here as it was written, whole lines in order, and nothing to the descriptors below: over an agent's
+  // stream. While `must_wait` says so the workers' pipes are not read, unless their writer has died.
   std::function<void(uint32_t rank, OutputStream which, absl::string_view text)> deliver;
   std::function<bool()> must_wait;  // with `deliver`
-  // Where set, what is written to the descriptors below goes here as well, also what they have no room for.
+  // Where set, what goes to the descriptors below goes here as well, without marks, also what they have no room for.
   std::function<void(uint32_t rank, OutputStream which, absl::string_view text)> copy;
 
   int stdout_fd = 1;  // borrowed
   int stderr_fd = 2;  // borrowed; where both lead to one place, whole lines of the two alternate
 
-  // A longer line is cut: untagged into pieces with no byte added (lines of other ranks may then come between), else into
+  // A longer line is cut: unmarked into pieces with no byte added (lines of other ranks may then come between), else into
   // lines.
   size_t line_bytes_max = 1 << 20;
   // What a slow reader has not taken yet: first in memory, then in a nameless file in `spill_folder` (empty: none); each for
@@ -58,7 +65,7 @@ class OutputForwarder {
   virtual ~OutputForwarder() = default;
 
   // Reads `fd`, a pipe's read end or a pty's master, until its end. Reads go through epoll, the descriptor is made
-  // non-blocking. At the end of the stream a last line without newline is passed on, with a newline only if tagged.
+  // non-blocking. At the end of the stream a last line without newline is passed on, with a newline only if marked.
   virtual absl::Status AddStream(uint32_t rank, OutputStream which, UniqueFd fd) = 0;
 
   // The rank's worker has died: reads now what it left behind. A descendant that holds the pipe open is still forwarded later.
@@ -72,7 +79,7 @@ class OutputForwarder {
   virtual bool HasStreams(uint32_t rank) const = 0;
   // muster's stdout (or stderr) has lost its reader, as in `muster run ... | head`; output for it is thrown away from then on.
   virtual bool ReaderGone(OutputStream which) const = 0;
-  // Something for stdout or stderr could not be written though its reader is there: a full disk, say. It was warned of.
+  // Something for stdout, stderr or a file could not be written though its reader is there: a full disk, say. It was warned of.
   virtual bool WriteFailed() const = 0;
   virtual uint64_t lines_dropped() const = 0;
 };

@@ -190,6 +190,53 @@ class Fed final : public FedStdin {
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
+// StdinForwarder fills a pipe, from which one piece is taken at a time.
+class Pieces final : public StdinPieces {
+ public:
+  Pieces(EventLoop* loop, UniqueFd pipe, size_t piece_bytes_max, std::function<void(std::string bytes, bool end)> piece)
+      : loop_(loop), pipe_(std::move(pipe)), piece_bytes_max_(piece_bytes_max), piece_(std::move(piece)) {}
+  ~Pieces() override { Stop(); }
+
+  absl::Status Begin(int source_fd, UniqueFd write_end) {
+    ::fcntl(pipe_.get(), F_SETPIPE_SZ, static_cast<int>(piece_bytes_max_));
+    if (::fcntl(pipe_.get(), F_SETFL, O_RDONLY | O_NONBLOCK) != 0) return ErrnoToStatus(errno, "the pipe of standard input");
+    MUSTER_ASSIGN_OR_RETURN(forwarder_, StdinForwarder::Start(loop_, source_fd, std::move(write_end)));
+    return absl::OkStatus();
+  }
+
+  // Between two pieces the pipe is not listened to at all: its end could not be masked.
+  void Next() override {
+    if (!pipe_ || listening_) return;
+    const absl::Status added = loop_->Add(pipe_.get(), EPOLLIN, [this](uint32_t) { Take(); });
+    listening_ = added.ok();
+    if (!added.ok()) Stop();
+  }
+  void Stop() override {
+    if (listening_) loop_->Remove(pipe_.get());
+    listening_ = false;
+    pipe_.Reset();
+  }
+
+ private:
+  void Take() {
+    std::string bytes(piece_bytes_max_, '\0');
+    const ssize_t count = ::read(pipe_.get(), bytes.data(), bytes.size());
+    if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    bytes.resize(count > 0 ? static_cast<size_t>(count) : 0);
+    loop_->Remove(pipe_.get());
+    listening_ = false;
+    if (count <= 0) Stop();
+    piece_(std::move(bytes), count <= 0);
+  }
+
+  EventLoop* const loop_;
+  UniqueFd pipe_;  // its read end; closed when nobody wants more
+  const size_t piece_bytes_max_;
+  const std::function<void(std::string bytes, bool end)> piece_;
+  std::unique_ptr<StdinForwarder> forwarder_;
+  bool listening_ = false;
+};
+
 void BlockSignals(std::initializer_list<int> signals) {
   sigset_t blocked;
   sigemptyset(&blocked);
@@ -206,6 +253,14 @@ absl::StatusOr<std::unique_ptr<FedStdin>> FedStdin::Start(EventLoop* loop, Uniqu
   auto fed = std::make_unique<Fed>(loop, std::move(worker_fd), std::move(taken));
   MUSTER_RETURN_IF_ERROR(fed->Begin());
   return fed;
+}
+
+absl::StatusOr<std::unique_ptr<StdinPieces>> StdinPieces::Start(EventLoop* loop, int source_fd, size_t piece_bytes_max,
+                                                                std::function<void(std::string bytes, bool end)> piece) {
+  MUSTER_ASSIGN_OR_RETURN(StdinPipe pipe, OpenStdinPipe());
+  auto pieces = std::make_unique<Pieces>(loop, std::move(pipe.worker_end), piece_bytes_max, std::move(piece));
+  MUSTER_RETURN_IF_ERROR(pieces->Begin(source_fd, std::move(pipe.our_end)));
+  return pieces;
 }
 
 absl::StatusOr<std::unique_ptr<StdinForwarder>> StdinForwarder::Start(EventLoop* loop, int source_fd, UniqueFd worker_fd) {

@@ -1,4 +1,4 @@
-// muster's stdin on its way to rank 0.
+// muster's stdin on its way to a worker.
 #ifndef MUSTER_LAUNCHER_AGENT_STDIN_FORWARDER_H_
 #define MUSTER_LAUNCHER_AGENT_STDIN_FORWARDER_H_
 
@@ -38,12 +38,27 @@ class FedStdin {
   virtual void Feed(std::string bytes, bool end) = 0;
 };
 
+// Our stdin, a piece at a time, for whoever carries it on in messages. Belongs to the loop's thread. All the care that a terminal or
+// a shared pipe needs is StdinForwarder's.
+class StdinPieces {
+ public:
+  // `piece` is called from the loop, once for each Next; `end` comes once, with the last. `source_fd` is borrowed.
+  static absl::StatusOr<std::unique_ptr<StdinPieces>> Start(EventLoop* loop, int source_fd, size_t piece_bytes_max,
+                                                            std::function<void(std::string bytes, bool end)> piece);
+  virtual ~StdinPieces() = default;
+
+  // The next piece, please: when there is one. Nothing more after the end.
+  virtual void Next() = 0;
+  // Reads nothing more.
+  virtual void Stop() = 0;
+};
+
 struct StdinPipe {
   UniqueFd our_end;     // for StdinForwarder::Start
   UniqueFd worker_end;  // becomes the worker's descriptor 0
 };
 absl::StatusOr<StdinPipe> OpenStdinPipe();
-// /dev/null, for all other ranks.
+// /dev/null, for all ranks that read no input.
 absl::StatusOr<UniqueFd> OpenEmptyStdin();
 
 }  // namespace muster

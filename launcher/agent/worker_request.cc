@@ -64,4 +64,8 @@ agent::SpawnFailed NoRequest(const AgentOptions& options, const agent::Spawn& ac
   return failed;
 }
 
+agent::SpawnFailed NoOutput(const agent::Spawn& action, const absl::Status& why) {
+  return {.slot = action.place.slot(), .error = EIO, .stage = absl::StrCat("output: ", why.message()), .spawn = action.spawn};
+}
+
 }  // namespace muster

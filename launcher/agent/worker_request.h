@@ -20,6 +20,9 @@ absl::StatusOr<SpawnRequest> WorkerRequest(const AgentOptions& options, const ag
 agent::SpawnFailed NoRequest(const AgentOptions& options, const agent::Spawn& action, const absl::Status& job_taken,
                              const absl::Status& why);
 
+// The same where its generation's output files could not be opened.
+agent::SpawnFailed NoOutput(const agent::Spawn& action, const absl::Status& why);
+
 }  // namespace muster
 
 #endif  // MUSTER_LAUNCHER_AGENT_WORKER_REQUEST_H_

@@ -3,7 +3,10 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include <string>
+
 #include "absl/strings/str_cat.h"
+#include "launcher/cli/own_environment.h"
 #include "launcher/process/exit_codes.h"
 
 namespace muster {
@@ -26,6 +29,11 @@ void Say(absl::string_view text) { WriteAll(STDERR_FILENO, absl::StrCat("muster:
 int UsageError(absl::string_view text) {
   Say(text);
   return kExitUsage;
+}
+
+bool ShowsColor(int fd) {
+  const std::string terminal = Variable("TERM").value_or("");
+  return ::isatty(fd) == 1 && Variable("NO_COLOR").value_or("").empty() && !terminal.empty() && terminal != "dumb";
 }
 
 int Print(absl::string_view text) { return WriteAll(STDOUT_FILENO, text) ? kExitOk : kExitBrokenPipe; }

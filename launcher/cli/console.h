@@ -15,6 +15,9 @@ int UsageError(absl::string_view text);
 // Writes `text` to stdout in full; returns kExitOk, or kExitBrokenPipe if nobody reads it.
 int Print(absl::string_view text);
 
+// Whether colours may be written there: a terminal that shows them, and a user who has not set NO_COLOR (no-color.org).
+bool ShowsColor(int fd);
+
 }  // namespace muster
 
 #endif  // MUSTER_LAUNCHER_CLI_CONSOLE_H_

@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -16,6 +18,7 @@
 #include "launcher/cli/own_environment.h"
 #include "launcher/cli/run_applications.h"
 #include "launcher/cli/run_endings.h"
+#include "launcher/cli/run_output.h"
 #include "launcher/cli/run_placement.h"
 #include "launcher/cli/run_ssh.h"
 #include "launcher/cli/subcommand.h"
@@ -56,8 +59,7 @@ struct CoordinatorFlags {
   std::string working_directory;
   std::vector<std::string> environment;
   bool module = false;
-  bool tag_output = false;
-  bool timestamp_output = false;
+  OutputFlags output;
   int64_t master_port = 0;
   bool verbose = false;
 };
@@ -79,8 +81,7 @@ FlagSet Declare(CoordinatorFlags* job) {
   flags.Text("-wdir --wd --working-dir", "FOLDER", &job->working_directory, "start the workers in FOLDER of their node");
   flags.Switch("-m --module", &job->module, "PROGRAM is a Python module, as of python3 -m");
   DeclareEndings(&flags, &job->ending);
-  flags.Switch("--tag-output", &job->tag_output, "put the rank before each line of output");
-  flags.Switch("--timestamp-output", &job->timestamp_output, "put the time before each line of output");
+  DeclareOutput(&flags, &job->output);
   flags.Count("--master-port", "N", &job->master_port, 1, 65535, "MASTER_PORT for the workers");
   flags.Switch("-v --verbose", &job->verbose, "say on stderr what muster does");
   flags.Heading("which rank runs where");
@@ -181,9 +182,9 @@ absl::StatusOr<v1::Launch> LaunchOf(CoordinatorFlags job, const std::vector<std:
   spec->set_working_directory(job.working_directory);
   if (job.placement.wanted()) *spec->mutable_placement() = PlacementOf(job.placement);
   spec->set_master_port(static_cast<uint32_t>(job.master_port));
-  spec->set_tag_output(job.tag_output);
-  spec->set_timestamp_output(job.timestamp_output);
-  spec->set_pass_partial_lines(launch.workers() == 1 && !job.tag_output && !job.timestamp_output);
+  std::error_code error;
+  MUSTER_RETURN_IF_ERROR(SettleOutput(launch.workers(), job.nodes, std::filesystem::current_path(error).string(), &job.output));
+  AddOutput(job.output, true, spec);
   return launch;
 }
 

@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "launcher/job/log_keeper.h"
@@ -24,7 +26,45 @@ bool Replaced(int fd, const std::string& path) {
          (open.st_dev != named.st_dev || open.st_ino != named.st_ino);
 }
 
+// Where the last `*lines` lines begin, if the file has so many; else `*lines` is what it lacks. `at_end`: nothing follows it, so that
+// its very last byte only ends its last line.
+std::optional<int64_t> BeginOfLast(int fd, bool at_end, int64_t* lines) {
+  constexpr int64_t kBlockBytes = 64 << 10;
+  struct stat status;
+  if (::fstat(fd, &status) != 0) return std::nullopt;
+  std::string block(kBlockBytes, '\0');
+  for (int64_t end = status.st_size; end > 0;) {
+    const int64_t begin = std::max<int64_t>(0, end - kBlockBytes);
+    const ssize_t bytes = ::pread(fd, block.data(), static_cast<size_t>(end - begin), begin);
+    if (bytes != end - begin) return std::nullopt;
+    for (int64_t i = end - begin - 1; i >= 0; --i) {
+      if (block[static_cast<size_t>(i)] != '\n' || (at_end && begin + i == status.st_size - 1)) continue;
+      if (--*lines == 0) return begin + i + 1;
+    }
+    end = begin;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
+
+void FollowedFile::SkipToLast(int64_t lines) {
+  UniqueFd older = Open(LogKeeper::OlderPath(path_)), newest = Open(path_);
+  if (lines == 0 && newest) {
+    ::lseek(newest.get(), 0, SEEK_END);
+    file_ = std::move(newest);
+    older_read_ = true;
+    return;
+  }
+  for (UniqueFd* part : {&newest, &older}) {
+    const auto begin = *part ? BeginOfLast(part->get(), part == &newest || !newest, &lines) : std::nullopt;
+    if (!begin) continue;
+    ::lseek(part->get(), *begin, SEEK_SET);
+    file_ = std::move(*part);
+    older_read_ = true;
+    return;
+  }
+}
 
 FollowedFile::FollowedFile(std::string path) : path_(std::move(path)) {}
 

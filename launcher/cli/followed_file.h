@@ -2,6 +2,7 @@
 #ifndef MUSTER_LAUNCHER_CLI_FOLLOWED_FILE_H_
 #define MUSTER_LAUNCHER_CLI_FOLLOWED_FILE_H_
 
+#include <cstdint>
 #include <string>
 
 #include "runtime/base/fd.h"
@@ -13,6 +14,9 @@ class FollowedFile {
  public:
   // The part before it, `path`.1, is read first if there is one.
   explicit FollowedFile(std::string path);
+
+  // Leaves out all but the last `lines` of what is there; before the first Read.
+  void SkipToLast(int64_t lines);
 
   // Whole lines that were not read before, at most 1 MiB at a time; empty: none for now. With `over` (nobody writes any more) a last
   // line without its end comes as well.

@@ -27,11 +27,11 @@ examples
 
 FlagSet Declare(bool* json) {
   FlagSet flags("muster status");
-  flags.Switch(
-      "--json", json,
-      "one JSON object: job_id, command, state, since_unix_ms,\nstarted_unix_ms, workers, workers_min, workers_now,\n"
-      "nodes_wanted, generation, restarts, restarts_used,\nmax_restarts, committed_step, checkpoint_step,\n"
-      "checkpoint_unix_ms, checkpoint_path, nodes[], ranks[],\nhistory[], refusals, refused[], running, folder, verdict");
+  flags.Switch("--json", json,
+               "one JSON object: job_id, command, state, since_unix_ms,\nstarted_unix_ms, workers, workers_min, workers_now,\n"
+               "nodes_wanted, generation, restarts, restarts_used,\nmax_restarts, committed_step, checkpoint_step,\n"
+               "checkpoint_unix_ms, checkpoint_path, output_files,\noutput_files_only, nodes[], ranks[], history[], "
+               "refusals,\nrefused[], running, folder, verdict");
   return flags;
 }
 

@@ -203,6 +203,10 @@ std::string StatusScreen(const StoredJob& job, absl::Time now, absl::TimeZone zo
   for (const JobStatus::Refused& refused : status.refused) {
     absl::StrAppend(&text, "  ", Clock(refused.unix_ms, zone), "  ", Plain(refused.text), "\n");
   }
+  if (!status.output_files.empty()) {
+    line("output",
+         absl::StrCat(Plain(status.output_files), status.output_files_only ? ", there alone" : "", ", on the workers' nodes"));
+  }
   line("folder", job.folder);
   return text;
 }

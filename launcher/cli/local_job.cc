@@ -67,6 +67,7 @@ absl::Status LocalJob::MakeCoordinator() {
   }
   options.membership.workers_min = static_cast<uint32_t>(options_.run.workers_min);
   options.membership.max_restarts = static_cast<uint32_t>(options_.run.max_restarts);
+  options.membership.output_files = !options_.run.output.output.file_pattern().empty();
   if (options_.run.last_call_seconds > 0) options.membership.last_call = absl::Seconds(options_.run.last_call_seconds);
   options.membership.random_bytes = RandomBytes;
   if (options_.run.placement.wanted()) {
@@ -102,6 +103,8 @@ absl::Status LocalJob::MakeCoordinator() {
   status.workers_min = options_.run.workers_min;
   status.max_restarts = options_.run.max_restarts;
   status.checkpoint_path = options_.run.checkpoint_path;
+  status.output_files = options_.run.output.output.file_pattern();
+  status.output_files_only = options_.run.output.output.files_only();
   reporter_.emplace(loop_.get(), options_.job_folder, std::move(status), &coordinator_->membership());
   return absl::OkStatus();
 }
@@ -129,21 +132,24 @@ absl::Status LocalJob::MakeAgent() {
   options.checkpoint.set_path(run.checkpoint_path);
   options.checkpoint.set_every_steps(run.checkpoint_every);
   options.checkpoint.set_keep(static_cast<int32_t>(run.checkpoint_keep));
-  options.output.tag = run.tag_output;
-  options.output.timestamp = run.timestamp_output;
-  options.output.pass_partial_lines = run.workers == 1 && !run.tag_output && !run.timestamp_output;
-  options.output.spill_folder = options_.job_folder;
-  options.output.copy = [this](uint32_t rank, OutputStream which, absl::string_view text) {
+  v1::JobSpec streams;
+  AddOutput(run.output, true, &streams);
+  streams.set_pty(run.pty || ::isatty(STDOUT_FILENO) == 1);
+  TakeStreams(streams, &options.streams);
+  options.streams.output.spill_folder = options_.job_folder;
+  options.streams.output.copy = [this](uint32_t rank, OutputStream which, absl::string_view text) {
     logs_->Write(rank, which == OutputStream::kStderr, text);
   };
   if (!logs_) logs_.emplace(options_.job_folder, run.workers);
-  options.pty_stdout = run.pty || ::isatty(STDOUT_FILENO) == 1;
-  options.stdin_fd = STDIN_FILENO;
+  if (options.streams.stdin_readers.kind != StdinReaders::Kind::kNone) options.streams.stdin_fd = STDIN_FILENO;
   Agent::Callbacks callbacks;
   callbacks.send = [this](v1::AgentMessage message) {
     if (message.has_rank_states()) {
       if (inquiry_) inquiry_->Answered(kNode, message.rank_states());
       return;
+    }
+    if (message.has_output_ready() && !message.output_ready().why_not().empty()) {
+      return CannotWriteOutput(message.output_ready().why_not());
     }
     coordinator_->OnMessage(kNode, std::move(message));
   };
@@ -186,7 +192,13 @@ JobResult LocalJob::Run() {
     verdict.set_failure_class("cannot write output");
     verdict.set_sentence("all workers ended with 0, but some of their output could not be written");
   }
-  if (reader_gone_) {
+  if (!cannot_write_.empty()) {
+    v1::Verdict& verdict = result.judgement.verdict;
+    verdict.set_exit_code(kExitCannotWrite);
+    verdict.set_origin("muster");
+    verdict.set_failure_class("cannot write output");
+    verdict.set_sentence(cannot_write_);
+  } else if (reader_gone_) {
     v1::Verdict& verdict = result.judgement.verdict;
     verdict.set_exit_code(kExitBrokenPipe);
     verdict.set_origin("muster");
@@ -233,6 +245,12 @@ void LocalJob::OnTimeLimit() {
       agent_gone_ || agent_ == nullptr ? std::set<uint32_t>() : std::set<uint32_t>{kNode}, kRankStatesPatience,
       [&](uint32_t) { agent_->OnMessage(question); },
       [this](std::vector<v1::RankState> states) { RequestStop(StopKind::kTimeout, "", std::move(states)); });
+}
+
+// Nothing has started yet.
+void LocalJob::CannotWriteOutput(const std::string& why) {
+  cannot_write_ = why;
+  RequestStop(StopKind::kTerminate, "");
 }
 
 void LocalJob::RequestStop(StopKind kind, const std::string& by, std::vector<v1::RankState> states) {

@@ -54,6 +54,7 @@ class LocalJob {
   void OnSignal(int signal, const std::string& by);
   void OnStarted(uint32_t started);
   void RequestStop(StopKind kind, const std::string& by, std::vector<v1::RankState> states = {});
+  void CannotWriteOutput(const std::string& why);
   void OnTimeLimit();
   void PauseWithWorkers();
   void StopWhenWorkersAreTold();
@@ -80,6 +81,7 @@ class LocalJob {
   bool restarting_ = false;  // from a generation's failure until the next one's workers run
   uint64_t lines_dropped_ = 0;
   bool write_failed_ = false;
+  std::string cannot_write_;  // why output files cannot be made
   bool reader_gone_ = false;
   bool stopping_ = false;
   bool pausing_ = false;

@@ -95,11 +95,12 @@ absl::StatusOr<std::unique_ptr<RemoteJob>> RemoteJob::Create(RemoteJobOptions op
   }
   job->link_->Send(first);
   if (job->launch_.job().pty()) job->SendWindowSize();
-  if (!job->launch_.detached()) MUSTER_RETURN_IF_ERROR(job->ForwardStdin());
+  const bool reads = job->launch_.job().standard_input().readers() != v1::StdinSettings::NONE;
+  if (!job->launch_.detached() && reads) MUSTER_RETURN_IF_ERROR(job->ForwardStdin());
   return job;
 }
 
-RemoteJob::~RemoteJob() { StopInput(); }
+RemoteJob::~RemoteJob() = default;
 
 absl::Status RemoteJob::StartCoordinator(const RemoteJobOptions& options) {
   // So that agents whose coordinator dies are left to us. A shell that became us by exec may have left us children of its own; then
@@ -170,8 +171,8 @@ void RemoteJob::OnReport(const std::string& bytes) {
       all_started_ = report.progress().started() >= launch_.workers();
       return progress_->Started(report.progress().started());
     case v1::CoordinatorReport::kInputTaken:
-      if (report.input_taken().closed()) return StopInput();
-      return ListenToInput();
+      if (input_ == nullptr) return;
+      return report.input_taken().closed() ? input_->Stop() : input_->Next();
     case v1::CoordinatorReport::kNote:
       return Say(report.note().text());
     case v1::CoordinatorReport::kOutcome: {
@@ -319,43 +320,16 @@ void RemoteJob::PauseWithWorkers() {
 
 // --- Standard input ---
 
-// All the care that a terminal or a shared pipe needs is StdinForwarder's; it fills a pipe, from which one Input is taken at a time.
 absl::Status RemoteJob::ForwardStdin() {
-  MUSTER_ASSIGN_OR_RETURN(StdinPipe pipe, OpenStdinPipe());
-  input_ = std::move(pipe.worker_end);
-  ::fcntl(input_.get(), F_SETPIPE_SZ, static_cast<int>(kInputBytesMax));
-  if (::fcntl(input_.get(), F_SETFL, O_RDONLY | O_NONBLOCK) != 0) return ErrnoToStatus(errno, "the pipe of standard input");
-  MUSTER_ASSIGN_OR_RETURN(stdin_, StdinForwarder::Start(loop_.get(), STDIN_FILENO, std::move(pipe.our_end)));
-  ListenToInput();
+  MUSTER_ASSIGN_OR_RETURN(input_,
+                          StdinPieces::Start(loop_.get(), STDIN_FILENO, kInputBytesMax, [this](std::string bytes, bool end) {
+                            v1::CommandMessage message;
+                            message.mutable_input()->set_bytes(std::move(bytes));
+                            message.mutable_input()->set_end(end);
+                            link_->Send(message);
+                          }));
+  input_->Next();
   return absl::OkStatus();
-}
-
-// Between an Input and its InputTaken the pipe is not listened to at all: its end could not be masked.
-void RemoteJob::ListenToInput() {
-  if (!input_ || listening_) return;
-  const absl::Status added = loop_->Add(input_.get(), EPOLLIN, [this](uint32_t) { OnInput(); });
-  listening_ = added.ok();
-  if (!added.ok()) StopInput();
-}
-
-void RemoteJob::StopInput() {
-  if (listening_) loop_->Remove(input_.get());
-  listening_ = false;
-  input_.Reset();
-}
-
-void RemoteJob::OnInput() {
-  std::string bytes(kInputBytesMax, '\0');
-  const ssize_t count = ::read(input_.get(), bytes.data(), bytes.size());
-  if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  bytes.resize(count > 0 ? static_cast<size_t>(count) : 0);
-  v1::CommandMessage message;
-  message.mutable_input()->set_bytes(std::move(bytes));
-  message.mutable_input()->set_end(count <= 0);
-  link_->Send(message);
-  loop_->Remove(input_.get());
-  listening_ = false;
-  if (count <= 0) StopInput();
 }
 
 }  // namespace muster

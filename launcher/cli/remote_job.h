@@ -18,7 +18,7 @@
 
 namespace muster {
 
-class StdinForwarder;
+class StdinPieces;
 
 struct RemoteJobOptions {
   v1::Launch launch;            // complete
@@ -58,9 +58,6 @@ class RemoteJob {
   void SendWindowSize();
   void PauseWithWorkers();
   absl::Status ForwardStdin();
-  void ListenToInput();
-  void StopInput();
-  void OnInput();
   void Leave(RemoteResult result);
   void LeaveWithoutCoordinator();
   RemoteResult CoordinatorLost(const std::string& how) const;
@@ -71,9 +68,7 @@ class RemoteJob {
   pid_t coordinator_ = 0;
   UniqueFd coordinator_pidfd_;
   std::unique_ptr<LaunchLink> link_;
-  std::unique_ptr<StdinForwarder> stdin_;  // from our stdin into a pipe
-  UniqueFd input_;                         // the pipe's read end; closed when nobody wants more
-  bool listening_ = false;
+  std::unique_ptr<StdinPieces> input_;  // null: none is read
   std::optional<StartProgress> progress_;
   std::optional<RemoteResult> result_;
   bool all_started_ = false;

@@ -237,9 +237,7 @@ absl::StatusOr<v1::Launch> MakeLaunch(const Start& start, const JobFolder& folde
       fs::absolute(run.working_directory.empty() ? "." : run.working_directory, error).lexically_normal());
   if (run.placement.wanted()) *job.mutable_placement() = PlacementOf(run.placement);
   job.set_master_port(static_cast<uint32_t>(run.master_port));
-  job.set_tag_output(run.tag_output);
-  job.set_timestamp_output(run.timestamp_output);
-  job.set_pass_partial_lines(run.workers == 1 && !run.tag_output && !run.timestamp_output);
+  AddOutput(run.output, !run.detach, &job);
   job.set_pty(run.pty || (!run.detach && ::isatty(STDOUT_FILENO) == 1));
   job.set_session_folder_parent(launch.temporary_folder());
   job.mutable_checkpoint()->set_path(run.checkpoint_path);

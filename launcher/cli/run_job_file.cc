@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "launcher/agent/environment.h"
+#include "launcher/cli/run_output.h"
 #include "launcher/placement/policy.h"
 #include "runtime/base/status.h"
 
@@ -30,7 +31,16 @@ class Applier {
     status_ = absl::FailedPreconditionError(absl::StrCat(Place(path_, *field), name, ": ", rest.status().message()));
   }
 
-  // The same for one of the words of placement, which its flag would take as it is and look at later.
+  // The same for a word that its flag would take as it is and look at later.
+  void TypeChecked(const Field<std::string>& field, const char* name, const char* flag,
+                   absl::Status (*check)(const std::string&)) {
+    const absl::Status checked = field ? check(field->value) : absl::OkStatus();
+    if (!checked.ok() && status_.ok()) {
+      status_ = absl::FailedPreconditionError(absl::StrCat(Place(path_, *field), name, ": ", checked.message()));
+    }
+    Type(field, name, flag);
+  }
+
   void TypePlacement(const Field<std::string>& field, const char* name, const char* flag,
                      absl::Status (*check)(absl::string_view, PlacementPolicy*)) {
     PlacementPolicy unused;
@@ -80,6 +90,13 @@ absl::Status ApplyJobFile(const JobFile& job, bool hosts_given, FlagSet* flags, 
   applier.TypePlacement(job.placement.map_by, "placement.map_by", "--map-by", ParseMapBy);
   applier.TypePlacement(job.placement.rank_by, "placement.rank_by", "--rank-by", ParseRankBy);
   applier.TypePlacement(job.placement.bind_to, "placement.bind_to", "--bind-to", ParseBindTo);
+  if (job.output.marks) {
+    const Located<std::string> list = {absl::StrJoin(job.output.marks->value, ","), job.output.marks->line,
+                                       job.output.marks->column};
+    applier.TypeChecked(Field<std::string>(list), "output.marks", "--output", CheckOutputWords);
+  }
+  applier.TypeChecked(job.output.files, "output.files", "--output-filename", CheckOutputFiles);
+  applier.TypeChecked(job.standard_input, "stdin", "--stdin", CheckStdin);
   applier.Type(job.checkpoint.path, "checkpoint.path", "--checkpoint-path");
   applier.Type(job.checkpoint.every_steps, "checkpoint.every_steps", "--checkpoint-every");
   applier.Type(job.checkpoint.keep, "checkpoint.keep", "--checkpoint-keep");

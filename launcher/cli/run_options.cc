@@ -1,6 +1,8 @@
 #include "launcher/cli/run_options.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -71,8 +73,8 @@ FlagSet Declare(RunOptions* options) {
   flags.Heading("how the job runs");
   DeclareEndings(&flags, &options->ending);
   flags.Heading("output");
-  flags.Switch("--tag-output", &options->tag_output, "put the rank before each line of output");
-  flags.Switch("--timestamp-output", &options->timestamp_output, "put the time before each line of output");
+  DeclareOutput(&flags, &options->output);
+  DeclareStdin(&flags, &options->output);
   flags.Text("--name", "NAME", &options->name, "what muster ps and status call the job");
   flags.Text("--report", "FILE", &options->report_file, "write how the job went to FILE, as one JSON object");
   flags.Switch("--pty", &options->pty, "give workers a terminal for stdout even when muster's is none");
@@ -90,8 +92,7 @@ FlagSet Declare(RunOptions* options) {
                   "One muster run starts the workers of all hosts; name them with -H or --hostfile.");
   flags.NotNeeded("--rdzv-id", "Each job has an identity of its own; --name is what people call it.");
   flags.NotYet("--max-np", "A job that was restarted smaller stays so; --min-np says how small it may get.");
-  flags.NotYet("--output-filename --redirects --log-dir", "Redirect muster's own output instead: muster run ... > FILE");
-  flags.NotYet("--stdin", "Rank 0 gets muster's stdin, the other ranks /dev/null.");
+  flags.NotYet("--redirects --tee --log-dir", "Write --output-filename FOLDER:nocopy, or FOLDER for files and terminal both.");
   flags.NotYet("--backend", "Collectives run in shared memory and over TCP; leave the option out.");
   flags.NotYet("--mca -mca --prefix", "It is a setting of Open MPI's own launcher; leave it out.");
   return flags;
@@ -274,6 +275,8 @@ absl::Status SettleRunOptions(int64_t usable_cores, RunOptions* options) {
   }
   MUSTER_RETURN_IF_ERROR(SettleEndings(&options->ending));
   MUSTER_RETURN_IF_ERROR(CheckCheckpoint(*options));
+  std::error_code error;
+  MUSTER_RETURN_IF_ERROR(SettleOutput(workers, nodes, std::filesystem::current_path(error).string(), &options->output));
   return CheckNetwork(*options);
 }
 
@@ -335,6 +338,11 @@ left behind.
 examples
   muster run -np 4 ./train                       four workers
   muster run -np 4 --tag-output python3 train.py the rank before each line
+  muster run -np 4 --output rank,host,timestamp ./train
+                                                 or "TIME RANK HOST: "
+  muster run -np 4 --output-filename logs ./train
+                                                 and in files: logs/1/rank.0/stdout ...
+  muster run -np 4 --stdin all ./train < list    each rank reads all of stdin
   muster run -np 2 -x SEED=7 -wdir /data ./train a variable and a folder for the workers
   muster run --timeout 600 --report run.json ./train
   muster run -np 4 --nodes 2 ./train             two nodes on this machine, two workers on each
@@ -360,10 +368,11 @@ examples
           .after = R"(Each worker finds its place in RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT
 (torchrun's names) and in OMPI_COMM_WORLD_RANK and OMPI_COMM_WORLD_SIZE (mpirun's). Of several
 programs each has -np, -x and -wdir of its own; all else stands before the first. Rank 0
-reads muster's stdin. TMPDIR is a folder of the job's own that is removed at its end. A bare
-name of a program is looked for in PATH, then beside muster itself. Ctrl-C asks the workers to
-end (SIGTERM, or --stop-signal) and kills them after 5 seconds (--kill-grace); a second one
-kills them at once. SIGTERM and SIGHUP do the same. SIGUSR1 and SIGUSR2 are passed on.
+reads muster's stdin, unless --stdin says another. TMPDIR is a folder of the job's own that is
+removed at its end. A bare name of a program is looked for in PATH, then beside muster itself.
+Ctrl-C asks the workers to end (SIGTERM, or --stop-signal) and kills them after 5 seconds
+(--kill-grace); a second one kills them at once. SIGTERM and SIGHUP do the same. SIGUSR1 and
+SIGUSR2 are passed on.
 
 exit status
   0    all workers exited with 0     64   wrong usage

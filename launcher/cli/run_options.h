@@ -12,6 +12,7 @@
 #include "launcher/cli/run_endings.h"
 #include "launcher/cli/run_hosts.h"
 #include "launcher/cli/run_job_file.h"
+#include "launcher/cli/run_output.h"
 #include "launcher/cli/run_placement.h"
 #include "launcher/cli/run_ssh.h"
 #include "proto/muster/v1/control_memory.h"
@@ -40,8 +41,7 @@ struct RunOptions {
   std::vector<std::string> environment;  // -x: NAME or NAME=VALUE
   std::string working_directory;         // empty: ours
   EndingOptions ending;
-  bool tag_output = false;
-  bool timestamp_output = false;
+  OutputFlags output;
   bool pty = false;
   int64_t master_port = 0;  // 0: one that is free, reserved for the job
   std::string report_file;  // empty: none

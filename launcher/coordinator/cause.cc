@@ -21,6 +21,8 @@ int ExitCodeOf(const v1::Ending& ending) {
     case v1::Ending::NOT_EXECUTABLE:
     case v1::Ending::SPAWN_FAILED:
       return 126;
+    case v1::Ending::OUTPUT_FAILED:
+      return 73;
     default:
       return kExitInternal;
   }
@@ -75,6 +77,12 @@ void DescribeEnding(const v1::Ending& ending, const std::string& who, const std:
     case v1::Ending::SPAWN_FAILED:
       cause.failure_class = "not started";
       cause.sentence = absl::StrCat(who, " could not be started (", ending.detail(), ": ", strerror(ending.code()), ")");
+      break;
+    case v1::Ending::OUTPUT_FAILED:
+      cause.rank = -1;
+      cause.failure_class = "cannot write output";
+      cause.sentence = absl::StrCat("the workers' output cannot be written on host ", cause.host, ": ", ending.detail(),
+                                    "; choose another --output-filename");
       break;
     case v1::Ending::TIMED_OUT:
       cause.failure_class = "not started";

@@ -43,6 +43,8 @@ Kind KindOfMessage(const v1::AgentMessage& message) {
       return Kind::kAskedToEnd;
     case v1::AgentMessage::kTopology:
       return Kind::kTopology;
+    case v1::AgentMessage::kOutputReady:
+      return Kind::kOutputReady;
     default:
       break;  // the shell's: output, input
   }
@@ -122,9 +124,9 @@ bool Membership::Core::IsStale(const membership::Received& received) const {
   if (message.has_join()) return false;
   const auto agent = agents_.find(received.node);
   if (agent == agents_.end()) return true;
-  const bool of_no_generation =
-      message.has_stopped() || message.has_heartbeat() || message.has_cleared() || message.has_refusal() ||
-      message.has_asked_to_end() || message.has_topology();
+  const bool of_no_generation = message.has_stopped() || message.has_heartbeat() || message.has_cleared() ||
+                                message.has_refusal() || message.has_asked_to_end() || message.has_topology() ||
+                                message.has_output_ready();
   return !of_no_generation && (!agent->second.member || message.generation() != generation_);
 }
 
@@ -400,6 +402,10 @@ void Membership::Core::NoteRefusal(const Event& event) {
 void Membership::Core::NoteTopology(const Event& event) {
   const auto& received = As<membership::Received>(event);
   agents_.at(received.node).topology = received.message.topology();
+}
+
+void Membership::Core::NoteOutputReady(const Event& event) {
+  agents_.at(As<membership::Received>(event).node).output_ready = true;
 }
 
 void Membership::Core::Happen(const char* kind, std::string text, int32_t node, int32_t rank) {

@@ -151,6 +151,7 @@ enum class Kind {
   kRefusal,
   kAskedToEnd,
   kTopology,
+  kOutputReady,
   kStale,  // a message of another job or generation, or of a node that has not joined
   kAgentLost,
   kAgentSilent,
@@ -161,7 +162,7 @@ enum class Kind {
   kStep,
   kSparesCall,
 };
-inline constexpr int kKinds = 26;
+inline constexpr int kKinds = 27;
 
 const char* StateName(State state);
 const char* KindName(Kind kind);
@@ -224,6 +225,7 @@ struct Options {
   absl::Duration last_call = absl::Seconds(30);           // after a failure FORMING waits so long for all wanted workers
   absl::Duration silence_max = absl::Seconds(10);         // a silent agent is given up then, unless steps go on being committed
   std::function<std::string(size_t bytes)> random_bytes;  // generation keys
+  bool output_files = false;                              // an agent is counted upon once it has said OutputReady
   PlaceFunction place;                                    // none: workers are spread evenly, ranks of a node follow each other
   absl::Duration user_grace = absl::Seconds(5);           // SIGTERM to SIGKILL when asked to stop
   absl::Duration failure_grace = absl::Milliseconds(400);  // the same after a failure

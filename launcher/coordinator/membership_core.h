@@ -46,6 +46,7 @@ class Membership::Core {
   struct Agent {
     v1::Join join;
     std::optional<v1::NodeTopology> topology;
+    bool output_ready = false;
     uint64_t generation = 0;  // that it named on joining
     bool member = false;      // holds the node's places of generation_
     bool greeted = false;
@@ -80,7 +81,10 @@ class Membership::Core {
 
   // Facts.
   bool Durable() const { return durable_ >= awaited_; }
-  bool IsUsable(const Agent& agent) const { return !agent.stopped && !agent.silent && (!options_.place || agent.topology); }
+  bool IsUsable(const Agent& agent) const {
+    return !agent.stopped && !agent.silent && (!options_.place || agent.topology) &&
+           (!options_.output_files || agent.output_ready);
+  }
   uint64_t Slots() const;
   std::vector<uint32_t> Expected() const;  // nodes that the next generation is to have, as they stand among each other
   bool SparesMayFill() const;
@@ -165,6 +169,7 @@ class Membership::Core {
   void NoteSparesCall(const Event&) { spares_call_over_ = true; }
   void NoteRefusal(const Event& event);
   void NoteTopology(const Event& event);
+  void NoteOutputReady(const Event& event);
   void NoteStop(const Event& event);
   void StopNow(const Event& event);
   void StopWithAgent(const Event& event);

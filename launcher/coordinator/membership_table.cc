@@ -165,6 +165,7 @@ std::span<const Membership::Core::Row> Membership::Core::Rows() {
       {kWithMembers | kRecover, Kind::kCleared, nullptr, {}, &C::NoteCleared, "nothing of this generation runs there"},
       {kAll & ~(kWithMembers | kRecover), Kind::kCleared, nullptr, {}, nullptr, "ignored: nobody waits for it"},
       {kAll, Kind::kTopology, nullptr, {}, &C::NoteTopology, "noted: from now on the agent is counted upon"},
+      {kAll, Kind::kOutputReady, nullptr, {}, &C::NoteOutputReady, "noted: from now on the agent is counted upon"},
       {kAll & ~kOver, Kind::kRefusal, nullptr, {}, &C::NoteRefusal, "counted and named"},
       {kOver, Kind::kRefusal, nullptr, {}, nullptr, "ignored: there is no job"},
       {kResuming | kPreparing | kCommitting | kRunning | kSettling | kRecalling, Kind::kAskedToEnd, &C::IfMayRestart, {}, &C::LoseAsked,
@@ -283,10 +284,10 @@ const char* StateName(State state) { return Membership::Core::RowOf(state).name;
 
 const char* KindName(Kind kind) {
   static constexpr const char* kNames[kKinds] = {
-      "CONSIDER",      "RecordLoaded", "Appended",      "AppendFailed",  "Join",        "Ready",          "PrepareFailed",
-      "WorkerEnded",   "PeerBlamed",   "StepCommitted", "Stopped",       "Heartbeat",   "MembersRequest", "Cleared",
-      "Refusal",       "AskedToEnd",   "Topology",      "stale message", "AgentLost",   "AgentSilent",    "FewerHopedFor",
-      "StopRequested", "warning time", "end time",      "step timer",    "spares' time"};
+      "CONSIDER",      "RecordLoaded",  "Appended",      "AppendFailed", "Join",          "Ready",          "PrepareFailed",
+      "WorkerEnded",   "PeerBlamed",    "StepCommitted", "Stopped",      "Heartbeat",     "MembersRequest", "Cleared",
+      "Refusal",       "AskedToEnd",    "Topology",      "OutputReady",  "stale message", "AgentLost",      "AgentSilent",
+      "FewerHopedFor", "StopRequested", "warning time",  "end time",     "step timer",    "spares' time"};
   return kNames[static_cast<size_t>(kind)];
 }
 

@@ -102,6 +102,8 @@ std::string StatusJson(const JobStatus& status) {
                      {"checkpoint_step", OrNull(status.checkpoint_step)},
                      {"checkpoint_unix_ms", status.checkpoint_unix_ms > 0 ? Json(status.checkpoint_unix_ms) : Json()},
                      {"checkpoint_path", status.checkpoint_path.empty() ? Json() : Json(status.checkpoint_path)},
+                     {"output_files", status.output_files.empty() ? Json() : Json(status.output_files)},
+                     {"output_files_only", status.output_files_only},
                      {"nodes", std::move(nodes)},
                      {"ranks", std::move(ranks)},
                      {"history", std::move(history)},
@@ -133,6 +135,8 @@ absl::StatusOr<JobStatus> ParseStatus(absl::string_view text) {
   Take(json, "checkpoint_step", &status.checkpoint_step);
   Take(json, "checkpoint_unix_ms", &status.checkpoint_unix_ms);
   Take(json, "checkpoint_path", &status.checkpoint_path);
+  Take(json, "output_files", &status.output_files);
+  Take(json, "output_files_only", &status.output_files_only);
   TakeList(json, "nodes", &status.nodes, [](const Json& one, JobStatus::Node* node) {
     Take(one, "node", &node->node);
     Take(one, "host", &node->host);

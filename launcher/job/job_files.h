@@ -80,6 +80,8 @@ struct JobStatus {
   int64_t checkpoint_step = -1;
   int64_t checkpoint_unix_ms = 0;  // when that one became known; 0: none
   std::string checkpoint_path;
+  std::string output_files;        // pattern of the workers' own files, on their nodes; empty: none
+  bool output_files_only = false;  // nothing of it is in the logs
   std::vector<Node> nodes;
   std::vector<Rank> ranks;
   std::vector<Restart> history;  // oldest first; the newest kHistoryMax

@@ -104,7 +104,7 @@ absl::Status AgentProcess::MakeAgent() {
   agent.orphan_after = absl::ZeroDuration();  // waited for here, over all streams
   agent.guard_path = options_.guard_path;
   agent.session_folder = options_.session_folder->path();
-  agent.fed_stdin = true;
+  agent.streams.fed_stdin = true;
   agent.take_job = [this](const v1::JobSpec& job, AgentOptions* taken) { return TakeJob(job, taken); };
   Agent::Callbacks callbacks;
   callbacks.send = [this](v1::AgentMessage message) { Send(std::move(message)); };
@@ -149,10 +149,18 @@ absl::Status AgentProcess::TakeJob(const v1::JobSpec& job, AgentOptions* agent) 
         options_.find_program(&one.argv, one.working_directory.empty() ? agent->working_directory : one.working_directory));
   }
   agent->inherited_environment = options_.environment;
-  agent->output.deliver = [this](uint32_t rank, OutputStream which, absl::string_view text) {
+  OutputOptions& output = agent->streams.output;
+  if (output.marks.host) output_->set_host(host_);
+  output.deliver = [this](uint32_t rank, OutputStream which, absl::string_view text) {
     output_->Add(rank, which == OutputStream::kStderr, text);
   };
-  agent->output.must_wait = [this] { return MustWait(); };
+  output.must_wait = [this] { return MustWait(); };
+  output.files_failed = [this] {
+    v1::AgentMessage message;
+    message.set_job_id(options_.ticket.job_id);
+    message.mutable_output()->set_files_failed(true);
+    Send(std::move(message));
+  };
   return absl::OkStatus();
 }
 

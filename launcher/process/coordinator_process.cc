@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "launcher/agent/agent_options.h"
 #include "launcher/job/write_file.h"
 #include "launcher/process/endings.h"
 #include "launcher/process/exit_codes.h"
@@ -141,6 +142,11 @@ absl::Status CoordinatorProcess::MakeOutput() {
   options.attached = !launch_.detached();
   options.job_folder = job_folder_->path();
   options.workers = launch_.workers();
+  const v1::OutputSettings& settings = launch_.job().output();
+  options.marks = MarksOf(settings);
+  options.color_stdout = settings.color_stdout();
+  options.color_stderr = settings.color_stderr();
+  if (settings.spill_bytes_max() > 0) options.spill_bytes_max = static_cast<int64_t>(settings.spill_bytes_max());
   MUSTER_ASSIGN_OR_RETURN(output_, OutputWriter::Create(loop_.get(), options, [this](bool hold) {
                             v1::CoordinatorMessage message = Message();
                             message.mutable_hold_output()->set_hold(hold);
@@ -151,12 +157,10 @@ absl::Status CoordinatorProcess::MakeOutput() {
 
 void CoordinatorProcess::MakeInput() {
   InputRelay::Callbacks callbacks;
-  callbacks.send = [this](const v1::Input& input) {
+  callbacks.send = [this](uint32_t node, const v1::Input& input) {
     v1::CoordinatorMessage message = Message();
     *message.mutable_input() = input;
-    for (const v1::Place& place : coordinator_->membership().members().places()) {
-      if (place.rank() == 0) server_->Send(place.node(), message);
-    }
+    server_->Send(node, message);
   };
   callbacks.taken = [this] {
     v1::CoordinatorReport report;
@@ -164,7 +168,8 @@ void CoordinatorProcess::MakeInput() {
     Report(std::move(report));
   };
   input_ = std::make_unique<InputRelay>(std::move(callbacks));
-  if (is_attached() && !launch_.detached()) return;
+  const bool wanted = launch_.job().standard_input().readers() != v1::StdinSettings::NONE;
+  if (is_attached() && !launch_.detached() && wanted) return;
   v1::Input end;
   end.set_end(true);
   input_->Offer(std::move(end));
@@ -374,7 +379,11 @@ void CoordinatorProcess::OnAgent(uint32_t node, v1::AgentMessage message) {
       if (inquiry_) inquiry_->Answered(node, message.rank_states());
       return;
     case v1::AgentMessage::kInputTaken:
-      return input_->Taken(message.input_taken());
+      return input_->Taken(node, message.input_taken());
+    case v1::AgentMessage::kOutputReady:
+      if (message.output_ready().why_not().empty() || judgement_) break;
+      Fail(kExitCannotWrite, "cannot write output", message.output_ready().why_not());
+      return RequestStop(StopKind::kTerminate, Asker::kMuster, "");
     case v1::AgentMessage::kJoin:
       agents_->SessionBegan(node);
       if (output_->holding()) {
@@ -438,6 +447,7 @@ void CoordinatorProcess::OnReady(const v1::AgentMessage& message) {
 void CoordinatorProcess::OnSessionLost(uint32_t node, const std::string& why) {
   if (node >= agents_->nodes()) return;
   agents_->SessionOver(node);
+  input_->Lost(node);
   if (!slots_->LetGo(node)) coordinator_->AgentLost(node, why);
   // Its process may have gone with it, which nobody sees; whoever starts another needs a ticket.
   if (!starter_->sees_ends(node)) agents_->Replace(node);
@@ -447,6 +457,7 @@ void CoordinatorProcess::OnAgentEnded(uint32_t node, const std::string& why) {
   agents_->NoteEnd(node, why);
   if (agents_->SessionOver(node)) {
     server_->Drop(node);
+    input_->Lost(node);
     if (!slots_->LetGo(node)) coordinator_->AgentLost(node, AgentEndText(why));
   }
   agents_->Replace(node);
@@ -488,7 +499,7 @@ void CoordinatorProcess::OnHappened(const v1::JobEvent& event) {
   reporter_->Happened(event);
   const Membership& membership = coordinator_->membership();
   if (membership.state() != State::kRunning) return input_->Pause();
-  input_->Running(membership.generation());
+  input_->Running(membership.generation(), ReaderNodes(launch_.job().standard_input(), membership.members()));
   LetGoOfCommand();
 }
 

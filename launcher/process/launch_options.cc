@@ -76,6 +76,7 @@ absl::StatusOr<membership::Options> MembershipOptionsOf(const v1::Launch& launch
   }
   rules.workers_min = launch.workers_min();
   rules.max_restarts = launch.max_restarts();
+  rules.output_files = !launch.job().output().file_pattern().empty();
   if (launch.last_call_ms() > 0) rules.last_call = absl::Milliseconds(launch.last_call_ms());
   rules.user_grace = KillGraceOf(launch);
   rules.failure_grace =
@@ -98,6 +99,8 @@ JobStatus FirstStatusOf(const v1::Launch& launch, const std::string& host) {
   status.detached = launch.detached();
   status.max_restarts = launch.max_restarts();
   status.checkpoint_path = launch.job().checkpoint().path();
+  status.output_files = launch.job().output().file_pattern();
+  status.output_files_only = launch.job().output().files_only();
   return status;
 }
 

@@ -2,12 +2,22 @@
 
 #include <algorithm>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+
 namespace muster {
+
+void OutputBatch::Begin(uint32_t rank, bool is_stderr, int64_t unix_ms) {
+  held_.set_rank(rank);
+  held_.set_is_stderr(is_stderr);
+  held_.set_unix_ms(unix_ms);
+  if (!host_.empty()) held_.set_host(host_);
+}
 
 void OutputBatch::Add(uint32_t rank, bool is_stderr, absl::string_view text) {
   if (held_.rank() != rank || held_.is_stderr() != is_stderr) Flush();
-  held_.set_rank(rank);
-  held_.set_is_stderr(is_stderr);
+  const int64_t unix_ms = absl::ToUnixMillis(absl::Now());
+  if (held_.text().empty()) Begin(rank, is_stderr, unix_ms);
   while (!text.empty()) {
     const size_t room = kMessageBytesMax - held_.text().size();
     // A line is not torn where it fits into the next message.
@@ -23,9 +33,9 @@ void OutputBatch::Add(uint32_t rank, bool is_stderr, absl::string_view text) {
     held_.mutable_text()->append(text.data(), take);
     text.remove_prefix(take);
     if (!text.empty()) {
+      held_.set_continues(take > 0 && held_.text().back() != '\n');
       Flush();
-      held_.set_rank(rank);
-      held_.set_is_stderr(is_stderr);
+      Begin(rank, is_stderr, unix_ms);
     }
   }
   if (posted_ || held_.text().empty()) return;

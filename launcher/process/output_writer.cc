@@ -14,6 +14,7 @@ namespace muster {
 namespace {
 
 constexpr absl::Duration kLookAgain = absl::Milliseconds(10);
+constexpr size_t kLineBytesMax = 1 << 20;  // agents cut longer lines
 
 }  // namespace
 
@@ -25,7 +26,8 @@ absl::StatusOr<std::unique_ptr<OutputWriter>> OutputWriter::Create(EventLoop* lo
   pthread_sigmask(SIG_BLOCK, &broken_pipe, nullptr);
   std::unique_ptr<OutputWriter> writer(new OutputWriter(loop, options, std::move(hold)));
   if (options.attached) {
-    const SinkLimits limits = {options.memory_bytes_max, options.spill_bytes_max, options.job_folder, absl::Seconds(2)};
+    const SinkLimits limits = {options.memory_bytes_max, options.spill_bytes_max, options.job_folder,
+                               options.reader_stall_time};
     MUSTER_ASSIGN_OR_RETURN(writer->sinks_, OutputSinks::Create(loop, STDOUT_FILENO, STDERR_FILENO, limits));
   }
   return writer;
@@ -38,16 +40,43 @@ OutputWriter::~OutputWriter() {
 
 void OutputWriter::Write(const v1::Output& output) {
   lines_dropped_ += output.lines_dropped();
+  files_failed_ = files_failed_ || output.files_failed();
+  if (output.text().empty()) return;
   logs_.Write(output.rank(), output.is_stderr(), output.text());
   if (sinks_.stdout_sink == nullptr) return;
-  if (!sinks_.of(output.is_stderr()).Write(output.text())) {
-    const auto lines = static_cast<uint64_t>(std::count(output.text().begin(), output.text().end(), '\n'));
-    lines_dropped_ += lines;
-    dropped_[output.rank()] += lines;
+  // A line that was too long for one message is put together again, so that no other comes between its parts.
+  const auto begun = begun_.find({output.rank(), output.is_stderr()});
+  if (begun == begun_.end()) {
+    if (output.continues()) {
+      begun_[{output.rank(), output.is_stderr()}] = output;
+    } else {
+      WriteLines(output);
+    }
+  } else {
+    begun->second.mutable_text()->append(output.text());
+    if (!output.continues() || begun->second.text().size() >= kLineBytesMax) {
+      WriteLines(begun->second);
+      begun_.erase(begun);
+    }
   }
   if (holding() || !MustWait()) return;
   look_again_ = loop_->After(kLookAgain, [this] { LookAgain(); });
   hold_(true);
+}
+
+void OutputWriter::WriteLines(const v1::Output& output) {
+  absl::string_view text = output.text();
+  LineFormat& format = output.is_stderr() ? stderr_format_ : stdout_format_;
+  if (format.marks_lines()) {
+    marked_lines_.clear();
+    format.Append(output.rank(), output.is_stderr() ? OutputStream::kStderr : OutputStream::kStdout, output.host(),
+                  absl::FromUnixMillis(output.unix_ms()), text, &marked_lines_);
+    text = marked_lines_;
+  }
+  if (sinks_.of(output.is_stderr()).Write(text)) return;
+  const auto lines = static_cast<uint64_t>(std::count(text.begin(), text.end(), '\n'));
+  lines_dropped_ += lines;
+  dropped_[output.rank()] += lines;
 }
 
 bool OutputWriter::MustWait() const { return sinks_.of(false).MustWait() || sinks_.of(true).MustWait(); }
@@ -63,6 +92,7 @@ void OutputWriter::LookAgain() {
 
 void OutputWriter::Flush(std::function<void()> done) {
   if (sinks_.stdout_sink == nullptr) return loop_->Post(std::move(done));
+  for (const auto& [stream, output] : std::exchange(begun_, {})) WriteLines(output);  // their agent has died within a line
   sinks_.WhenEmpty([this, alive = alive_, done = std::move(done)] {
     if (!*alive) return;
     if (!dropped_.empty()) {

@@ -27,10 +27,13 @@ constexpr int64_t kStepsMax = int64_t{1} << 40;
 // Every section and its fields: for what is there, and for where a misplaced field belongs.
 const std::map<std::string, std::vector<std::string>>& Fields() {
   static const auto& fields = *new std::map<std::string, std::vector<std::string>>{
-      {"", {"name", "command", "workers", "resources", "placement", "env", "checkpoint", "recovery", "starter", "kubernetes"}},
+      {"",
+       {"name", "command", "workers", "resources", "placement", "env", "output", "stdin", "checkpoint", "recovery", "starter",
+        "kubernetes"}},
       {"workers", {"min", "max", "per_node"}},
       {"resources", {"cpu", "memory", "gpu"}},
       {"placement", {"map_by", "rank_by", "bind_to"}},
+      {"output", {"marks", "files"}},
       {"checkpoint", {"path", "every_steps", "keep"}},
       {"recovery", {"max_restarts", "spares", "last_call"}},
       {"starter", {"ssh"}},
@@ -65,6 +68,10 @@ class Reader {
     ReadIf(top, "resources", [&](const YamlNode& node, const std::string& path) { ReadResources(node, path, &job.resources); });
     ReadIf(top, "placement", [&](const YamlNode& node, const std::string& path) { ReadPlacement(node, path, &job.placement); });
     ReadIf(top, "env", [&](const YamlNode& node, const std::string& path) { job.env = Environment(node, path); });
+    ReadIf(top, "output", [&](const YamlNode& node, const std::string& path) { ReadOutput(node, path, &job.output); });
+    ReadIf(top, "stdin", [&](const YamlNode& node, const std::string& path) {
+      job.standard_input = Text(node, path, "a rank, all or none");
+    });
     ReadIf(top, "checkpoint",
            [&](const YamlNode& node, const std::string& path) { ReadCheckpoint(node, path, &job.checkpoint); });
     ReadIf(top, "recovery", [&](const YamlNode& node, const std::string& path) { ReadRecovery(node, path, &job.recovery); });
@@ -364,6 +371,15 @@ class Reader {
     ReadIf(section, "map_by", word(&placement->map_by));
     ReadIf(section, "rank_by", word(&placement->rank_by));
     ReadIf(section, "bind_to", word(&placement->bind_to));
+  }
+
+  void ReadOutput(const YamlNode& node, const std::string& path, JobFile::Output* output) {
+    const Section section = Open(node, path, "output");
+    ReadIf(section, "marks",
+           [&](const YamlNode& value, const std::string& place) { output->marks = Texts(value, place, "rank"); });
+    ReadIf(section, "files", [&](const YamlNode& value, const std::string& place) {
+      output->files = Text(value, place, "a folder or a pattern");
+    });
   }
 
   void ReadCheckpoint(const YamlNode& node, const std::string& path, JobFile::Checkpoint* checkpoint) {

@@ -37,6 +37,10 @@ struct JobFile {
   struct Placement {
     Field<std::string> map_by, rank_by, bind_to;  // mpirun's words
   };
+  struct Output {
+    Field<std::vector<std::string>> marks;  // words of --output: rank, host, timestamp, tag
+    Field<std::string> files;               // as --output-filename
+  };
   struct Checkpoint {
     Field<std::string> path;
     Field<int64_t> every_steps, keep;  // 1 and up; both need path
@@ -64,6 +68,8 @@ struct JobFile {
   Resources resources;
   Placement placement;
   Field<std::vector<std::pair<std::string, std::string>>> env;  // in the file's order
+  Output output;
+  Field<std::string> standard_input;  // stdin: a rank, "all" or "none"
   Checkpoint checkpoint;
   Recovery recovery;
   Ssh ssh;                     // starter.ssh

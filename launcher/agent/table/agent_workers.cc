@@ -38,6 +38,7 @@ v1::Ending EndingOf(const agent::Ended& ended) {
 }
 
 v1::Ending::Kind KindOfSpawnError(int error, const std::string& stage) {
+  if (absl::StartsWith(stage, "output: ")) return v1::Ending::OUTPUT_FAILED;
   if (!absl::StartsWith(stage, "exec")) return v1::Ending::SPAWN_FAILED;
   switch (error) {
     case ENOENT:
@@ -82,10 +83,10 @@ void AgentTable::Core::NoteSpawnFailed(const Event& event) {
   Worker& worker = workers_.at(failed.slot);
   if (worker.phase != Phase::kSpawning) return;
   const v1::Ending::Kind kind = KindOfSpawnError(failed.error, failed.stage);
-  const bool names_program = kind != v1::Ending::SPAWN_FAILED;
+  const bool names_object = kind != v1::Ending::SPAWN_FAILED;  // behind the first word: the program, or the file
   const size_t space = failed.stage.find(' ');
   TellNotStarted(worker, kind, failed.error,
-                 names_program && space != std::string::npos ? failed.stage.substr(space + 1) : failed.stage);
+                 names_object && space != std::string::npos ? failed.stage.substr(space + 1) : failed.stage);
 }
 
 void AgentTable::Core::NoteNeverStarted(const Event&) {

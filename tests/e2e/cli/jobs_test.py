@@ -146,6 +146,30 @@ class Looking(Job):
         self.assertEqual(result.returncode, 64)
         self.assert_says(result, "no job xyz", os.path.basename(self.folder_of())[:8])
 
+    def test_logs_of_some_ranks_and_their_last_lines(self):
+        for nodes in ([], ["--nodes", "2", "--node-network", "host"]):
+            self.muster("run", "-np", "4", *nodes, "sh", "-c", 'for i in 1 2 3; do echo "out $i"; echo "err $i" >&2; done')
+            self.assertEqual(self.muster("logs", "--rank", "0,2-3", "--tail", "1").stdout, "".join(f"[{rank}] out 3\n" for rank in (0, 2, 3)))
+            self.assertEqual(self.muster("logs", "--rank", "1", "--stderr", "-n", "2").stdout, "err 2\nerr 3\n")
+            self.assertEqual(self.muster("logs", "--rank", "1", "--stdout", "--stderr", "--tail=1").stdout, "[1] out 3\n[1 err] err 3\n")
+            self.assertEqual(self.muster("logs", "--tail", "0").stdout, "")
+        for wrong, word in (("2-1", '"2-1" is no rank'), ("0,4", "ranks 0 to 3"), ("x", "such as 3 or 0,2-5")):
+            result = self.muster("logs", "--rank", wrong)
+            self.assertEqual(result.returncode, 64)
+            self.assert_says(result, f"--rank {wrong}", word)
+
+    def test_following_the_last_lines_to_the_end(self):
+        go = os.path.join(self.folder, "go")
+        process = self.start("run", "-np", "2", "sh", "-c", f'echo old; echo new; while [ ! -e {go} ]; do sleep 0.02; done; echo last')
+        for _ in range(4):
+            process.stdout.readline()
+        follower = self.start("logs", "--follow", "--rank", "1", "--tail", "1")
+        self.assertEqual(follower.stdout.readline(), "new\n")
+        with open(go, "w", encoding="utf-8"):
+            pass
+        self.assertEqual(follower.stdout.read(), "last\n")
+        self.assertEqual(follower.wait(DEADLINE), 0)
+
     def test_a_job_that_runs(self):
         process, job_id = self.running("-np", "2")
         status = poll(lambda: (lambda one: one if one["state"] == "running" else None)(self.status(job_id[:6])))

@@ -57,6 +57,22 @@ class Fields(JobFileCase):
         result = self.muster("run", "-f", self.write(text), "--max-restarts", "0")
         self.assertEqual(result.returncode, 3, result.stderr)
 
+    def test_output_and_stdin(self):
+        text = (f'command: [sh, -c, "cat; echo end"]\nworkers: {{min: 2, max: 2}}\noutput: {{marks: [rank], files: {self.folder}/%r.log}}\n'
+                'stdin: all\n')
+        result = self.muster("run", "-f", self.write(text), input="sheep\n")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(sorted(result.stdout.splitlines()), ["0: end", "0: sheep", "1: end", "1: sheep"])
+        with open(os.path.join(self.folder, "1.log"), encoding="utf-8") as file:
+            self.assertEqual(file.read(), "1: sheep\n1: end\n")
+        self.assertEqual(self.run_file(text, "--stdin", "none"), ["0: end", "1: end"])
+
+    def test_output_and_stdin_that_cannot_be(self):
+        base = "command: ['true']\nworkers: {min: 2, max: 2}\n"
+        self.assertIn("job.yaml:3:17: output.marks: --output ranks: did you mean rank?", self.refused(78, base + "output: {marks: [ranks]}"))
+        self.assertIn("job.yaml:3:17: output.files: there is no %x", self.refused(78, base + "output: {files: 'a/%x'}"))
+        self.assertIn("job.yaml:3:8: stdin: --stdin some: write a rank, all or none", self.refused(78, base + "stdin: some"))
+
     def test_name_and_checkpoint_are_shown(self):
         folder = os.path.join(self.folder, "kept")
         self.run_file(f"name: words-7\ncommand: ['true']\ncheckpoint: {{path: {folder}, every_steps: 5, keep: 2}}")

@@ -169,6 +169,28 @@ class Options(muster_e2e.MusterCase):
         told = self.run_well("-np", "1", "--timestamp-output", *say("here"))
         self.assertRegex(told, r"\d\d:\d\d:\d\d \d{4}.*0 here\n$")
 
+    def test_output_filename(self):
+        for nodes in ([], ["--nodes", "2", "--node-network", "host"]):
+            folder = os.path.join(self.folder, "out")
+            told = self.run_well("-np", "12", *nodes, "--output-filename", folder, "sh", "-c", "echo $OMPI_COMM_WORLD_RANK out; echo err >&2")
+            self.assertEqual(len(ranks(told)), 12)
+            for rank in range(12):
+                self.assertEqual(muster_e2e.read(f"{folder}/1/rank.{rank:02}/stdout", "r"), f"{rank} out\n")
+                self.assertEqual(muster_e2e.read(f"{folder}/1/rank.{rank:02}/stderr", "r"), "err\n")
+            told = self.run_well("-np", "2", *nodes, "--output-filename", folder + ":nojobid,nocopy", *say("out"))
+            self.assertEqual(told, "")
+            self.assertEqual(muster_e2e.read(f"{folder}/rank.1/stdout", "r"), "1 out\n")
+
+    def test_merge_stderr_to_stdout(self):
+        told = self.run_well("-np", "1", "--merge-stderr-to-stdout", "sh", "-c", "echo one; echo two >&2; echo three")
+        self.assertEqual(told, "one\ntwo\nthree\n")
+
+    def test_stdin(self):
+        for nodes in ([], ["--nodes", "2", "--node-network", "host"]):
+            for word, readers in (("1", {"1"}), ("all", {"0", "1"}), ("none", set())):
+                told = self.run_well("-np", "2", *nodes, "--stdin", word, *say("got=$(cat)"), input="sheep")
+                self.assertEqual(ranks(told), {rank: "got=sheep" if rank in readers else "got=" for rank in "01"})
+
     def test_timeout(self):
         for nodes in ([], ["--nodes", "2", "--node-network", "host"]):
             result = self.muster("run", "-np", "2", *nodes, "--timeout", "0.5", "sleep", "1000")

@@ -83,7 +83,7 @@ void RunOnce(uint32_t seed) {
   std::mt19937 random(seed);
   OutputHarness harness;
   const bool tagged = random() % 2 == 0;
-  harness.Start({.tag = tagged,
+  harness.Start({.marks = {.tag = tagged},
                  .memory_bytes_max = random() % 2 == 0 ? size_t{4096} : size_t{1} << 20,
                  .spill_bytes_max = random() % 2 == 0 ? int64_t{100'000} : int64_t{1} << 30,
                  .spill_folder = random() % 3 == 0 ? "" : ::testing::TempDir(),

@@ -35,7 +35,7 @@ class AgentTest : public ::testing::Test {
     options_.slots = 8;
     options_.guard_path = MUSTER_GUARD_PATH;
     options_.inherited_environment = {"PATH=/usr/bin:/bin"};
-    options_.output.deliver = [this](uint32_t rank, OutputStream, absl::string_view text) {
+    options_.streams.output.deliver = [this](uint32_t rank, OutputStream, absl::string_view text) {
       absl::StrAppend(&output_[rank], text);
     };
   }
@@ -296,7 +296,7 @@ TEST_F(AgentTest, TakesTheJobFromTheCoordinator) {
   job_.add_command("echo $WORD in $PWD");
   job_.add_environment("WORD=hello");
   job_.set_working_directory("/usr");
-  job_.set_tag_output(true);
+  job_.mutable_output()->set_tag(true);
   Start();
   ASSERT_TRUE(agent_->has_output());
   Prepare(1, 1);
@@ -304,7 +304,7 @@ TEST_F(AgentTest, TakesTheJobFromTheCoordinator) {
   Go(1);
   AwaitEnd(1, 0);
   Stop();
-  EXPECT_EQ(output_[0], "[1,0]<stdout>:hello in /usr\n");
+  EXPECT_EQ(output_[0], "hello in /usr\n") << "marks are put where it is written";
 }
 
 TEST_F(AgentTest, AJobThatCannotBeTakenIsEachWorkersReason) {
@@ -335,9 +335,23 @@ TEST_F(AgentTest, AProgramThatIsNotHereIsNamedAsExecveWouldNameIt) {
   Stop();
 }
 
+// Else nobody would count on the agent, and its reason would never be heard.
+TEST_F(AgentTest, OutputFilesDoNotHideAJobThatCannotBeTaken) {
+  options_.take_job = [](const v1::JobSpec&, AgentOptions* options) {
+    options->streams.file_pattern = "/no/such/folder/%r";
+    return absl::NotFoundError("not in PATH");
+  };
+  Start();
+  ASSERT_TRUE(RunUntil([this] {
+    return std::any_of(messages_.begin(), messages_.end(),
+                       [](const v1::AgentMessage& m) { return m.has_output_ready() && m.output_ready().why_not().empty(); });
+  }));
+  Stop();
+}
+
 TEST_F(AgentTest, PassesSignalsWindowSizeAndInput) {
-  options_.pty_stdout = true;
-  options_.fed_stdin = true;
+  options_.streams.pty_stdout = true;
+  options_.streams.fed_stdin = true;
   options_.program = "/usr/bin/env";  // no shell: a signal during their `read` may end it, or be put off until its end
   options_.argv = {"env", "python3", "-u", "-c",
                    "import os, signal, sys\n"
@@ -377,7 +391,7 @@ TEST_F(AgentTest, PassesSignalsWindowSizeAndInput) {
 
 // What the old rank 0 did not read is lost, but never the turn: the next piece goes to the new one.
 TEST_F(AgentTest, InputGoesOnWithTheNextGeneration) {
-  options_.fed_stdin = true;
+  options_.streams.fed_stdin = true;
   Shell("if [ $TORCHELASTIC_RESTART_COUNT = 0 ]; then echo up; sleep 600 & wait; fi; read line; echo line $line");
   Start();
   Prepare(1, 1);

@@ -12,6 +12,7 @@
 #include "launcher/cli/followed_file.h"
 #include "launcher/cli/job_argument.h"
 #include "launcher/cli/job_text.h"
+#include "launcher/cli/rank_list.h"
 #include "launcher/job/job_folder.h"
 #include "launcher/job/job_list.h"
 #include "launcher/job/log_keeper.h"
@@ -223,6 +224,56 @@ TEST_F(Jobs, AFollowedFileIsReadInWholeLinesOverItsParts) {
   for (std::string lines = late.Read(true); !lines.empty(); lines = late.Read(true)) newest += lines;
   EXPECT_EQ(written.substr(written.size() + 7 - newest.size()) + "the end", newest);
   EXPECT_GT(newest.size(), 30u << 10);
+}
+
+TEST_F(Jobs, AFollowedFileMayBeginWithItsLastLines) {
+  const std::string path = LogKeeper::Path(folder_, 0, false);
+  fs::create_directories(fs::path(path).parent_path());
+  const auto write = [](const std::string& name, const std::string& text) { std::ofstream(name, std::ios::app) << text; };
+  const auto last = [&](int64_t lines) {
+    FollowedFile file(path);
+    file.SkipToLast(lines);
+    std::string text;
+    for (std::string part = file.Read(true); !part.empty(); part = file.Read(true)) text += part;
+    return text;
+  };
+  EXPECT_EQ(last(3), "") << "no log yet";
+  write(path, "4\n5\n6\n");
+  EXPECT_EQ(last(0), "");
+  EXPECT_EQ(last(2), "5\n6\n");
+  EXPECT_EQ(last(9), "4\n5\n6\n");
+  write(LogKeeper::OlderPath(path), "1\n2\n3\n");
+  EXPECT_EQ(last(2), "5\n6\n");
+  EXPECT_EQ(last(3), "4\n5\n6\n");
+  EXPECT_EQ(last(4), "3\n4\n5\n6\n");
+  EXPECT_EQ(last(9), "1\n2\n3\n4\n5\n6\n");
+  write(path, "begun");
+  EXPECT_EQ(last(1), "begun");
+  EXPECT_EQ(last(2), "6\nbegun");
+  const std::string long_line(200'000, 'x');  // more than a block
+  write(path, long_line + "\n7\n");
+  EXPECT_EQ(last(2), "begun" + long_line + "\n7\n");
+  FollowedFile follower(path);
+  follower.SkipToLast(0);
+  EXPECT_EQ(follower.Read(false), "");
+  write(path, "8\n");
+  EXPECT_EQ(follower.Read(false), "8\n");
+}
+
+TEST(RankLists, NameRanksAndRanges) {
+  const auto list = RankList::Parse("0,2-5");
+  ASSERT_TRUE(list.ok()) << list.status();
+  std::vector<int64_t> named;
+  for (int64_t rank = 0; rank < 9; ++rank) {
+    if (list->contains(rank)) named.push_back(rank);
+  }
+  EXPECT_THAT(named, ::testing::ElementsAre(0, 2, 3, 4, 5));
+  EXPECT_EQ(list->greatest(), 5);
+  EXPECT_FALSE(list->is_single());
+  EXPECT_TRUE(RankList::Parse("7")->is_single());
+  for (const char* const wrong : {"", "x", "-1", "3-", "5-2", "1,,2", "1-2-3", "0x1", "99999999999"}) {
+    EXPECT_FALSE(RankList::Parse(wrong).ok()) << wrong;
+  }
 }
 
 TEST(JobArgument, StandsAnywhereBetweenTheFlags) {

@@ -29,7 +29,7 @@ TEST(RunOptions, TakesACommandLineOfMpirun) {
   EXPECT_THAT(options->environment, ElementsAre("SEED=7", "HOME"));
   EXPECT_EQ(options->working_directory, "/tmp");
   EXPECT_EQ(options->ending.timeout_seconds, 9);
-  EXPECT_TRUE(options->tag_output);
+  EXPECT_TRUE(options->output.tag);
   EXPECT_EQ(options->report_file, "r.json");
   EXPECT_THAT(options->command, ElementsAre("train", "--lr", "0.1"));
 }
@@ -121,6 +121,54 @@ TEST(RunOptions, WhatDoesNotFitTogetherIsNamedWithTheRemedy) {
   EXPECT_THAT(error({"--nodes", "2", "--node-network", "bridge"}), HasSubstr("auto, namespaces or host"));
   EXPECT_THAT(error({"--node-network", "host"}), HasSubstr("--nodes 2"));
   EXPECT_THAT(error({"--max-restarts", "-1"}), HasSubstr("--max-restarts"));
+}
+
+TEST(RunOptions, OutputInAllItsSpellings) {
+  const auto output = [](std::vector<std::string> arguments) { return Settled(std::move(arguments)).output.output; };
+  EXPECT_TRUE(output({"--tag-output"}).tag());
+  EXPECT_TRUE(output({"--output", "TAG,timestamp"}).timestamp());
+  EXPECT_TRUE(output({"-l"}).rank());
+  const v1::OutputSettings all = output({"-np", "12", "--output", "rank,host", "--output", "timestamp,merge"});
+  EXPECT_TRUE(all.rank() && all.host() && all.timestamp() && all.merge_stderr());
+  EXPECT_EQ(all.ranks(), 12u);
+  EXPECT_FALSE(all.pass_partial_lines());
+  EXPECT_TRUE(output({"-np", "1"}).pass_partial_lines());
+  EXPECT_FALSE(output({"-np", "1", "--label"}).pass_partial_lines());
+  EXPECT_EQ(output({"--output-filename", "/out"}).file_pattern(), "/out/1/rank.%R/%s");
+  EXPECT_EQ(output({"--output", "rank,dir=/out:nojobid,nocopy"}).file_pattern(), "/out/rank.%R/%s");
+  EXPECT_TRUE(output({"--output", "rank,dir=/out:nojobid,nocopy"}).files_only());
+  EXPECT_EQ(output({"--output", "file=/out/log"}).file_pattern(), "/out/log.%r");
+  EXPECT_EQ(output({"--output", "file=/out/log:nocopy"}).file_pattern(), "/out/log.%r");
+  EXPECT_EQ(output({"--output", "file=/out/%h"}).file_pattern(), "/out/%h");
+  EXPECT_THAT(output({"--output-filename", "%r"}).file_pattern(), ::testing::EndsWith("/%r"));
+  EXPECT_EQ(output({"--output-buffer", "3"}).spill_bytes_max(), 3u << 20);
+
+  EXPECT_EQ(Settled({"-np", "4", "--stdin", "3"}).output.standard_input.rank(), 3u);
+  EXPECT_EQ(Settled({"--stdin", "all"}).output.standard_input.readers(), v1::StdinSettings::ALL);
+  EXPECT_EQ(Settled({"--stdin=none"}).output.standard_input.readers(), v1::StdinSettings::NONE);
+  EXPECT_EQ(Settled({}).output.standard_input.readers(), v1::StdinSettings::ONE);
+}
+
+TEST(RunOptions, OutputThatCannotBeIsNamedWithTheRemedy) {
+  const auto error = [](std::vector<std::string> arguments) {
+    arguments.push_back("train");
+    auto options = Parse(arguments);
+    if (!options.ok()) return std::string(options.status().message());
+    return std::string(SettleRunOptions(4, &*options).message());
+  };
+  EXPECT_THAT(error({"--output", "ranks"}), HasSubstr("did you mean rank?"));
+  EXPECT_THAT(error({"--output", "rank=3"}), HasSubstr("only dir= and file= have a value"));
+  EXPECT_THAT(error({"--output", "dir"}), HasSubstr("write dir=NAME"));
+  EXPECT_THAT(error({"--output", "dir=a,file=b"}), HasSubstr("leave one out"));
+  EXPECT_THAT(error({"--tag-output", "--label"}), HasSubstr("leave one out"));
+  EXPECT_THAT(error({"--output", "tag,host"}), HasSubstr("--output rank,host"));
+  EXPECT_THAT(error({"--color", "blue"}), HasSubstr("auto, always or never"));
+  EXPECT_THAT(error({"--output-filename", "%x"}), HasSubstr("--output-filename %x: there is no %x"));
+  EXPECT_THAT(error({"-np", "2", "--output-filename", "%h:nocopy"}), HasSubstr("add %r"));
+  EXPECT_EQ(error({"-np", "2", "--label", "--output-filename", "%h:nocopy"}), "");
+  EXPECT_THAT(error({"-np", "2", "--nodes", "2", "--output-filename", "all%%"}), HasSubstr("add %h"));
+  EXPECT_THAT(error({"-np", "2", "--stdin", "2"}), HasSubstr("ranks 0 to 1"));
+  EXPECT_THAT(error({"--stdin", "some"}), HasSubstr("a rank, all or none"));
 }
 
 TEST(RunOptions, HelpIsAskedForBeforeTheProgramOnly) {
@@ -255,6 +303,13 @@ TEST(JobFileOptions, EveryFieldIsAppliedOrSaidToHaveNoEffect) {
       {"placement.rank_by", {"placement: {rank_by: slot}", [](const RunOptions& o) { return o.placement.rank_by == "slot"; }}},
       {"placement.bind_to", {"placement: {bind_to: numa}", [](const RunOptions& o) { return o.placement.bind_to == "numa"; }}},
       {"env", {"env: {A: 1}", [](const RunOptions& o) { return o.environment == std::vector<std::string>{"A=1"}; }}},
+      {"output.marks",
+       {"output: {marks: [rank, timestamp]}",
+        [](const RunOptions& o) { return o.output.output.rank() && o.output.output.timestamp(); }}},
+      {"output.files",
+       {"output: {files: /x/%r}", [](const RunOptions& o) { return o.output.output.file_pattern() == "/x/%r"; }}},
+      {"stdin",
+       {"stdin: all", [](const RunOptions& o) { return o.output.standard_input.readers() == v1::StdinSettings::ALL; }}},
       {"checkpoint.path", {"checkpoint: {path: /x}", [](const RunOptions& o) { return o.checkpoint_path == "/x"; }}},
       {"checkpoint.every_steps",
        {"checkpoint: {path: /x, every_steps: 5}", [](const RunOptions& o) { return o.checkpoint_every == 5; }}},

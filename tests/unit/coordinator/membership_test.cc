@@ -36,6 +36,7 @@ class MembershipTest : public ::testing::Test {
     options.max_restarts = max_restarts_;
     options.applications = applications_;
     options.place = place_;
+    options.output_files = output_files_;
     options.random_bytes = [](size_t bytes) { return std::string(bytes, 'k'); };
     machine_.emplace(options);
     appends_.clear();
@@ -186,6 +187,7 @@ class MembershipTest : public ::testing::Test {
   uint32_t nodes_ = 0;
   std::vector<membership::Application> applications_;
   membership::PlaceFunction place_;
+  bool output_files_ = false;
   std::vector<std::string> placed_;
 };
 
@@ -256,6 +258,20 @@ TEST_F(MembershipTest, APlacementThatCannotBeHadEndsTheJobWithItsSentence) {
   ASSERT_TRUE(finished_.has_value()) << membership::StateName(machine_->state());
   EXPECT_EQ(finished_->verdict.exit_code(), 69);
   EXPECT_EQ(finished_->verdict.sentence(), "too few cores");
+}
+
+TEST_F(MembershipTest, NothingStartsBeforeOutputFilesCanBeMadeEverywhere) {
+  output_files_ = true;
+  Start({});
+  Form();
+  EXPECT_EQ(machine_->state(), State::kForming);
+  for (const uint32_t node : {0u, 1u}) {
+    EXPECT_EQ(machine_->state(), State::kForming);
+    v1::AgentMessage message = Message(0);
+    message.mutable_output_ready();
+    Step(membership::Received{node, message});
+  }
+  EXPECT_EQ(machine_->state(), State::kTaking);
 }
 
 TEST_F(MembershipTest, NoPrepareBeforeItsNumberIsDurable) {

@@ -7,6 +7,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "gtest/gtest.h"
 
 namespace muster {
@@ -80,6 +81,20 @@ TEST_F(OutputBatchTest, PassesALongLineInPieces) {
     got += output.text();
   }
   EXPECT_EQ(got, "short\n" + line);
+  ASSERT_EQ(sent_.size(), 5u);
+  const bool continues[] = {false, true, true, true, false};
+  for (size_t i = 0; i < 5; ++i) EXPECT_EQ(sent_[i].continues(), continues[i]) << i;
+}
+
+TEST_F(OutputBatchTest, SaysWhenAndWhereItWasRead) {
+  batch_.set_host("node-b");
+  const int64_t before = absl::ToUnixMillis(absl::Now());
+  batch_.Add(0, false, "a\n");
+  RunLoop();
+  ASSERT_EQ(sent_.size(), 1u);
+  EXPECT_GE(sent_[0].unix_ms(), before);
+  EXPECT_LE(sent_[0].unix_ms(), absl::ToUnixMillis(absl::Now()));
+  EXPECT_EQ(sent_[0].host(), "node-b");
 }
 
 }  // namespace

@@ -5,12 +5,15 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "runtime/base/log.h"
 
 namespace muster {
 namespace {
@@ -59,6 +62,8 @@ class OutputWriterTest : public ::testing::Test {
     options.workers = 2;
     options.memory_bytes_max = memory_bytes_max_;
     options.spill_bytes_max = spill_bytes_max_;
+    options.reader_stall_time = reader_stall_time_;
+    options.marks = marks_;
     auto writer = OutputWriter::Create(loop_.get(), options, [this](bool hold) { holds_.push_back(hold); });
     ASSERT_TRUE(writer.ok()) << writer.status();
     writer_ = *std::move(writer);
@@ -81,6 +86,8 @@ class OutputWriterTest : public ::testing::Test {
   std::string folder_;
   size_t memory_bytes_max_ = 8 << 20;
   int64_t spill_bytes_max_ = 1 << 20;
+  absl::Duration reader_stall_time_ = absl::Seconds(2);
+  LineMarks marks_;
   std::unique_ptr<EventLoop> loop_;
   std::vector<bool> holds_;
   std::unique_ptr<OutputWriter> writer_;
@@ -144,6 +151,72 @@ TEST_F(OutputWriterTest, AsksWorkersToWaitForASlowReader) {
   }));
   EXPECT_EQ(holds_, std::vector<bool>({true, false}));
   EXPECT_EQ(writer_->lines_dropped(), 0u);
+}
+
+// D.5: a stalled terminal costs lines, never the workers' time beyond the rule.
+TEST_F(OutputWriterTest, AStalledReaderCostsLinesAndHoldsNobody) {
+  std::vector<std::string> warnings;
+  SetLogSink([&warnings](LogLevel, absl::string_view line) { warnings.emplace_back(line); });
+  Streams streams;
+  memory_bytes_max_ = 64 << 10;
+  spill_bytes_max_ = 64 << 10;
+  reader_stall_time_ = absl::ZeroDuration();
+  Start(true);
+  constexpr int kLines = 2000;
+  for (int i = 0; i < kLines; ++i) writer_->Write(Lines(3, false, absl::StrCat(i, " ", std::string(993, 'x'), "\n")));
+  EXPECT_TRUE(holds_.empty());
+  EXPECT_GT(writer_->lines_dropped(), 0u);
+  std::string got;
+  bool flushed = false;
+  writer_->Flush([&] { flushed = true; });
+  ASSERT_TRUE(RunUntil([&] {
+    char buffer[8192];
+    const ssize_t bytes = ::read(streams.reader_.get(), buffer, sizeof buffer);
+    if (bytes > 0) got.append(buffer, static_cast<size_t>(bytes));
+    return flushed && bytes <= 0;
+  }));
+  SetLogSink([](LogLevel, absl::string_view) {});
+  const auto arrived = static_cast<uint64_t>(std::count(got.begin(), got.end(), '\n'));
+  EXPECT_EQ(arrived + writer_->lines_dropped(), static_cast<uint64_t>(kLines));
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_NE(warnings[0].find(absl::StrCat("rank 3: ", writer_->lines_dropped())), std::string::npos) << warnings[0];
+}
+
+TEST_F(OutputWriterTest, MarksLinesForTheReaderAndNotInTheLogs) {
+  Streams streams;
+  marks_ = {.rank = true, .host = true, .ranks = 12};
+  Start(true);
+  v1::Output output = Lines(3, false, "one\ntwo\n");
+  output.set_host("node-b");
+  writer_->Write(output);
+  char buffer[256];
+  const ssize_t bytes = ::read(streams.reader_.get(), buffer, sizeof buffer);
+  ASSERT_GT(bytes, 0);
+  EXPECT_EQ(std::string(buffer, static_cast<size_t>(bytes)), " 3 node-b: one\n 3 node-b: two\n");
+  EXPECT_EQ(Log(3, false), "one\ntwo\n");
+}
+
+TEST_F(OutputWriterTest, ALineOfSeveralMessagesIsNotTorn) {
+  Streams streams;
+  marks_.tag = true;
+  Start(true);
+  v1::Output part = Lines(0, false, "whole\nbeg");
+  part.set_continues(true);
+  writer_->Write(part);
+  writer_->Write(Lines(1, false, "between\n"));
+  part.set_text("u");
+  writer_->Write(part);
+  writer_->Write(Lines(0, false, "n\n"));
+  part.set_text("lost agent");
+  writer_->Write(part);
+  bool flushed = false;
+  writer_->Flush([&] { flushed = true; });
+  ASSERT_TRUE(RunUntil([&] { return flushed; }));
+  char buffer[256];
+  const ssize_t bytes = ::read(streams.reader_.get(), buffer, sizeof buffer);
+  ASSERT_GT(bytes, 0);
+  EXPECT_EQ(std::string(buffer, static_cast<size_t>(bytes)),
+            "[1,1]<stdout>:between\n[1,0]<stdout>:whole\n[1,0]<stdout>:begun\n[1,0]<stdout>:lost agent\n");
 }
 
 TEST_F(OutputWriterTest, SaysWhenNobodyReadsAnyMore) {

@@ -27,6 +27,8 @@ workers: {min: 2, max: 8, per_node: 2}        # starts with as many as slots all
 resources: {cpu: 2, memory: 4Gi, gpu: 0}
 placement: {map_by: numa, bind_to: core}
 env: {OMP_NUM_THREADS: "1", EMPTY: "", NUMBER: 7}
+output: {marks: [rank, host], files: logs/%r.log}
+stdin: all
 checkpoint: {path: /data/words, every_steps: 100, keep: 3}
 recovery: {max_restarts: 3, spares: 1, last_call: 1m30s}
 starter: {ssh: {hosts: [node-a, "node[1-3]:2"]}}
@@ -50,6 +52,9 @@ TEST(JobFile, ReadsEveryField) {
   EXPECT_FALSE(job->placement.rank_by);
   EXPECT_EQ(job->placement.bind_to->value, "core");
   EXPECT_THAT(job->env->value, ElementsAre(Pair("OMP_NUM_THREADS", "1"), Pair("EMPTY", ""), Pair("NUMBER", "7")));
+  EXPECT_THAT(job->output.marks->value, ElementsAre("rank", "host"));
+  EXPECT_EQ(job->output.files->value, "logs/%r.log");
+  EXPECT_EQ(job->standard_input->value, "all");
   EXPECT_EQ(job->checkpoint.path->value, "/data/words");
   EXPECT_EQ(job->checkpoint.every_steps->value, 100);
   EXPECT_EQ(job->checkpoint.keep->value, 3);
