@@ -295,6 +295,7 @@ absl::StatusOr<v1::Join> Agent::Preflight() {
   usable_cores_ = FindUsableCores().count();
   join.set_usable_cores(static_cast<uint32_t>(usable_cores_));
   join.set_address(options_.address);
+  if (!options_.network.source().empty()) *join.mutable_network() = options_.network;
   join.set_master_port(options_.master_port);
   if (options_.master_port == 0) {
     MUSTER_ASSIGN_OR_RETURN(ReservedPort port, ReservedPort::Reserve());

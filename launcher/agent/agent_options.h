@@ -29,6 +29,7 @@ struct AgentOptions {
   std::string host;                   // as gethostname says
   std::string address = "127.0.0.1";  // numeric, where other nodes reach this one
   std::string network_interface;      // that has it; empty: Agent::Create looks
+  v1::NetworkPlace network;           // for Join; without a source: nothing is known
   uint32_t slots = 1;
   absl::Duration orphan_after = absl::Seconds(40);  // from ChannelLost to the end of the workers
   uint16_t master_port = 0;    // what Join offers; 0: reserve one. A port that the job has chosen is the coordinator's to say.

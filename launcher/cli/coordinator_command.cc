@@ -12,12 +12,14 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "launcher/cli/console.h"
 #include "launcher/cli/flags.h"
 #include "launcher/cli/help_page.h"
 #include "launcher/cli/own_environment.h"
 #include "launcher/cli/run_applications.h"
 #include "launcher/cli/run_endings.h"
+#include "launcher/cli/run_network.h"
 #include "launcher/cli/run_output.h"
 #include "launcher/cli/run_placement.h"
 #include "launcher/cli/run_ssh.h"
@@ -56,6 +58,7 @@ struct CoordinatorFlags {
   double last_call_seconds = 0;  // 0: not said
   PlacementOptions placement;
   EndingOptions ending;
+  NetworkOptions network;
   std::string working_directory;
   std::vector<std::string> environment;
   bool module = false;
@@ -81,6 +84,7 @@ FlagSet Declare(CoordinatorFlags* job) {
   flags.Text("-wdir --wd --working-dir", "FOLDER", &job->working_directory, "start the workers in FOLDER of their node");
   flags.Switch("-m --module", &job->module, "PROGRAM is a Python module, as of python3 -m");
   DeclareEndings(&flags, &job->ending);
+  DeclareNetwork(&flags, &job->network);
   DeclareOutput(&flags, &job->output);
   flags.Count("--master-port", "N", &job->master_port, 1, 65535, "MASTER_PORT for the workers");
   flags.Switch("-v --verbose", &job->verbose, "say on stderr what muster does");
@@ -89,7 +93,8 @@ FlagSet Declare(CoordinatorFlags* job) {
   return flags;
 }
 
-absl::Status AddEnvironment(const std::vector<std::string>& settings, google::protobuf::RepeatedPtrField<std::string>* environment) {
+absl::Status AddEnvironment(const std::vector<std::string>& settings,
+                            google::protobuf::RepeatedPtrField<std::string>* environment) {
   for (const std::string& setting : settings) {
     if (setting.find('=') == std::string::npos || setting[0] == '=') {
       return absl::InvalidArgumentError(
@@ -113,8 +118,9 @@ absl::Status AddApplications(const std::vector<RunApplication>& applications, Co
     workers += one.workers;
   }
   if (job->workers_min > 0 && job->workers_min < workers) {
-    return absl::InvalidArgumentError(absl::StrCat("--min-np ", job->workers_min, ": a job of several programs runs with all its ",
-                                                   workers, " workers or not at all; leave --min-np out"));
+    return absl::InvalidArgumentError(absl::StrCat("--min-np ", job->workers_min,
+                                                   ": a job of several programs runs with all its ", workers,
+                                                   " workers or not at all; leave --min-np out"));
   }
   job->workers = workers;
   job->environment.clear();  // the first program's own now
@@ -166,6 +172,8 @@ absl::StatusOr<v1::Launch> LaunchOf(CoordinatorFlags job, const std::vector<std:
   }
   MUSTER_RETURN_IF_ERROR(SettleEndings(&job.ending));
   AddEndings(job.ending, &launch);
+  MUSTER_RETURN_IF_ERROR(TakeNetwork(job.placement.order_is_chosen, &job.network));
+  *launch.mutable_network() = job.network.knowledge;
   launch.set_verbose(job.verbose);
   launch.set_starter(v1::Launch::NONE);
   launch.set_text(CommandText(command));
@@ -248,6 +256,10 @@ int CoordinatorCommand(const std::vector<std::string>& arguments) {
   if (help_wanted) return Print(HelpText(CoordinatorPage()));
   if (!read.ok()) return UsageError(read.message());
   auto launch = LaunchOf(job, *command, applications);
+  if (absl::IsFailedPrecondition(launch.status())) {  // what a topology file says
+    for (const absl::string_view line : absl::StrSplit(launch.status().message(), '\n')) Say(line);
+    return kExitJobFile;
+  }
   if (!launch.ok()) return UsageError(launch.status().message());
   return RunForPerson(*std::move(launch));
 }

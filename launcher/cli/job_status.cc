@@ -30,7 +30,7 @@ FlagSet Declare(bool* json) {
   flags.Switch("--json", json,
                "one JSON object: job_id, command, state, since_unix_ms,\nstarted_unix_ms, workers, workers_min, workers_now,\n"
                "nodes_wanted, generation, restarts, restarts_used,\nmax_restarts, committed_step, checkpoint_step,\n"
-               "checkpoint_unix_ms, checkpoint_path, output_files,\noutput_files_only, nodes[], ranks[], history[], "
+               "checkpoint_unix_ms, checkpoint_path, plan, output_files,\noutput_files_only, nodes[], ranks[], history[], "
                "refusals,\nrefused[], running, folder, verdict");
   return flags;
 }

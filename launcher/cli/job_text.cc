@@ -178,6 +178,7 @@ std::string StatusScreen(const StoredJob& job, absl::Time now, absl::TimeZone zo
                                    : "",
                                " on ", Plural(status.nodes_wanted, "node"), ", generation ", status.generation));
   if (const std::string programs = ProgramsLine(status); !programs.empty()) line("programs", programs);
+  if (!status.plan.empty()) line("network", Plain(status.plan));
   line("step", StepLine(status, now));
   line("restarts", RestartsLine(status));
   const size_t skipped = status.history.size() > kRestartsShown ? status.history.size() - kRestartsShown : 0;

@@ -41,7 +41,7 @@ const Entry kSubcommands[] = {
     {"cancel", "end a job", CancelCommand, CancelPage},
     {"checkpoint", "show the checkpoints in a folder, or verify them", CheckpointCommand, CheckpointPage},
     {"bench", "measure collectives here, beside the least that memory allows", BenchCommand, BenchPage},
-    {"topo", "plan the order of nodes in rings, so that few steps cross switches", TopoCommand, TopoPage},
+    {"topo", "show the network between nodes, and plan the order of ranks in it", TopoCommand, TopoPage},
     {"doctor", "check what this machine offers and what muster can promise on it", DoctorCommand, DoctorPage},
     {"coordinator", "coordinate a job on nodes where you start the agents", CoordinatorCommand, CoordinatorPage},
     {"agent", "run one node's part of such a job", AgentCommand, AgentPage},

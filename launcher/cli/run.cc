@@ -205,6 +205,7 @@ absl::StatusOr<v1::Launch> MakeLaunch(const Start& start, const JobFolder& folde
   launch.set_nodes(static_cast<uint32_t>(run.nodes + run.spares));
   launch.set_spares(static_cast<uint32_t>(run.spares));
   AddHosts(run.hosts, &launch);
+  *launch.mutable_network() = run.network.knowledge;
   launch.set_node_network(run.node_network == "namespaces" ? v1::Launch::NAMESPACES
                           : run.node_network == "host"     ? v1::Launch::HOST
                                                            : v1::Launch::AUTO);
@@ -380,6 +381,11 @@ int RunCommand(const std::vector<std::string>& arguments) {
   }
   if (const absl::Status status = CheckSshOptions(options->ssh, options->hosts.chosen); !status.ok()) {
     return UsageError(status.message());
+  }
+  if (const absl::Status status = TakeNetwork(options->placement.order_is_chosen, &options->network); !status.ok()) {
+    if (absl::IsInvalidArgument(status)) return UsageError(status.message());
+    for (const absl::string_view line : absl::StrSplit(status.message(), '\n')) Say(line);
+    return kExitJobFile;
   }
   if (options->placement.do_not_launch) return ShowMap(*options);
   if (!options->checkpoint_path.empty()) options->checkpoint_path = fs::absolute(options->checkpoint_path).lexically_normal();

@@ -83,7 +83,7 @@ absl::StatusOr<JobFile> ReadJobFile(const std::string& path) {
   return ParseJobFile(path, text);
 }
 
-absl::Status ApplyJobFile(const JobFile& job, bool hosts_given, FlagSet* flags, JobFileOptions* options) {
+absl::Status ApplyJobFile(const JobFile& job, bool hosts_given, bool topology_given, FlagSet* flags, JobFileOptions* options) {
   const std::string path = options->path;
   Applier applier(path, flags);
   applier.Type(job.name, "name", "--name");
@@ -114,6 +114,13 @@ absl::Status ApplyJobFile(const JobFile& job, bool hosts_given, FlagSet* flags, 
                                                       job.ssh.remote_muster->value, ": write the whole path, from / on"));
   }
   options->remote_muster = job.ssh.remote_muster ? job.ssh.remote_muster->value : "";
+  if (!topology_given && job.topology.files) {
+    const Located<std::vector<std::string>>& files = *job.topology.files;
+    for (const std::string& file : files.value) {
+      applier.Type(Field<std::string>(Located<std::string>{file, files.line, files.column}), "topology.files", "--topology-file");
+    }
+  }
+  applier.Type(job.topology.label_keys, "topology.label_keys", "--label-keys");
   MUSTER_RETURN_IF_ERROR(applier.status());
 
   const auto value_or_none = [](const Field<int64_t>& field) { return field ? field->value : 0; };

@@ -32,9 +32,9 @@ void DeclareJobFile(FlagSet* flags, JobFileOptions* options);
 absl::StatusOr<JobFile> ReadJobFile(const std::string& path);
 
 // Fills the targets of `flags` as if each field had been typed as its flag; flags that are parsed later go before it. `hosts_given`:
-// the command line names hosts of its own. `options` gets what is no flag.
+// the command line names hosts of its own; `topology_given`: files of --topology-file. `options` gets what is no flag.
 // Errors: FailedPrecondition with the file, the place and what that flag has to say.
-absl::Status ApplyJobFile(const JobFile& job, bool hosts_given, FlagSet* flags, JobFileOptions* options);
+absl::Status ApplyJobFile(const JobFile& job, bool hosts_given, bool topology_given, FlagSet* flags, JobFileOptions* options);
 
 }  // namespace muster
 

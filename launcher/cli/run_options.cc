@@ -58,6 +58,7 @@ FlagSet Declare(RunOptions* options) {
   flags.Heading("which rank runs where");
   DeclarePlacement(&flags, &options->placement);
   DeclarePlanning(&flags, &options->placement);
+  DeclareNetwork(&flags, &options->network);
   flags.Heading("how the job runs");
   flags.Switch("--detach", &options->detach, "return as soon as the workers run; see muster status, logs, cancel");
   flags.Heading("checkpoints");
@@ -288,7 +289,7 @@ absl::StatusOr<RunOptions> ParseRunOptions(const std::vector<std::string>& argum
     MUSTER_RETURN_IF_ERROR(Declare(&typed).Parse(arguments).status());
     options.job_file.path = typed.job_file.path;
     const bool hosts_given = !typed.hosts.lists.empty() || !typed.hosts.file.empty();
-    MUSTER_RETURN_IF_ERROR(ApplyJobFile(*job, hosts_given, &flags, &options.job_file));
+    MUSTER_RETURN_IF_ERROR(ApplyJobFile(*job, hosts_given, !typed.network.files.files.empty(), &flags, &options.job_file));
   }
   auto rest = flags.Parse(arguments);
   *help_wanted = flags.help_wanted();
@@ -359,6 +360,8 @@ examples
   muster run -f job.yaml -np 2 -x SEED=7         flags go before the file
   muster run -np 4 --map-by core --report-bindings ./train
                                                  bound to a core each, as by mpirun
+  muster run -H a:8,b:8,c:8 --topology-file topology.conf ./train
+                                                 ranks follow the switches: docs/topology.md
   muster run -np 4 --detach ./train              in the background: muster status, logs, cancel
   muster run -np 1 ./serve : -np 3 -x SEED=7 ./train
                                                  two programs in one world: rank 0, ranks 1 to 3

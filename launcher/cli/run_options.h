@@ -12,6 +12,7 @@
 #include "launcher/cli/run_endings.h"
 #include "launcher/cli/run_hosts.h"
 #include "launcher/cli/run_job_file.h"
+#include "launcher/cli/run_network.h"
 #include "launcher/cli/run_output.h"
 #include "launcher/cli/run_placement.h"
 #include "launcher/cli/run_ssh.h"
@@ -34,6 +35,7 @@ struct RunOptions {
   double last_call_seconds = 0;  // 0: not said
   std::string node_network = "auto";
   PlacementOptions placement;
+  NetworkOptions network;
   bool detach = false;
   std::string checkpoint_path;           // empty: none
   int64_t checkpoint_every = 0;          // steps; 0: not said

@@ -102,6 +102,7 @@ absl::Status CheckPlacement(PlacementOptions* options) {
   if (!options->do_not_launch) {
     MUSTER_RETURN_IF_ERROR(OutOfPlace({{"--topology", !options->topology.empty()}}, "planning", "add --do-not-launch"));
   }
+  options->order_is_chosen = !options->map_by.empty() || !options->rank_by.empty();
   // To be shown is no wish to be moved.
   if (options->report_bindings || options->display_map || options->do_not_launch) {
     PlacementOptions wishes = *options;

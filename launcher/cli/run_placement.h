@@ -24,6 +24,7 @@ struct PlacementOptions {
   bool report_bindings = false;
   bool display_map = false;
   bool do_not_launch = false;
+  bool order_is_chosen = false;  // CheckPlacement: --map-by or --rank-by was said
   std::string topology;  // --topology: a description or an XML file; empty: this machine
 
   // Whether ranks are to be placed, or shown where they are. Otherwise they are spread evenly and bound to nothing.

@@ -20,6 +20,7 @@ int LogsCommand(const std::vector<std::string>& arguments);         // logs.cc
 int CancelCommand(const std::vector<std::string>& arguments);       // cancel.cc
 int BenchCommand(const std::vector<std::string>& arguments);        // bench.cc
 int CheckpointCommand(const std::vector<std::string>& arguments);   // checkpoint.cc
+int TopoCommand(const std::vector<std::string>& arguments);         // topo.cc
 int DoctorCommand(const std::vector<std::string>& arguments);       // doctor.cc
 int TopoCommand(const std::vector<std::string>& arguments);         // topo.cc
 int CoordinatorCommand(const std::vector<std::string>& arguments);  // coordinator_command.cc
@@ -34,6 +35,7 @@ HelpPage LogsPage();
 HelpPage CancelPage();
 HelpPage BenchPage();
 HelpPage CheckpointPage();
+HelpPage TopoPage();
 HelpPage DoctorPage();
 HelpPage TopoPage();
 HelpPage CoordinatorPage();

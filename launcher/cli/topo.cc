@@ -7,12 +7,18 @@
 #include "launcher/cli/help_page.h"
 #include "launcher/cli/subcommand.h"
 #include "launcher/cli/topo_plan.h"
+#include "launcher/cli/topo_show.h"
 #include "runtime/base/nearest_name.h"
 
 namespace muster {
 namespace {
 
-constexpr char kUsage[] = R"(usage: muster topo plan --cluster FILE [options]
+constexpr char kUsage[] = R"(usage: muster topo show [options]
+       muster topo plan --cluster FILE [options]
+
+show says where nodes stand in the network, as files, Slurm or Kubernetes say it, or as a job of one rank
+on each node measures it. Without any of these it shows this machine: memory nodes, GPUs, network
+interfaces, how far they are from each other, and what is wrong with a GPU. docs/discovery.md has more.
 
 plan puts the nodes of a cluster in the order in which rings of collectives go round them, so that as few
 steps as possible cross switches, and numbers the ranks along it. It shows what the order crosses and how
@@ -20,6 +26,13 @@ fast it is, beside the order of host names (which torchrun uses) and random orde
 how.
 
 examples
+  muster topo show                                         this machine
+  muster topo show --labels-from /etc/slurm/topology.conf  where nodes stand, as a file says it
+  kubectl get nodes -o json | muster topo show --labels-from -
+  salloc -N4 muster topo show --svg network.svg            the nodes of an allocation, and a drawing
+  muster topo show --measure -H node-a,node-b,node-c       measure between them
+  muster topo show --measure -H node-a,node-b --json > cluster.json
+                                                           a cluster file with what was measured
   muster topo plan --cluster cluster.yaml                  the order, and what it gains
   muster topo plan --cluster cluster.yaml --rank 17        why rank 17 is where it is
   muster topo plan --cluster cluster.yaml --svg ring.svg   a drawing
@@ -35,6 +48,7 @@ struct Verb {
 };
 
 const Verb kVerbs[] = {
+    {"show", TopoShow, TopoShowFlags},
     {"plan", TopoPlan, TopoPlanFlags},
 };
 
@@ -44,7 +58,10 @@ HelpPage TopoPage() {
   HelpPage page = {.before = kUsage, .flags = {}, .operand = Operand::kNone, .words = {}};
   for (const Verb& verb : kVerbs) {
     page.words.push_back(verb.name);
-    for (FlagDescription& flag : verb.flags()) page.flags.push_back(std::move(flag));
+    for (FlagDescription& flag : verb.flags()) {
+      flag.heading = absl::StrCat("options of ", verb.name);
+      page.flags.push_back(std::move(flag));
+    }
   }
   return page;
 }
@@ -57,7 +74,7 @@ int TopoCommand(const std::vector<std::string>& arguments) {
   }
   const std::string word = arguments.empty() ? "" : arguments[0];
   if (word == "-h" || word == "--help" || word == "-help") return Print(HelpText(TopoPage()));
-  if (word.empty()) return UsageError("muster topo needs a word: plan; see `muster topo --help`");
+  if (word.empty()) return UsageError("muster topo needs a word: show or plan; see `muster topo --help`");
   const std::string nearest = NearestName(word, names);
   return UsageError(
       absl::StrCat("muster topo knows no ", word,

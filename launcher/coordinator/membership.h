@@ -49,6 +49,7 @@ struct NodeOffer {
   std::string host;
   uint32_t slots = 0;
   v1::NodeTopology topology;
+  v1::NetworkPlace network;  // as the agent has told it
 };
 struct Seating {
   struct Rank {
@@ -58,9 +59,19 @@ struct Seating {
   };
   std::vector<Rank> ranks;         // by rank
   std::vector<std::string> lines;  // for the user
+  std::string plan;                // of OrderFunction; empty: nodes are in the order of their numbers
 };
 // Pure. Errors: InvalidArgument, ResourceExhausted; the job ends with their sentence.
 using PlaceFunction = std::function<absl::StatusOr<Seating>(uint32_t workers, const std::vector<NodeOffer>& offers)>;
+
+// In which order nodes get their ranks, for a job that knows something of its network.
+struct NodeOrder {
+  std::vector<uint32_t> nodes;     // each of the offers once
+  std::string plan;                // a sentence for status and report: whose word was taken, what it gains; empty: nobody said anything
+  std::vector<std::string> notes;  // contradictions and doubts, a sentence each
+};
+// Pure. `former`: nodes of the generation before in their order, which those that are left keep.
+using OrderFunction = std::function<NodeOrder(const std::vector<NodeOffer>& offers, const std::vector<uint32_t>& former)>;
 
 enum class State {
   kBoot,
@@ -227,6 +238,7 @@ struct Options {
   std::function<std::string(size_t bytes)> random_bytes;  // generation keys
   bool output_files = false;                              // an agent is counted upon once it has said OutputReady
   PlaceFunction place;                                    // none: workers are spread evenly, ranks of a node follow each other
+  OrderFunction order;                                    // none: nodes are in the order of their numbers
   absl::Duration user_grace = absl::Seconds(5);           // SIGTERM to SIGKILL when asked to stop
   absl::Duration failure_grace = absl::Milliseconds(400);  // the same after a failure
   absl::Duration step_record_every = absl::Seconds(10);
@@ -274,6 +286,7 @@ class Membership {
   int64_t checkpoint_step() const;     // newest on disk; 0 or -1: none
   uint32_t restarts() const;           // of the job
   uint32_t restarts_used() const;      // since the last new checkpoint: what max_restarts bounds
+  const std::string& plan() const;     // how members() came to their order; empty: by the numbers of nodes
   const v1::Members& members() const;  // of the generation that runs, or else of the last one that was prepared
   const Evidence& evidence() const;    // of this generation
   const std::vector<v1::GenerationEnded>& failures() const;  // generations that failed before, and why

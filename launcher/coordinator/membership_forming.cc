@@ -160,42 +160,81 @@ std::string Membership::Core::NameOfApplication(uint32_t application) const {
   return application < application_names_.size() ? application_names_[application] : std::string();
 }
 
+membership::NodeOffer Membership::Core::OfferOf(uint32_t node) const {
+  const Agent& agent = agents_.at(node);
+  return {node, agent.join.host(), agent.join.slots(), agent.topology.value_or(v1::NodeTopology()), agent.join.network()};
+}
+
+// `nodes` as the network wants them.
+std::vector<uint32_t> Membership::Core::Arranged(const std::vector<uint32_t>& nodes, std::string* plan) {
+  if (!options_.order) return nodes;
+  std::vector<membership::NodeOffer> offers;
+  for (const uint32_t node : nodes) offers.push_back(OfferOf(node));
+  std::vector<uint32_t> former;
+  for (const v1::Node& node : members_.nodes()) former.push_back(node.node());
+  membership::NodeOrder order = options_.order(offers, former);
+  for (const std::string& note : order.notes) {
+    if (!notes_said_.insert(note).second) continue;
+    Log(LogLevel::kWarning, note);
+    Happen("network", note);
+  }
+  MUSTER_CHECK(std::is_permutation(nodes.begin(), nodes.end(), order.nodes.begin(), order.nodes.end()),
+               "an order has every node once");
+  *plan = std::move(order.plan);
+  return std::move(order.nodes);
+}
+
 // Without a wish for placement ranks of a node follow each other.
-absl::StatusOr<membership::Seating> Membership::Core::ChooseSeats() const {
+absl::StatusOr<membership::Seating> Membership::Core::ChooseSeats() {
+  std::string plan;
   if (options_.place) {
     std::vector<membership::NodeOffer> offers;
     uint64_t slots = 0;
-    for (const uint32_t node : NodesInOrder()) {
-      const Agent& agent = agents_.at(node);
-      offers.push_back({node, agent.join.host(), agent.join.slots(), *agent.topology});
-      slots += agent.join.slots();
+    for (const uint32_t node : Arranged(NodesInOrder(), &plan)) {
+      offers.push_back(OfferOf(node));
+      slots += agents_.at(node).join.slots();
     }
-    return options_.place(static_cast<uint32_t>(std::min<uint64_t>(slots, options_.workers)), offers);
+    auto seating = options_.place(static_cast<uint32_t>(std::min<uint64_t>(slots, options_.workers)), offers);
+    if (seating.ok()) seating->plan = plan;
+    return seating;
   }
   membership::Seating seating;
+  std::map<uint32_t, uint32_t> share_of;
+  std::vector<uint32_t> nodes;
   for (const auto& [node, share] : Shares()) {
-    for (uint32_t local = 0; local < share; ++local) seating.ranks.push_back({node, local, "", ""});
+    if (share == 0) continue;
+    share_of[node] = share;
+    nodes.push_back(node);
   }
+  for (const uint32_t node : Arranged(nodes, &plan)) {
+    for (uint32_t local = 0; local < share_of[node]; ++local) seating.ranks.push_back({node, local, "", ""});
+  }
+  seating.plan = plan;
   return seating;
 }
 
 absl::Status Membership::Core::ChooseMembers() {
+  std::vector<uint32_t> former;
+  for (const v1::Node& node : members_.nodes()) former.push_back(node.node());
   auto seating = ChooseSeats();  // looks at the members before
   members_.Clear();
   seats_.clear();
   evidence_.members.clear();
   for (auto& [node, agent] : agents_) agent.member = false;
   if (!seating.ok()) return seating.status();
+  std::vector<uint32_t> order;
   for (const membership::Seating::Rank& seat : seating->ranks) {
     Agent& agent = agents_.at(seat.node);
     if (agent.member) continue;
     agent.member = true;
+    order.push_back(seat.node);
     seats_[seat.node].host = agent.join.host();
     v1::Node* entry = members_.add_nodes();
     entry->set_node(seat.node);
     entry->set_host(agent.join.host());
     entry->set_address(agent.join.address());
   }
+  SayPlan(former, order, std::move(seating->plan));
   for (const membership::Seating::Rank& seat : seating->ranks) {
     const auto rank = static_cast<uint32_t>(members_.places_size());
     v1::Place* place = members_.add_places();
@@ -210,6 +249,28 @@ absl::Status Membership::Core::ChooseMembers() {
   }
   if (!seating->lines.empty()) actions_.push_back(membership::Placed{std::move(seating->lines)});
   return absl::OkStatus();
+}
+
+// An event where nodes that were there before stand otherwise among each other, or where the reason for the order has changed.
+void Membership::Core::SayPlan(const std::vector<uint32_t>& former, const std::vector<uint32_t>& order, std::string plan) {
+  const auto common = [](const std::vector<uint32_t>& nodes, const std::vector<uint32_t>& others) {
+    std::vector<uint32_t> both;
+    for (const uint32_t node : nodes) {
+      if (std::find(others.begin(), others.end(), node) != others.end()) both.push_back(node);
+    }
+    return both;
+  };
+  const bool moved = common(former, order) != common(order, former);
+  if (moved || plan != plan_) {
+    std::vector<std::string> hosts;
+    for (const uint32_t node : order) hosts.push_back(HostOf(node));
+    constexpr size_t kShownMax = 16;
+    const size_t more = hosts.size() > kShownMax ? hosts.size() - kShownMax : 0;
+    hosts.resize(hosts.size() - more);
+    Happen("planned", absl::StrCat(plan.empty() ? "nodes are in their own order" : plan, ": ", absl::StrJoin(hosts, ", "),
+                                   more > 0 ? absl::StrCat(" and ", more, " more") : ""));
+  }
+  plan_ = std::move(plan);
 }
 
 void Membership::Core::SendPrepares() {

@@ -4,6 +4,7 @@
 #include <set>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "launcher/topology/speed_text.h"
@@ -28,7 +29,7 @@ void AddTable(const std::vector<Row>& rows, std::string* text) {
       line += row[i];
       if (i + 1 < row.size()) line.append(widths[i] - row[i].size() + 2, ' ');
     }
-    absl::StrAppend(text, line, "\n");
+    absl::StrAppend(text, absl::StripTrailingAsciiWhitespace(line), "\n");
   }
 }
 

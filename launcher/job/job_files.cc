@@ -104,6 +104,7 @@ std::string StatusJson(const JobStatus& status) {
                      {"checkpoint_path", status.checkpoint_path.empty() ? Json() : Json(status.checkpoint_path)},
                      {"output_files", status.output_files.empty() ? Json() : Json(status.output_files)},
                      {"output_files_only", status.output_files_only},
+                     {"plan", status.plan.empty() ? Json() : Json(status.plan)},
                      {"nodes", std::move(nodes)},
                      {"ranks", std::move(ranks)},
                      {"history", std::move(history)},
@@ -137,6 +138,7 @@ absl::StatusOr<JobStatus> ParseStatus(absl::string_view text) {
   Take(json, "checkpoint_path", &status.checkpoint_path);
   Take(json, "output_files", &status.output_files);
   Take(json, "output_files_only", &status.output_files_only);
+  Take(json, "plan", &status.plan);
   TakeList(json, "nodes", &status.nodes, [](const Json& one, JobStatus::Node* node) {
     Take(one, "node", &node->node);
     Take(one, "host", &node->host);

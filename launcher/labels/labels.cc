@@ -109,7 +109,9 @@ LabelSet ChooseLabels(const std::vector<LabelSet>& by_trust, const std::vector<s
       return labels != nullptr && !labels->path.empty();
     };
     if (!std::any_of(nodes.begin(), nodes.end(), is_placed)) {
-      if (!by_trust[taken].nodes.empty() && !nodes.empty()) {
+      const bool knows_others = std::any_of(by_trust[taken].nodes.begin(), by_trust[taken].nodes.end(),
+                                            [](const NodeLabels& node) { return !node.path.empty(); });
+      if (knows_others && !nodes.empty()) {
         chosen.notes.push_back(absl::StrCat(by_trust[taken].source, " says of none of the nodes (", ShortList(nodes),
                                             ") where it stands, and is left out"));
       }

@@ -245,6 +245,10 @@ absl::StatusOr<NodeLabels> ReadSlurmAddress(absl::string_view address, absl::str
     }
     for (size_t j = 0; j < inner.size(); ++j) labels.path.push_back({inner_kinds[j], inner[j]});
   }
+  if (labels.path.size() > kLabelDepthMax) {
+    return WrongAddress(address, pattern,
+                        absl::StrCat("it has ", labels.path.size(), " levels, and ", kLabelDepthMax, " at most are read"));
+  }
   return labels;
 }
 

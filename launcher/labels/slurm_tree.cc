@@ -71,7 +71,7 @@ class Tree {
           return Wrong(switches_[i].place, absl::StrCat("switch ", switches_[i].name,
                                                         " hangs below itself; one of the switches above it must not name it"));
         }
-        if (steps >= kLabelDepthMax) {
+        if (steps + 2 > kLabelDepthMax) {
           return Wrong(switches_[i].place, absl::StrCat("there are more than ", kLabelDepthMax, " switches above each other"));
         }
       }
@@ -122,6 +122,10 @@ absl::StatusOr<LabelSet> LabelsOfBlocks(const std::string& source, const std::ve
       return Wrong(sizes_place, absl::StrCat("block size ", sizes[i], " is no multiple of ", sizes[i - 1],
                                              "; each size is 2, 4, 8 ... times the one before"));
     }
+  }
+  if (sizes.size() > kLabelDepthMax) {
+    return Wrong(sizes_place,
+                 absl::StrCat("there are ", sizes.size(), " sizes of blocks; ", kLabelDepthMax, " at most are read"));
   }
   LabelSet set;
   set.source = source;

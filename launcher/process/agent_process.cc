@@ -16,6 +16,7 @@
 #include "absl/strings/strip.h"
 #include "launcher/process/endings.h"
 #include "launcher/process/exit_codes.h"
+#include "launcher/process/own_place.h"
 #include "launcher/process/signal_watch.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status.h"
@@ -99,6 +100,7 @@ absl::Status AgentProcess::MakeAgent() {
   AgentOptions agent;
   agent.job_id = options_.ticket.job_id;
   agent.host = host_;
+  agent.network = FindOwnPlace(options_.environment, host_);
   agent.address = options_.address;
   agent.slots = options_.slots;
   agent.orphan_after = absl::ZeroDuration();  // waited for here, over all streams

@@ -116,6 +116,7 @@ void JobReporter::Look() {
     status_.checkpoint_step = step;
     status_.checkpoint_unix_ms = now;
   }
+  status_.plan = membership_->plan();
   status_.refusals = membership_->refusals().total();
   status_.refused = RefusedOf(membership_->refusals());
   status_.nodes = NodesOf(*membership_);

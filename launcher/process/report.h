@@ -20,6 +20,7 @@ struct JobResult {
   uint64_t generation = 0;
   int64_t restarts = 0;
   int64_t checkpoint_step = -1;               // newest on disk; -1: none
+  std::string plan;                           // why ranks were in their order; empty: by the numbers of nodes
   RefusalLedger refusals;
   std::vector<v1::GenerationEnded> failures;  // generations that failed before the last one, oldest first
   absl::Time started;
@@ -33,7 +34,7 @@ struct JobResult {
 void TakeMembership(const Membership& membership, JobResult* result);
 
 // Members (null where there is none): exit_code origin sentence class rank host signal worker_exit_code ended_with_it causes[]
-// ranks[] job_id generation restarts generations[] workers committed_step checkpoint_step command started seconds lines_dropped
+// ranks[] job_id generation restarts generations[] workers committed_step checkpoint_step plan command started seconds lines_dropped
 // refusals refused[] where[] muster_version. `where` is filled by --timeout: ranks[] and what they did, the odd one out first, and
 // each of ranks[] then has `at_timeout`. `refused` are connections turned away, by kind: by what from count unix_ms of the last. `generations` are those that failed before the last one and why: generation class sentence rank host exit_code
 // committed_step.

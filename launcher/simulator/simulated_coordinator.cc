@@ -3,7 +3,14 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "absl/strings/str_join.h"
+
 namespace muster {
+
+uint64_t PlannedPlace(uint64_t seed, uint32_t node) {
+  Chance chance(seed * 1'000'003 + node);
+  return chance.Below(uint64_t{1} << 32) * 64 + node;
+}
 
 // --- Checks ---
 
@@ -43,8 +50,26 @@ void CoordinatorChecker::OnDurable(const v1::RecordEntry& entry) {
   }
   if (entry.has_checkpoint()) restarts_since_checkpoint_ = 0;
   if (entry.has_generation_ended()) OnEnded(entry.generation_ended(), entry.incarnation());
-  if (entry.has_generation_formed()) formed_.insert(entry.generation_formed().generation());
+  if (entry.has_generation_formed()) {
+    formed_.insert(entry.generation_formed().generation());
+    CheckOrder(entry.generation_formed());
+  }
   if (entry.has_step()) recorded_step_ = std::max(recorded_step_, entry.step().committed_step());
+}
+
+// Nodes stand as the plan says, if there is one, and ranks follow them.
+void CoordinatorChecker::CheckOrder(const v1::GenerationFormed& formed) {
+  const auto place = [this](uint32_t node) { return PlannedPlace(world_->plan.seed, node); };
+  std::vector<uint32_t> nodes, by_rank;
+  for (const v1::Node& node : formed.members().nodes()) nodes.push_back(node.node());
+  for (const v1::Place& rank : formed.members().places()) {
+    if (by_rank.empty() || by_rank.back() != rank.node()) by_rank.push_back(rank.node());
+  }
+  const bool sorted = std::is_sorted(nodes.begin(), nodes.end(), [&](uint32_t a, uint32_t b) { return place(a) < place(b); });
+  if ((world_->plan.ordered && !sorted) || nodes != by_rank) {
+    world_->Violate(absl::StrCat("order: the nodes of generation ", formed.generation(), " are ", absl::StrJoin(nodes, " "),
+                                 " and its ranks run on ", absl::StrJoin(by_rank, " ")));
+  }
 }
 
 void CoordinatorChecker::OnStep(int64_t committed_step) {
@@ -115,6 +140,18 @@ void SimulatedCoordinator::Start() {
     return key;
   };
   options.planted_announce_early = world_->plan.planted_announce_early;
+  if (world_->plan.ordered) {
+    options.order = [plan = world_->plan](const std::vector<membership::NodeOffer>& offers,
+                                          const std::vector<uint32_t>& former) {
+      membership::NodeOrder order;
+      for (const membership::NodeOffer& offer : offers) order.nodes.push_back(offer.node);
+      std::sort(order.nodes.begin(), order.nodes.end(),
+                [&](uint32_t a, uint32_t b) { return PlannedPlace(plan.seed, a) < PlannedPlace(plan.seed, b); });
+      if (plan.planted_forget_order && !former.empty()) std::reverse(order.nodes.begin(), order.nodes.end());
+      order.plan = "ranks follow a plan";
+      return order;
+    };
+  }
   membership_.emplace(std::move(options));
   world_->Trace("coordinator starts");
   Step(membership::RecordLoaded{disk_});

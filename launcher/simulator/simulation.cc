@@ -429,6 +429,7 @@ SimulationPlan DrawPlan(uint64_t seed) {
   for (uint64_t i = 0; i < faults; ++i) plan.faults.push_back(DrawFault(plan, chance));
   const uint32_t needed = (plan.workers + plan.slots - 1) / plan.slots;
   if (chance.Happens(0.4)) plan.spares = static_cast<uint32_t>(chance.Below(plan.nodes - needed + 1));
+  plan.ordered = chance.Happens(0.5);
   return plan;
 }
 
@@ -441,6 +442,7 @@ std::string Describe(const SimulationPlan& plan) {
                     absl::FormatDuration(plan.last_call), ", a checkpoint every ", plan.checkpoint_every, " steps",
                     plan.starter ? ", agents start again" : "");
   }
+  if (plan.ordered) absl::StrAppend(&text, ", nodes in a planned order");
   for (const SimulatedFault& fault : plan.faults) {
     absl::StrAppend(&text, "; ", FaultName(fault.kind), " ", fault.target, " (", fault.number, ") at ",
                     absl::FormatDuration(fault.at));

@@ -50,6 +50,7 @@ struct SimulationPlan {
   absl::Duration last_call = absl::Seconds(5);
   bool starter = false;           // agents that ended are started again
   uint32_t checkpoint_every = 0;  // steps; 0: never
+  bool ordered = false;           // ranks follow an order of nodes that is not that of their numbers
   std::vector<SimulatedFault> faults;
 
   // Planted bugs, by which tests prove that the checkers see them.
@@ -58,6 +59,7 @@ struct SimulationPlan {
   bool planted_false_success = false;   // an aborted collective call returns success
   bool planted_cleared_early = false;   // agents say Cleared while processes run
   bool planted_reuse_number = false;    // the coordinator takes a generation's number again
+  bool planted_forget_order = false;    // the order of nodes is another one after a restart
   bool planted_ignore_spawn = false;    // agents take late news of an earlier process for the present one's
 };
 

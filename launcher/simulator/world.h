@@ -45,7 +45,10 @@ struct World {
   absl::Duration last_fault_at;
 };
 
-// I1 and I4, and that restarts keep to their bound and have a true cause, from what coordinators send and remember over all their
+// Where a node stands in a planned order: the same in every generation, so that survivors keep their places.
+uint64_t PlannedPlace(uint64_t seed, uint32_t node);
+
+// I1 and I4, that ranks follow the planned order of nodes, and that restarts keep to their bound and have a true cause, from what coordinators send and remember over all their
 // incarnations.
 class CoordinatorChecker {
  public:
@@ -61,6 +64,7 @@ class CoordinatorChecker {
 
  private:
   void OnEnded(const v1::GenerationEnded& ended, uint64_t incarnations);
+  void CheckOrder(const v1::GenerationFormed& formed);
 
   World* const world_;
   std::map<uint64_t, uint64_t> incarnation_of_;  // by generation: who announced it

@@ -28,11 +28,12 @@ constexpr int64_t kStepsMax = int64_t{1} << 40;
 const std::map<std::string, std::vector<std::string>>& Fields() {
   static const auto& fields = *new std::map<std::string, std::vector<std::string>>{
       {"",
-       {"name", "command", "workers", "resources", "placement", "env", "output", "stdin", "checkpoint", "recovery", "starter",
+       {"name", "command", "workers", "resources", "placement", "topology", "env", "output", "stdin", "checkpoint", "recovery", "starter",
         "kubernetes"}},
       {"workers", {"min", "max", "per_node"}},
       {"resources", {"cpu", "memory", "gpu"}},
       {"placement", {"map_by", "rank_by", "bind_to"}},
+      {"topology", {"files", "label_keys"}},
       {"output", {"marks", "files"}},
       {"checkpoint", {"path", "every_steps", "keep"}},
       {"recovery", {"max_restarts", "spares", "last_call"}},
@@ -67,6 +68,7 @@ class Reader {
     ReadIf(top, "workers", [&](const YamlNode& node, const std::string& path) { ReadWorkers(node, path, &job.workers); });
     ReadIf(top, "resources", [&](const YamlNode& node, const std::string& path) { ReadResources(node, path, &job.resources); });
     ReadIf(top, "placement", [&](const YamlNode& node, const std::string& path) { ReadPlacement(node, path, &job.placement); });
+    ReadIf(top, "topology", [&](const YamlNode& node, const std::string& path) { ReadTopology(node, path, &job.topology); });
     ReadIf(top, "env", [&](const YamlNode& node, const std::string& path) { job.env = Environment(node, path); });
     ReadIf(top, "output", [&](const YamlNode& node, const std::string& path) { ReadOutput(node, path, &job.output); });
     ReadIf(top, "stdin", [&](const YamlNode& node, const std::string& path) {
@@ -379,6 +381,17 @@ class Reader {
            [&](const YamlNode& value, const std::string& place) { output->marks = Texts(value, place, "rank"); });
     ReadIf(section, "files", [&](const YamlNode& value, const std::string& place) {
       output->files = Text(value, place, "a folder or a pattern");
+    });
+  }
+
+  void ReadTopology(const YamlNode& node, const std::string& path, JobFile::Topology* topology) {
+    const Section section = Open(node, path, "topology");
+    ReadIf(section, "files", [&](const YamlNode& value, const std::string& place) {
+      topology->files = Texts(value, place, "slurm:/etc/slurm/topology.conf");
+    });
+    ReadIf(section, "label_keys", [&](const YamlNode& value, const std::string& place) {
+      const auto keys = Texts(value, place, "example.com/row");
+      if (keys) topology->label_keys = Place(value, absl::StrJoin(keys->value, ","));
     });
   }
 

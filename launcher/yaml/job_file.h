@@ -41,6 +41,10 @@ struct JobFile {
     Field<std::vector<std::string>> marks;  // words of --output: rank, host, timestamp, tag
     Field<std::string> files;               // as --output-filename
   };
+  struct Topology {
+    Field<std::vector<std::string>> files;  // words of --topology-file
+    Field<std::string> label_keys;          // a word of --label-keys
+  };
   struct Checkpoint {
     Field<std::string> path;
     Field<int64_t> every_steps, keep;  // 1 and up; both need path
@@ -67,6 +71,7 @@ struct JobFile {
   Workers workers;
   Resources resources;
   Placement placement;
+  Topology topology;
   Field<std::vector<std::pair<std::string, std::string>>> env;  // in the file's order
   Output output;
   Field<std::string> standard_input;  // stdin: a rank, "all" or "none"

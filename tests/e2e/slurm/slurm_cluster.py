@@ -60,8 +60,12 @@ def end_with_parent():
 
 
 class Cluster:
-    def __init__(self, folder, environment):
+    def __init__(self, folder, environment, topology=None):
+        """`topology`: a topology.conf; without it Slurm knows no network."""
         self.folder = folder
+        if topology:
+            with open(os.path.join(folder, "topology.conf"), "w", encoding="utf-8") as file:
+                file.write(topology)
         self.environment = dict(environment, SLURM_CONF=os.path.join(folder, "slurm.conf"),
                                 PATH=environment.get("PATH", "") + ":/usr/sbin:/sbin")
         self.process = subprocess.Popen(
@@ -108,6 +112,8 @@ def serve(folder):
     os.chmod(key, 0o600)
     with open(os.path.join(folder, "slurm.conf"), "w", encoding="utf-8") as file:
         file.write(CONFIGURATION.format(folder=folder))
+        if os.path.exists(os.path.join(folder, "topology.conf")):
+            file.write("TopologyPlugin=topology/tree\n")
     with open(os.path.join(folder, "cgroup.conf"), "w", encoding="utf-8") as file:
         file.write("CgroupPlugin=cgroup/v1\n")
     run("hostname", "login")

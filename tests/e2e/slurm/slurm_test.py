@@ -32,12 +32,14 @@ def arguments_of(pid):
 
 
 class SlurmCase(MusterCase):
+    topology = None
+
     @classmethod
     def setUpClass(cls):
         cls.cluster_folder = tempfile.mkdtemp(prefix="e2e-slurm-")
         cls.addClassCleanup(shutil.rmtree, cls.cluster_folder, ignore_errors=True)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SLURM") and k not in ("PYTHONPATH", "OMP_NUM_THREADS")}
-        cls.cluster = Cluster(cls.cluster_folder, environment)
+        cls.cluster = Cluster(cls.cluster_folder, environment, cls.topology)
         cls.addClassCleanup(cls.cluster.end)
 
     def setUp(self):
@@ -213,6 +215,28 @@ class Placing(SlurmCase):
         self.run_there("scancel", "--me")
         process.wait(DEADLINE)
         self.nothing_left()
+
+
+class Network(SlurmCase):
+    topology = "SwitchName=leaf0 Nodes=node[1,3]\nSwitchName=leaf1 Nodes=node2\nSwitchName=top Switches=leaf[0-1]\n"
+
+    def test_ranks_follow_slurms_switches(self):
+        result = self.salloc_muster("sh", "-c", "echo place $RANK $(hostname)")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        places = sorted(line for line in result.stdout.splitlines() if line.startswith("place "))
+        self.assertEqual(places, [f"place {rank} {node}" for rank, node in enumerate(["node1"] * 2 + ["node3"] * 2 + ["node2"] * 2)])
+        status = self.run_there(MUSTER, "status", "--json")
+        self.assertIn("ranks follow the network (Slurm)", json.loads(status.stdout)["plan"])
+
+    def test_the_network_of_an_allocation_is_shown(self):
+        result = self.salloc(MUSTER, "topo", "show")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual([line.split() for line in result.stdout.splitlines()],
+                         [["scontrol", "show", "topology:", "3", "nodes;", "levels", "spine,", "leaf"], ["spine", "top", "3", "nodes"],
+                          ["leaf", "leaf0", "2", "nodes", "node[1,3]"], ["leaf", "leaf1", "1", "node", "node2"]])
+        measured = self.salloc(MUSTER, "topo", "show", "--measure", "--json", options=("-N3", "-n3"))
+        self.assertEqual(measured.returncode, 0, measured.stderr)
+        self.assertEqual(len(json.loads(measured.stdout)["measurements"]), 6)
 
 
 class Ending(SlurmCase):

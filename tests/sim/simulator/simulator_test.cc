@@ -272,6 +272,11 @@ TEST(PlantedBug, SayingClearedTooEarlyBreaksI8) {
   EXPECT_GT(SeedsThatShow([](SimulationPlan& plan) { plan.planted_cleared_early = true; }, "I8: agent"), 10);
 }
 
+TEST(PlantedBug, AnOrderThatIsForgottenAfterARestartIsFound) {
+  const auto plant = [](SimulationPlan& plan) { plan.ordered = plan.planted_forget_order = true; };
+  EXPECT_GT(SeedsThatShow(plant, "order: the nodes"), 10);
+}
+
 TEST(PlantedBug, TakingANumberTwiceBreaksI1) {
   EXPECT_GT(SeedsThatShow([](SimulationPlan& plan) { plan.planted_reuse_number = true; }, "I1: the number"), 10);
 }

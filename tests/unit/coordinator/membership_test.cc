@@ -37,6 +37,7 @@ class MembershipTest : public ::testing::Test {
     options.applications = applications_;
     options.place = place_;
     options.output_files = output_files_;
+    options.order = order_;
     options.random_bytes = [](size_t bytes) { return std::string(bytes, 'k'); };
     machine_.emplace(options);
     appends_.clear();
@@ -188,6 +189,7 @@ class MembershipTest : public ::testing::Test {
   std::vector<membership::Application> applications_;
   membership::PlaceFunction place_;
   bool output_files_ = false;
+  membership::OrderFunction order_;
   std::vector<std::string> placed_;
 };
 
@@ -213,6 +215,40 @@ absl::StatusOr<membership::Seating> Crosswise(uint32_t workers, const std::vecto
   EXPECT_EQ(offers.size(), 2u);
   EXPECT_EQ(offers[0].topology.xml(), "machine of 0");
   return membership::Seating{{{1, 0, "4", "0"}, {0, 0, "5-6", "1"}, {1, 1, "", ""}}, {"rank 0 is there"}};
+}
+
+TEST_F(MembershipTest, RanksFollowThePlannedOrderOfNodes) {
+  std::vector<std::vector<uint32_t>> formers;
+  order_ = [&formers](const std::vector<membership::NodeOffer>& offers, const std::vector<uint32_t>& former) {
+    formers.push_back(former);
+    membership::NodeOrder order;
+    for (const membership::NodeOffer& offer : offers) order.nodes.insert(order.nodes.begin(), offer.node);
+    order.plan = "ranks follow " + offers[0].network.source();
+    order.notes = {"a doubt"};
+    return order;
+  };
+  RunRestartable(1);
+  ASSERT_EQ(machine_->members().nodes_size(), 2);
+  EXPECT_EQ(machine_->members().nodes(0).node(), 1u);
+  EXPECT_EQ(machine_->members().places(0).node(), 1u);
+  EXPECT_EQ(machine_->members().places(1).node(), 0u);
+  EXPECT_EQ(machine_->members().places(2).node(), 0u);
+  EXPECT_EQ(machine_->plan(), "ranks follow ");
+  EXPECT_EQ(std::count(happened_.begin(), happened_.end(), "planned"), 1);
+  EXPECT_EQ(std::count(happened_.begin(), happened_.end(), "network"), 1);
+  // The next generation's order is asked for with this one's before it; nothing has changed, so nothing is said again.
+  Ended(1, 0, v1::Ending::SIGNALED, 9);
+  Step(membership::TimerFired{Timer::kEnd});
+  Ended(0, 1, v1::Ending::SIGNALED, 15, true);
+  Ended(0, 2, v1::Ending::SIGNALED, 15, true);
+  Cleared(0);
+  Cleared(1);
+  Durable();  // the end of generation 1
+  Durable();  // the number of generation 2
+  EXPECT_EQ(machine_->state(), State::kPreparing);
+  EXPECT_EQ(formers, (std::vector<std::vector<uint32_t>>{{}, {1, 0}}));
+  EXPECT_EQ(std::count(happened_.begin(), happened_.end(), "planned"), 1);
+  EXPECT_EQ(std::count(happened_.begin(), happened_.end(), "network"), 1);
 }
 
 TEST_F(MembershipTest, PlacementWaitsForTopologiesAndReachesTheAgents) {

@@ -169,5 +169,16 @@ TEST(JobFile, RefusesWhatIsNoPlainYaml) {
   EXPECT_THAT(ErrorOf(std::string(kJobFileBytesMax + 1, ' ')), HasSubstr("has more than 1048576 bytes"));
 }
 
+TEST(JobFile, TheNetworkIsAListOfFilesAndOneOfKeys) {
+  const auto job = ParseJobFile(
+      "job.yaml", "command: [a]\ntopology: {files: [\"slurm:t.conf\", n.json], label_keys: [x/row, x/rack=shelf]}");
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->topology.files->value, (std::vector<std::string>{"slurm:t.conf", "n.json"}));
+  EXPECT_EQ(job->topology.label_keys->value, "x/row,x/rack=shelf");
+  EXPECT_THAT(ErrorOf("topology: {file: a}"),
+              HasSubstr("job.yaml:1:12: topology.file: there is no such field; did you mean files?"));
+  EXPECT_THAT(ErrorOf("topology: {files: a}"), HasSubstr("topology.files: is a list; write [a, ...]"));
+}
+
 }  // namespace
 }  // namespace muster
