@@ -202,7 +202,9 @@ class Placing(SlurmCase):
         self.assertEqual(there["HOME"], self.environment.get("HOME"))
         self.assertEqual(there["SLURM_JOB_NODELIST"], "node[1-3]")
         # The agents' step is not the workers'.
-        self.assertEqual([name for name in there if re.match("SLURM_(STEP|PROCID|LOCALID|NODEID|NTASKS|NPROCS|SRUN)|PMI", name)], [])
+        self.assertEqual([name for name in there if re.match("SLURM_(STEP|PROCID|LOCALID|NODEID|NTASKS|NPROCS|SRUN|PMI)|PMI_FD", name)], [])
+        self.assertEqual((there["PMIX_NAMESPACE"], there["PMIX_RANK"], there["PMI_RANK"]),
+                         (f"muster-{there['MUSTER_JOB_ID']}-1", "0", "0"))
 
     def test_nothing_secret_in_arguments_or_environment(self):
         process = self.start_there("salloc", "-Q", "-N3", "-n3", MUSTER, "run", STUBBORN)
