@@ -36,7 +36,8 @@ void SendAtOnce(int socket) {
   ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
-// The one socket from `peer` to `own`. NotFound where the kernel cannot be asked so.
+// The one socket from `peer` to `own`. NotFound where the kernel cannot be asked so, or where nobody holds that socket any more: who
+// has closed it may have been anybody, and the kernel then says 0, which would be root.
 absl::StatusOr<uid_t> AskDiagnostics(const sockaddr_in& peer, const sockaddr_in& own) {
   const UniqueFd socket(::socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
   if (!socket) return absl::NotFoundError("no sock_diag");
@@ -67,6 +68,7 @@ absl::StatusOr<uid_t> AskDiagnostics(const sockaddr_in& peer, const sockaddr_in&
   if (header.nlmsg_type != SOCK_DIAG_BY_FAMILY) return absl::NotFoundError("not known to sock_diag");
   inet_diag_msg answer;
   memcpy(&answer, buffer + NLMSG_HDRLEN, sizeof answer);
+  if (answer.idiag_inode == 0) return absl::NotFoundError("its other end is closed");
   return answer.idiag_uid;
 }
 
@@ -75,14 +77,15 @@ absl::StatusOr<uid_t> LookInProc(const sockaddr_in& peer, const sockaddr_in& own
   std::string line;
   while (std::getline(table, line)) {
     unsigned local = 0, local_port = 0, remote = 0, remote_port = 0, uid = 0;
-    const int read = sscanf(line.c_str(), " %*d: %8X:%4X %8X:%4X %*X %*X:%*X %*X:%*X %*X %u", &local, &local_port, &remote,
-                            &remote_port, &uid);
-    if (read == 5 && local == peer.sin_addr.s_addr && local_port == ntohs(peer.sin_port) && remote == own.sin_addr.s_addr &&
-        remote_port == ntohs(own.sin_port)) {
+    unsigned long inode = 0;
+    const int read = sscanf(line.c_str(), " %*d: %8X:%4X %8X:%4X %*X %*X:%*X %*X:%*X %*X %u %*d %lu", &local, &local_port,
+                            &remote, &remote_port, &uid, &inode);
+    if (read == 6 && inode != 0 && local == peer.sin_addr.s_addr && local_port == ntohs(peer.sin_port) &&
+        remote == own.sin_addr.s_addr && remote_port == ntohs(own.sin_port)) {
       return uid;
     }
   }
-  return absl::NotFoundError("neither sock_diag nor /proc/net/tcp knows whose connection it is");
+  return absl::NotFoundError("neither sock_diag nor /proc/net/tcp knows who holds its other end");
 }
 
 }  // namespace

@@ -24,11 +24,12 @@ absl::StatusOr<LoopbackListener> ListenOnLoopback();
 absl::StatusOr<UniqueFd> ConnectOnLoopback(uint16_t port);
 
 // A connection that waits, if its other end belongs to a process of our own user (or root). Non-blocking, close-on-exec, without
-// delay. Errors: Unavailable (none waits), PermissionDenied (it was another user's, and is closed), others from accept(2).
+// delay. Errors: Unavailable (none waits), PermissionDenied (it was another user's, or its other end is closed already; it is closed
+// here too), others from accept(2).
 absl::StatusOr<UniqueFd> AcceptOwn(int listener);
 
 // The user whose process holds the other end of `connected`, as the kernel tells. Source: sock_diag(7), else /proc/net/tcp
-// (proc(5)). Errors: NotFound (neither knows it), others of those.
+// (proc(5)). Errors: NotFound (neither knows it: nobody holds the other end any more), others of those.
 absl::StatusOr<uid_t> PeerUser(int connected);
 
 }  // namespace muster

@@ -32,8 +32,7 @@ absl::Status PmixPort::Begin(const MpiWorld& world) {
   exchange_->OnQuestion([this, alive = alive_](uint32_t rank, const std::string&, NodeExchange::Reply reply) {
     if (!*alive) return;
     // No program of this node has come yet: what is asked for will be there when the server is.
-    if (link_ == nullptr && !failed_ && !StartServer().ok())
-      return reply(absl::UnavailableError("no PMIx server on this node"));
+    if (link_ == nullptr && !failed_) StartOrFail();
     if (link_ == nullptr) return reply(absl::UnavailableError("no PMIx server on this node"));
     const uint64_t id = ++next_question_;
     questions_[id] = std::move(reply);
@@ -42,11 +41,13 @@ absl::Status PmixPort::Begin(const MpiWorld& world) {
     command.mutable_asked()->set_rank(rank);
     Send(std::move(command));
   });
-  MUSTER_RETURN_IF_ERROR(loop_->Add(listener_.get(), EPOLLIN, [this](uint32_t) {
-    if (const absl::Status started = StartServer(); !started.ok()) ServerGone(std::string(started.message()));
-  }));
+  MUSTER_RETURN_IF_ERROR(loop_->Add(listener_.get(), EPOLLIN, [this](uint32_t) { StartOrFail(); }));
   listening_ = true;
   return absl::OkStatus();
+}
+
+void PmixPort::StartOrFail() {
+  if (const absl::Status started = StartServer(); !started.ok()) ServerGone(std::string(started.message()));
 }
 
 absl::Status PmixPort::StartServer() {

@@ -47,6 +47,7 @@ class PmixPort {
   PmixPort(EventLoop* loop, NodeExchange* exchange, Options options, MpiEvents events)
       : loop_(loop), exchange_(exchange), options_(std::move(options)), events_(std::move(events)) {}
   absl::Status StartServer();
+  void StartOrFail();  // says so where it cannot be started
   void OnReport(const std::string& bytes);
   void OnFence(v1::PmixFence fence);
   void OnAsked(const v1::PmixAsked& asked);

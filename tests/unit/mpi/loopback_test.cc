@@ -42,5 +42,21 @@ TEST(Loopback, AnotherUsersConnectionIsTurnedAway) {
   EXPECT_THAT(server.status().message(), ::testing::HasSubstr("user 65534"));
 }
 
+// Whoever closes at once must not be taken for root, as which the kernel shows an end that nobody holds.
+TEST(Loopback, AConnectionWhoseOtherEndIsClosedIsNobodys) {
+  const auto listener = ListenOnLoopback();
+  ASSERT_TRUE(listener.ok()) << listener.status();
+  auto client = ConnectOnLoopback(listener->port);
+  ASSERT_TRUE(client.ok()) << client.status();
+  pollfd ready = {listener->socket.get(), POLLIN, 0};
+  ASSERT_EQ(poll(&ready, 1, 10'000), 1);
+  const auto server = AcceptOwn(listener->socket.get());
+  ASSERT_TRUE(server.ok()) << server.status();
+  client->Reset();
+  pollfd ended = {server->get(), POLLIN, 0};
+  ASSERT_EQ(poll(&ended, 1, 10'000), 1);
+  EXPECT_TRUE(absl::IsNotFound(PeerUser(server->get()).status()));
+}
+
 }  // namespace
 }  // namespace muster
