@@ -38,8 +38,7 @@ absl::StatusOr<std::unique_ptr<SshStarter>> SshStarter::Create(EventLoop* loop, 
 
 SshStarter::SshStarter(EventLoop* loop, SshStarterOptions options, Callbacks callbacks,
                        std::function<void(const std::string& line)> say)
-    : loop_(loop),
-      options_(std::move(options)),
+    : options_(std::move(options)),
       callbacks_(std::move(callbacks)),
       say_(std::move(say)),
       asked_(loop, [this](std::vector<v1::AgentStart> asked) { StartAsked(std::move(asked)); }),

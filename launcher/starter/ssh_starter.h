@@ -64,7 +64,6 @@ class SshStarter final : public Starter {
   void StartAsked(std::vector<v1::AgentStart> asked);
   void OnFailed(uint32_t node, const SshFailure& why);
 
-  EventLoop* const loop_;
   const SshStarterOptions options_;
   const Callbacks callbacks_;
   const std::function<void(const std::string& line)> say_;
