@@ -75,6 +75,13 @@ FlagSet Declare(RunOptions* options) {
   DeclareEndings(&flags, &options->ending);
   flags.Heading("output");
   DeclareOutput(&flags, &options->output);
+  flags.Text("--log-dir", "FOLDER", &options->log_folder,
+             "torchrun's: where --redirects and --tee make their files, as\n"
+             "--output-filename FOLDER does");
+  flags.Text("--redirects -r", "N", &options->redirects,
+             "3: output goes to files below --log-dir and nowhere else; 0 (default):\n"
+             "to no file");
+  flags.Text("--tee -t", "N", &options->tee, "3: output goes to files below --log-dir too; 0 (default): to no file");
   DeclareStdin(&flags, &options->output);
   flags.Text("--name", "NAME", &options->name, "what muster ps and status call the job");
   flags.Text("--report", "FILE", &options->report_file, "write how the job went to FILE, as one JSON object");
@@ -93,7 +100,6 @@ FlagSet Declare(RunOptions* options) {
                   "One muster run starts the workers of all hosts; name them with -H or --hostfile.");
   flags.NotNeeded("--rdzv-id", "Each job has an identity of its own; --name is what people call it.");
   flags.NotYet("--max-np", "A job that was restarted smaller stays so; --min-np says how small it may get.");
-  flags.NotYet("--redirects --tee --log-dir", "Write --output-filename FOLDER:nocopy, or FOLDER for files and terminal both.");
   flags.NotYet("--backend", "Collectives run in shared memory and over TCP; leave the option out.");
   flags.NotYet("--mca -mca --prefix", "It is a setting of Open MPI's own launcher; leave it out.");
   return flags;
@@ -105,6 +111,29 @@ absl::Status CheckEnvironment(const std::vector<std::string>& environment) {
       return absl::InvalidArgumentError(absl::StrCat("-x ", setting, " has no name before the '='; write -x NAME=VALUE"));
     }
   }
+  return absl::OkStatus();
+}
+
+// torchrun's words for --output-filename.
+absl::Status TakeLogFolder(RunOptions* options) {
+  for (const auto& [flag, value] : {std::pair{"--redirects", options->redirects}, {"--tee", options->tee}}) {
+    if (value.empty() || value == "0" || value == "3") continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        flag, " ", value, ": files get stdout and stderr of every rank or none; write ", flag, " 3 or ", flag, " 0"));
+  }
+  const bool tee = options->tee == "3", redirect = !tee && options->redirects == "3";
+  if (!tee && !redirect) return absl::OkStatus();
+  const char* flag = tee ? "--tee" : "--redirects";
+  if (options->log_folder.empty())
+    return absl::InvalidArgumentError(absl::StrCat(flag, " 3 makes files; say where: --log-dir FOLDER"));
+  if (!options->output.filename.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("--output-filename and ", flag, " say the same; leave one out"));
+  }
+  if (options->log_folder.find_first_of("%:") != std::string::npos) {
+    return absl::InvalidArgumentError(absl::StrCat("--log-dir ", options->log_folder,
+                                                   ": '%' and ':' have a meaning in --output-filename; name another folder"));
+  }
+  options->output.filename = absl::StrCat(options->log_folder, redirect ? ":nocopy" : "");
   return absl::OkStatus();
 }
 
@@ -296,6 +325,7 @@ absl::StatusOr<RunOptions> ParseRunOptions(const std::vector<std::string>& argum
   if (!rest.ok()) return rest.status();
   if (*help_wanted) return options;
   MUSTER_RETURN_IF_ERROR(ReadWorkersPerNode(&options));
+  MUSTER_RETURN_IF_ERROR(TakeLogFolder(&options));
   MUSTER_RETURN_IF_ERROR(CheckEnvironment(options.environment));
   MUSTER_RETURN_IF_ERROR(CheckPlacement(&options.placement));
   options.command = *std::move(rest);

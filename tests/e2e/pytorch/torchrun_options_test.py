@@ -158,6 +158,40 @@ class Options(muster_e2e.MusterCase):
                              {"0": "trainer 0 2", "1": "trainer 1 2"})
         self.assertEqual(ranks(self.run_well("-np", "1", *say("$ROLE_NAME"))), {"0": "default"})
 
+    def logs(self, folder):
+        """{path below the folder: text} of what is there."""
+        found = {}
+        for place, _, names in os.walk(folder):
+            for name in names:
+                with open(os.path.join(place, name), encoding="utf-8") as file:
+                    found[os.path.relpath(os.path.join(place, name), folder)] = file.read()
+        return found
+
+    def write_logs(self, *options):
+        folder = os.path.join(self.folder, "logs" + "".join(options))
+        said = self.run_well("--log-dir", folder, *options, "-np", "2", "sh", "-c", "echo out $RANK; echo err $RANK >&2")
+        return said, self.logs(folder)
+
+    FILES = {f"1/rank.{rank}/{stream}": f"{stream[3:]} {rank}\n" for rank in (0, 1) for stream in ("stdout", "stderr")}
+
+    def test_log_dir(self):
+        said, files = self.write_logs()
+        self.assertEqual((sorted(said.splitlines()), files), (["out 0", "out 1"], {}))
+        missing = self.muster("run", "-np", "1", "--tee", "3", "true")
+        self.assertEqual(missing.returncode, 64)
+        self.assertIn("--log-dir FOLDER", missing.stderr)
+
+    def test_redirects(self):
+        for spelling in (["-r", "3"], ["--redirects", "3"], ["--redirects=3"]):
+            self.assertEqual(self.write_logs(*spelling), ("", self.FILES))
+        self.assertEqual(self.write_logs("-r", "0")[1], {})
+        self.assertEqual(self.muster("run", "-np", "1", "--log-dir", self.folder, "-r", "0:1", "true").returncode, 64)
+
+    def test_tee(self):
+        for spelling in (["-t", "3"], ["--tee", "3"], ["-r", "3", "-t", "3"]):
+            said, files = self.write_logs(*spelling)
+            self.assertEqual((sorted(said.splitlines()), files), (["out 0", "out 1"], self.FILES))
+
     def test_monitor_interval(self):
         # A death is seen at once, whatever is asked for.
         result = self.muster("run", "--monitor_interval=3600", "-np", "2", "sh", "-c", '[ "$RANK" = 1 ] && exit 3; sleep 1000')
