@@ -14,6 +14,7 @@
 #include "launcher/channel/agent_key.h"
 #include "launcher/channel/coordinator_search.h"
 #include "launcher/channel/front_door.h"
+#include "launcher/channel/join_key.h"
 #include "launcher/channel/newcomers.h"
 #include "launcher/channel/openssl.h"
 #include "launcher/channel/protocol.h"
@@ -34,6 +35,7 @@ using v1::CoordinatorFrame;
 constexpr int kStreamsOfAConnectionMax = 128;
 constexpr size_t kNonceBytes = 32;
 constexpr size_t kSessionNameBytes = 16;
+constexpr absl::Duration kJoinTicketGood = absl::Minutes(1);  // the agent is there already
 constexpr absl::Duration kShutdownPatience = absl::Seconds(10);
 
 absl::Status CheckVersion(uint32_t version) {
@@ -92,7 +94,10 @@ class AgentServerImpl : public AgentServer {
                         [this](const std::string& line) {
                           if (callbacks_.log) callbacks_.log(LogLevel::kWarning, line);
                         },
-                    .search_answer = SearchAnswer(options_.authority->certificate_pem())}));
+                    .search_answer = SearchAnswer(options_.authority->certificate_pem()),
+                    .join = options_.join_key.empty()
+                                ? std::function<std::string(absl::string_view, const std::string&)>()
+                                : [this](absl::string_view request, const std::string& from) { return AnswerJoin(request, from); }}));
     return absl::OkStatus();
   }
 
@@ -139,6 +144,20 @@ class AgentServerImpl : public AgentServer {
 
  private:
   using Stream = std::shared_ptr<ServerStream>;
+
+  // Of two agents that come for one node the newer wins: its enrolment ends the other's session, whose certificate is refused then.
+  std::string AnswerJoin(absl::string_view request, const std::string& from) {
+    const auto number = ReadJoinRequest(options_.join_key, request);
+    if (!number.ok()) {
+      Refuse(std::string(number.status().message()), from);
+      return std::string(4, '\0');
+    }
+    const std::string text = *number < options_.join_nodes
+                                 ? ToText(options_.authority->MakeTicket(*number, kJoinTicketGood))
+                                 : absl::StrCat("no: the job has ", options_.join_nodes, " nodes, so none has the number ", *number);
+    auto answer = SealJoinAnswer(options_.join_key, request, text);
+    return answer.ok() ? *std::move(answer) : "";
+  }
 
   struct Session {
     std::string name;

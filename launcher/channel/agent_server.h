@@ -21,6 +21,8 @@ struct AgentServerOptions {
   std::string listen = "0.0.0.0";                      // numeric, IPv4 or IPv6
   uint16_t port = 0;                                   // 0: any that is free
   Authority* authority = nullptr;                      // outlives the server
+  std::string join_key = "";                           // agents that hold it get a ticket from us (join_key.h); empty: nobody does
+  uint32_t join_nodes = 0;                             // for nodes below this
   absl::Duration resume_within = absl::Seconds(10);    // a broken stream's session waits so long for the next
   absl::Duration handshake_within = absl::Seconds(5);  // from a connection to its Proof
   size_t unacknowledged_bytes_max = 64 << 20;          // kept for an agent that does not answer; beyond it is lost

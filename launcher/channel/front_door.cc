@@ -13,12 +13,13 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "launcher/channel/coordinator_search.h"
+#include "launcher/channel/join_key.h"
 #include "runtime/base/status.h"
 
 namespace muster {
 namespace {
 
-static_assert(kSearchGreeting.size() == kOpeningBytes, "one look decides");
+static_assert(kSearchGreeting.size() == kOpeningBytes && kJoinGreeting.size() == kOpeningBytes, "one look decides");
 
 constexpr int kBacklog = 1024;
 constexpr char kTlsHandshakeRecord = 22;
@@ -83,6 +84,9 @@ Opening OpeningOf(absl::string_view bytes) {
   if (may_be_tls) return bytes.size() < kOpeningBytes ? Opening::kUndecided : Opening::kTls;
   if (absl::StartsWith(kSearchGreeting, bytes.substr(0, kOpeningBytes))) {
     return bytes.size() < kSearchGreeting.size() ? Opening::kUndecided : Opening::kSearch;
+  }
+  if (absl::StartsWith(kJoinGreeting, bytes.substr(0, kOpeningBytes))) {
+    return bytes.size() < kJoinGreeting.size() ? Opening::kUndecided : Opening::kJoin;
   }
   for (absl::string_view method : {"GET ", "HEAD ", "POST ", "PUT ", "PRI * ", "OPTIONS ", "DELETE ", "CONNECT ", "PATCH "}) {
     const absl::string_view begin = method.substr(0, kOpeningBytes);
@@ -195,7 +199,7 @@ FrontDoor::Silent FrontDoor::Take(int fd) {
 }
 
 void FrontDoor::Look(int fd, const char* if_silent) {
-  char bytes[kOpeningBytes];
+  char bytes[kJoinRequestBytes];
   const ssize_t count = ::recv(fd, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
   const bool nothing_yet = count < 0 && (errno == EAGAIN || errno == EINTR);
   if (nothing_yet && if_silent == nullptr) return;
@@ -204,6 +208,11 @@ void FrontDoor::Look(int fd, const char* if_silent) {
     // Woken again when all of it is there, not for each byte, and not at once for those that are: socket(7), SO_RCVLOWAT.
     const int enough = kOpeningBytes;
     ::setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &enough, sizeof enough);
+    return;
+  }
+  if (opening == Opening::kJoin && count < static_cast<ssize_t>(kJoinRequestBytes) && if_silent == nullptr) {
+    const int whole = kJoinRequestBytes;
+    ::setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &whole, sizeof whole);
     return;
   }
   Silent known = Take(fd);
@@ -218,6 +227,13 @@ void FrontDoor::Look(int fd, const char* if_silent) {
       [[maybe_unused]] const ssize_t taken = ::recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
       [[maybe_unused]] const ssize_t said =
           ::send(fd, events_.search_answer.data(), events_.search_answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      return;
+    }
+    case Opening::kJoin: {
+      if (!events_.join) return events_.refuse("a request to join by a key, which this job does not take", known.from);
+      const ssize_t taken = ::recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+      const std::string answer = events_.join(absl::string_view(bytes, static_cast<size_t>(std::max<ssize_t>(0, taken))), known.from);
+      [[maybe_unused]] const ssize_t said = ::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
       return;
     }
     case Opening::kHttp:

@@ -23,6 +23,7 @@ enum class Opening {
   kUndecided,  // may become one
   kHttp,       // a request or HTTP/2's preface, without TLS
   kSearch,     // an agent that looks for the way to us (coordinator_search.h)
+  kJoin,       // an agent that asks for a ticket (join_key.h)
   kPlainText,  // anything else
 };
 Opening OpeningOf(absl::string_view bytes);
@@ -39,6 +40,8 @@ class FrontDoor {
     std::function<void(const std::string& what, const std::string& from)> refuse;
     std::function<void(const std::string& line)> warn;  // connections could not be accepted for a while, and why
     std::string search_answer = "";                     // for kSearch, after which the connection is closed
+    // What a request for a ticket is answered, after which the connection is closed. None: such requests are refused.
+    std::function<std::string(absl::string_view request, const std::string& from)> join = nullptr;
   };
 
   // `address` is numeric; port 0: any that is free. Errors: InvalidArgument (no such address), those of bind and listen.

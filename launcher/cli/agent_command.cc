@@ -12,9 +12,11 @@
 #include "absl/strings/str_split.h"
 #include "launcher/channel/authority.h"
 #include "launcher/channel/coordinator_search.h"
+#include "launcher/channel/join_key.h"
 #include "launcher/cli/console.h"
 #include "launcher/cli/flags.h"
 #include "launcher/cli/help_page.h"
+#include "launcher/cli/join_key_file.h"
 #include "launcher/cli/own_environment.h"
 #include "launcher/cli/program.h"
 #include "launcher/cli/subcommand.h"
@@ -32,6 +34,7 @@ namespace {
 constexpr size_t kTicketBytesMax = 64 << 10;
 
 constexpr char kUsage[] = R"(usage: muster agent --coordinator HOST:PORT --ticket-file FILE [options]
+       muster agent --coordinator HOST:PORT --join-key-file FILE --node N [options]
 
 Runs one node's workers of a job whose coordinator runs elsewhere (muster coordinator, which says
 this line for each node; muster run starts its agents itself, by ssh on other hosts). It ends with
@@ -40,6 +43,7 @@ the job.
 examples
   muster agent --coordinator 10.0.0.5:4242 --ticket-file node-3.ticket
   muster agent --coordinator 10.0.0.5:4242 --ticket-file node-3.ticket --host node-3 --slots 8
+  muster agent --coordinator train-coordinator-0.train:4242 --join-key-file /run/muster/key --node 3
 )";
 
 constexpr char kAfter[] = R"(exit status
@@ -57,6 +61,8 @@ struct AgentFlags {
   bool home_if_no_folder = false;
   bool signals_stop_job = false;
   std::string ticket_file;
+  std::string join_key_file;
+  int64_t node = -1;
   std::string host;
   std::string address;
   int64_t slots = 0;
@@ -71,6 +77,13 @@ FlagSet Declare(AgentFlags* agent) {
              "where the job's coordinator listens; several numeric addresses with\n"
              "commas between: the first that answers is taken");
   flags.Text("--ticket-file", "FILE", &agent->ticket_file, "the ticket that the coordinator has made for this node; good once");
+  flags.Text("--join-key-file", "FILE", &agent->join_key_file,
+             "instead of a ticket: the secret that muster run --starter join was\n"
+             "given. The coordinator is waited for, its name asked for again and\n"
+             "again, for --orphan-after");
+  flags.Count("--node", "N", &agent->node, 0, 99'999,
+              "with a join key: this node's number, from 0, such as the index of a\n"
+              "pod. Of two agents with one number the newer takes the node over");
   flags.Count("--ticket-fd", "N", &agent->ticket_fd, 0, 1 << 20, "read the ticket from this descriptor instead");
   flags.Switch("--stdin", &agent->from_stdin,
                "take all that is needed from standard input and end with it, as\nmuster run does it by ssh; only --host may be "
@@ -118,10 +131,35 @@ absl::Status Check(const AgentFlags& agent) {
                                                    agent.coordinator.empty() ? "is missing; write" : " has no port; write",
                                                    " --coordinator HOST:PORT, as `muster coordinator` says it"));
   }
-  if (agent.ticket_file.empty() == (agent.ticket_fd < 0)) {
-    return absl::InvalidArgumentError("one of --ticket-file FILE and --ticket-fd N is needed: the right to join");
+  const int rights = !agent.ticket_file.empty() + (agent.ticket_fd >= 0) + !agent.join_key_file.empty();
+  if (rights != 1) {
+    return absl::InvalidArgumentError(
+        "one of --ticket-file FILE, --ticket-fd N and --join-key-file FILE is needed: the right to join");
+  }
+  if (agent.join_key_file.empty() != (agent.node < 0)) {
+    return absl::InvalidArgumentError("--join-key-file FILE and --node N go together; a ticket is made for its node already");
   }
   return absl::OkStatus();
+}
+
+// The ticket, or one that the coordinator gives for the join key: then the way to it is known as well.
+absl::StatusOr<JoinTicket> TakeTicket(AgentFlags* agent) {
+  if (agent->join_key_file.empty()) {
+    MUSTER_ASSIGN_OR_RETURN(const std::string text, ReadTicket(*agent));
+    return JoinTicketFromText(text);
+  }
+  MUSTER_ASSIGN_OR_RETURN(const std::string key, ReadJoinKey(agent->join_key_file));
+  MUSTER_ASSIGN_OR_RETURN(FetchedTicket fetched, FetchTicket(agent->coordinator, key, static_cast<uint32_t>(agent->node),
+                                                             absl::Seconds(agent->orphan_after_seconds)));
+  agent->coordinator = fetched.coordinator;
+  if (agent->address.empty()) agent->address = fetched.local_address;
+  return std::move(fetched.ticket);
+}
+
+int ExitCodeOf(const AgentFlags& agent, const absl::Status& why) {
+  if (agent.join_key_file.empty()) return kExitUsage;
+  if (absl::IsPermissionDenied(why)) return kExitRefused;
+  return absl::IsInvalidArgument(why) ? kExitUsage : kExitUnavailable;
 }
 
 // Agents of several nodes may share one stderr, so each says who it is.
@@ -183,10 +221,8 @@ int AgentCommand(const std::vector<std::string>& arguments) {
   if (const absl::Status status = Check(agent); !status.ok()) return UsageError(status.message());
   NameInLog(agent.host, agent.verbose);
 
-  const auto text = ReadTicket(agent);
-  if (!text.ok()) return Fail(kExitUsage, text.status());
-  auto ticket = JoinTicketFromText(*text);
-  if (!ticket.ok()) return Fail(kExitUsage, ticket.status());
+  auto ticket = TakeTicket(&agent);
+  if (!ticket.ok()) return Fail(ExitCodeOf(agent, ticket.status()), ticket.status());
   const auto own_folder = OwnFolder();
   if (!own_folder.ok()) return Fail(kExitInternal, own_folder.status());
   auto guard = FindGuard(*own_folder);

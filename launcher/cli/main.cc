@@ -42,6 +42,7 @@ const Entry kSubcommands[] = {
     {"checkpoint", "show the checkpoints in a folder, or verify them", CheckpointCommand, CheckpointPage},
     {"bench", "measure collectives here, beside the least that memory allows", BenchCommand, BenchPage},
     {"topo", "show the network between nodes, and plan the order of ranks in it", TopoCommand, TopoPage},
+    {"k8s", "write manifests for Kubernetes from a job file, or check manifests", K8sCommand, K8sPage},
     {"doctor", "check what this machine offers and what muster can promise on it", DoctorCommand, DoctorPage},
     {"coordinator", "coordinate a job on nodes where you start the agents", CoordinatorCommand, CoordinatorPage},
     {"agent", "run one node's part of such a job", AgentCommand, AgentPage},

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "launcher/cli/join_key_file.h"
 #include "launcher/hosts/host_file.h"
 #include "launcher/hosts/host_list.h"
 #include "launcher/hosts/host_name.h"
@@ -57,12 +58,19 @@ void JoinThisMachine(const std::string& own_name, int64_t usable_cores, std::vec
 }
 
 absl::Status CheckStarter(const HostOptions& hosts) {
-  static const auto& kStarters = *new std::vector<std::string>{"auto", "local", "ssh", "slurm"};
+  static const auto& kStarters = *new std::vector<std::string>{"auto", "join", "local", "ssh", "slurm"};
   if (std::find(kStarters.begin(), kStarters.end(), hosts.starter) == kStarters.end()) {
-    return absl::InvalidArgumentError(absl::StrCat("--starter ", hosts.starter, ": choose auto, local, ssh or slurm"));
+    return absl::InvalidArgumentError(absl::StrCat("--starter ", hosts.starter, ": choose auto, join, local, ssh or slurm"));
   }
   if (hosts.starter == "ssh" && hosts.named.empty()) {
     return absl::InvalidArgumentError("--starter ssh needs hosts; add -H node-a:2,node-b:2 or --hostfile FILE");
+  }
+  if ((hosts.starter == "join") != !hosts.join_key_file.empty()) {
+    return absl::InvalidArgumentError(
+        "--starter join and --join-key-file FILE go together: agents that come by themselves prove with the key that they belong to the job");
+  }
+  if (hosts.starter == "join" && !(hosts.lists.empty() && hosts.file.empty())) {
+    return absl::InvalidArgumentError("--starter join waits for agents from anywhere; say --nodes K instead of a list of hosts");
   }
   if (hosts.starter == "slurm" && hosts.allocation.empty()) {
     return absl::InvalidArgumentError(
@@ -97,6 +105,7 @@ absl::Status UseAllocation(const std::string& list, HostOptions* hosts) {
 }
 
 absl::StatusOr<v1::Launch::Starter> ChooseStarter(const HostOptions& hosts, bool foreign) {
+  if (hosts.starter == "join") return v1::Launch::JOIN;
   if (hosts.uses_allocation) return v1::Launch::SLURM;
   if (hosts.starter == "ssh" || (hosts.starter == "auto" && foreign)) {
     return v1::Launch::SSH;
@@ -167,7 +176,11 @@ void DeclareHosts(FlagSet* flags, HostOptions* hosts) {
                 "allow more workers than slots; without a list of hosts it is so anyway");
   flags->Text("--starter", "KIND", &hosts->starter,
               "how agents get onto the hosts: auto (default), ssh, slurm (inside an\n"
-              "allocation) or local (on this machine, which plays all hosts)");
+              "allocation), local (on this machine, which plays all hosts) or join\n"
+              "(they come by themselves: muster agent --join-key-file, as in pods)");
+  flags->Text("--join-key-file", "FILE", &hosts->join_key_file,
+              "the secret by which agents that come by themselves may join; make one\n"
+              "with: openssl rand -hex 32");
 }
 
 absl::Status ReadHosts(HostOptions* hosts) {
@@ -190,6 +203,9 @@ absl::Status ReadHosts(HostOptions* hosts) {
     MUSTER_ASSIGN_OR_RETURN(hosts->named, ParseHostList("-H", list));
   }
   MUSTER_RETURN_IF_ERROR(CheckStarter(*hosts));
+  if (!hosts->join_key_file.empty()) {
+    MUSTER_ASSIGN_OR_RETURN(hosts->join_key, ReadJoinKey(hosts->join_key_file));
+  }
   return UseAllocation(list, hosts);
 }
 
@@ -242,6 +258,7 @@ absl::Status SettleHosts(int64_t usable_cores, int64_t workers_max, const HostWi
 void AddHosts(const HostOptions& hosts, v1::Launch* launch) {
   launch->set_starter(hosts.chosen);
   launch->set_oversubscribe(hosts.oversubscribe);
+  launch->set_join_key(hosts.join_key);
   const auto add = [&](const HostShare& share) {
     v1::LaunchHost* host = launch->add_hosts();
     host->set_name(share.host.name);

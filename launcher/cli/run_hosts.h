@@ -18,11 +18,13 @@ struct HostOptions {
   std::vector<std::string> lists;  // -H; several are one list
   std::string file;                // --hostfile; empty: none
   bool oversubscribe = false;      // more workers than slots are wanted
-  std::string starter = "auto";    // or "local", "ssh", "slurm"
+  std::string starter = "auto";    // or "local", "ssh", "slurm", "join"
+  std::string join_key_file;       // with "join"; empty: not said
 
   // What ReadHosts finds.
   std::vector<Host> named;     // none: nobody named hosts
   std::string own_name;        // of this machine
+  std::string join_key;        // what the file holds
   std::vector<Host> allocation;  // of Slurm, that we are in; empty: none
 
   bool uses_allocation = false;  // `named` are nodes of it, reached by srun

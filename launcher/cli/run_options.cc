@@ -41,7 +41,7 @@ FlagSet Declare(RunOptions* options) {
              "how nodes reach each other: namespaces (a network namespace for each,\n"
              "where that is allowed: no way to any other network), host (loopback\n"
              "addresses of this machine) or auto");
-  flags.Choices("--starter", {"auto", "local", "slurm", "ssh"});
+  flags.Choices("--starter", {"auto", "join", "local", "slurm", "ssh"});
   flags.Choices("--node-network", {"auto", "host", "namespaces"});
   flags.Choices("--nproc-per-node", {"auto", "cpu"});
   flags.Heading("going on after a failure");

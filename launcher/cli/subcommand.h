@@ -20,7 +20,7 @@ int LogsCommand(const std::vector<std::string>& arguments);         // logs.cc
 int CancelCommand(const std::vector<std::string>& arguments);       // cancel.cc
 int BenchCommand(const std::vector<std::string>& arguments);        // bench.cc
 int CheckpointCommand(const std::vector<std::string>& arguments);   // checkpoint.cc
-int TopoCommand(const std::vector<std::string>& arguments);         // topo.cc
+int K8sCommand(const std::vector<std::string>& arguments);         // k8s.cc
 int DoctorCommand(const std::vector<std::string>& arguments);       // doctor.cc
 int TopoCommand(const std::vector<std::string>& arguments);         // topo.cc
 int CoordinatorCommand(const std::vector<std::string>& arguments);  // coordinator_command.cc
@@ -35,7 +35,7 @@ HelpPage LogsPage();
 HelpPage CancelPage();
 HelpPage BenchPage();
 HelpPage CheckpointPage();
-HelpPage TopoPage();
+HelpPage K8sPage();
 HelpPage DoctorPage();
 HelpPage TopoPage();
 HelpPage CoordinatorPage();

@@ -202,6 +202,8 @@ absl::Status CoordinatorProcess::MakeServer() {
   options.listen = starter_->listen_address();
   options.port = static_cast<uint16_t>(launch_.port());
   options.authority = authority_.get();
+  options.join_key = launch_.join_key();
+  options.join_nodes = launch_.nodes();
   AgentServer::Callbacks callbacks;
   callbacks.message = [this](uint32_t node, v1::AgentMessage message) { OnAgent(node, std::move(message)); };
   callbacks.lost = [this](uint32_t node, const std::string& why) { OnSessionLost(node, why); };

@@ -79,6 +79,10 @@ absl::StatusOr<membership::Options> MembershipOptionsOf(const v1::Launch& launch
   rules.workers_min = launch.workers_min();
   rules.max_restarts = launch.max_restarts();
   rules.output_files = !launch.job().output().file_pattern().empty();
+  if (launch.starter() == v1::Launch::JOIN) {
+    // They may wait in somebody's queue for hours.
+    rules.limits[static_cast<size_t>(membership::State::kForming)] = {absl::Minutes(1), absl::InfiniteDuration()};
+  }
   if (launch.last_call_ms() > 0) rules.last_call = absl::Milliseconds(launch.last_call_ms());
   rules.user_grace = KillGraceOf(launch);
   rules.failure_grace =

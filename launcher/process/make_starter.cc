@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "launcher/process/launch_link.h"
+#include "launcher/starter/joining_agents.h"
 #include "launcher/starter/local_starter.h"
 #include "launcher/starter/slurm_starter.h"
 #include "launcher/starter/ssh_starter.h"
@@ -96,6 +97,9 @@ absl::StatusOr<std::unique_ptr<Starter>> MakeStarter(EventLoop* loop, const v1::
       const std::string listen = launch.listen().empty() ? "0.0.0.0" : launch.listen();
       return std::make_unique<TicketFiles>(job_folder, listen, Warn);
     }
+    case v1::Launch::JOIN:
+      if (launch.join_key().empty()) return absl::InvalidArgumentError("agents that come by themselves need a join key");
+      return std::make_unique<JoiningAgents>(launch.listen().empty() ? "0.0.0.0" : launch.listen());
     case v1::Launch::SSH:
       return MakeSsh(loop, launch, std::move(callbacks));
     case v1::Launch::SLURM:

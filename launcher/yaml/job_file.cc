@@ -39,8 +39,12 @@ const std::map<std::string, std::vector<std::string>>& Fields() {
       {"recovery", {"max_restarts", "spares", "last_call"}},
       {"starter", {"ssh"}},
       {"starter.ssh", {"hosts", "hostfile", "remote_muster"}},
-      {"kubernetes", {"image", "namespace", "queue", "volumes"}},
-      {"kubernetes.volumes[]", {"claim", "path"}},
+      {"kubernetes",
+       {"image", "namespace", "queue", "volumes", "record", "grace", "deadline", "keep_finished", "retries", "user", "port", "shm",
+        "gpu_resource", "device_class", "priority_class", "mesh", "topology", "node_selector", "tolerations"}},
+      {"kubernetes.topology", {"required", "preferred"}},
+      {"kubernetes.tolerations[]", {"key", "value", "effect"}},
+      {"kubernetes.volumes[]", {"claim", "path", "size", "class"}},
   };
   return fields;
 }
@@ -320,6 +324,71 @@ class Reader {
     return Place(node, static_cast<int64_t>(number * factor + 0.5));
   }
 
+  Field<int64_t> Bytes(const YamlNode& node, const std::string& path, const std::string& what) {
+    constexpr double kKi = 1024;
+    return Quantity(node, path, absl::StrCat(what, " above 0, such as 512Mi, 4Gi or 2G"),
+                    {{"", 1},
+                     {"Ki", kKi},
+                     {"Mi", kKi * kKi},
+                     {"Gi", kKi * kKi * kKi},
+                     {"Ti", kKi * kKi * kKi * kKi},
+                     {"k", 1e3},
+                     {"M", 1e6},
+                     {"G", 1e9},
+                     {"T", 1e12}});
+  }
+
+  Field<double> WholeSeconds(const YamlNode& node, const std::string& path) {
+    auto seconds = Duration(node, path);
+    if (!seconds || seconds->value == static_cast<double>(static_cast<int64_t>(seconds->value))) return seconds;
+    Wrong(node, path, "is a time of whole seconds, such as 90s or 2h");
+    return {};
+  }
+
+  Field<std::string> OneOf(const YamlNode& node, const std::string& path, const std::vector<std::string>& words) {
+    auto text = Text(node, path, absl::StrJoin(words, ", "));
+    if (!text || std::find(words.begin(), words.end(), text->value) != words.end()) return text;
+    const std::string nearest = NearestName(text->value, words);
+    Wrong(node, path, absl::StrCat(nearest.empty() ? absl::StrCat("is one of ", absl::StrJoin(words, ", ")) : "", nearest.empty() ? ", not " : "there is no ",
+                                   Shown(text->value), nearest.empty() ? "" : absl::StrCat("; did you mean ", nearest, "?")));
+    return {};
+  }
+
+  // "nvidia.com/gpu", "zone". Source: Kubernetes, qualified names (k8s.io/apimachinery, IsQualifiedName).
+  Field<std::string> QualifiedName(const YamlNode& node, const std::string& path, bool needs_prefix = false) {
+    auto text = Text(node, path, "a name such as example.com/name");
+    if (!text) return {};
+    const size_t slash = text->value.find('/');
+    const absl::string_view whole = text->value;
+    const absl::string_view prefix = slash == std::string::npos ? "" : whole.substr(0, slash);
+    const absl::string_view name = slash == std::string::npos ? whole : whole.substr(slash + 1);
+    const auto alnum = [](char c) { return absl::ascii_isalnum(static_cast<unsigned char>(c)); };
+    const auto inside = [&](char c) { return alnum(c) || c == '-' || c == '_' || c == '.'; };
+    const auto good = [&](absl::string_view part, size_t most) {
+      return !part.empty() && part.size() <= most && std::all_of(part.begin(), part.end(), inside) && alnum(part.front()) && alnum(part.back());
+    };
+    if (!good(name, 63) || (slash != std::string::npos && !good(prefix, 253)) || (needs_prefix && slash == std::string::npos)) {
+      Wrong(node, path, absl::StrCat("is a name such as example.com/name, not ", Shown(text->value)));
+      return {};
+    }
+    return text;
+  }
+
+  Field<std::vector<std::pair<std::string, std::string>>> NodeLabels(const YamlNode& node, const std::string& path) {
+    if (node.kind != YamlNode::Kind::kMap) {
+      Wrong(node, path, "is a section of node labels: example.com/name: \"value\"");
+      return {};
+    }
+    std::vector<std::pair<std::string, std::string>> labels;
+    for (const auto& [key, value] : node.pairs) {
+      const auto name = QualifiedName(key, path);
+      const std::string place = Joined(path, key.text);
+      if (!name || !IsScalar(value, place, "a label's value, in quotes where it is empty")) continue;
+      labels.emplace_back(name->value, value.text);
+    }
+    return Place(node, std::move(labels));
+  }
+
   // --- Sections ---
 
   void ReadWorkers(const YamlNode& node, const std::string& path, JobFile::Workers* workers) {
@@ -347,17 +416,7 @@ class Reader {
           Quantity(value, place, "a number of cores above 0, such as 2, 0.5 or 500m", {{"", 1e3}, {"m", 1}});
     });
     ReadIf(section, "memory", [&](const YamlNode& value, const std::string& place) {
-      constexpr double kKi = 1024;
-      resources->memory_bytes = Quantity(value, place, "an amount of memory above 0, such as 512Mi, 4Gi or 2G",
-                                         {{"", 1},
-                                          {"Ki", kKi},
-                                          {"Mi", kKi * kKi},
-                                          {"Gi", kKi * kKi * kKi},
-                                          {"Ti", kKi * kKi * kKi * kKi},
-                                          {"k", 1e3},
-                                          {"M", 1e6},
-                                          {"G", 1e9},
-                                          {"T", 1e12}});
+      resources->memory_bytes = Bytes(value, place, "an amount of memory");
     });
     ReadIf(section, "gpu",
            [&](const YamlNode& value, const std::string& place) { resources->gpu = Count(value, place, 0, 1024); });
@@ -453,10 +512,73 @@ class Reader {
     ReadIf(section, "namespace",
            [&](const YamlNode& value, const std::string& place) { kubernetes->name_space = Label(value, place); });
     ReadIf(section, "queue", [&](const YamlNode& value, const std::string& place) { kubernetes->queue = Label(value, place); });
+    ReadKubernetesNumbers(section, kubernetes);
+    const auto label = [this](Field<std::string>* field) {
+      return [this, field](const YamlNode& value, const std::string& place) { *field = Label(value, place, true); };
+    };
+    ReadIf(section, "record", label(&kubernetes->record));
+    ReadIf(section, "device_class", label(&kubernetes->device_class));
+    ReadIf(section, "priority_class", label(&kubernetes->priority_class));
+    ReadIf(section, "gpu_resource", [&](const YamlNode& value, const std::string& place) {
+      kubernetes->gpu_resource = QualifiedName(value, place, true);
+      if (section.values.count("device_class") > 0) Wrong(value, place, "GPUs are asked for twice; leave device_class or gpu_resource out");
+    });
+    ReadIf(section, "mesh", [&](const YamlNode& value, const std::string& place) {
+      kubernetes->mesh = OneOf(value, place, {"none", "istio", "linkerd"});
+    });
+    ReadIf(section, "topology", [&](const YamlNode& value, const std::string& place) { ReadTopology(value, place, kubernetes); });
+    ReadIf(section, "node_selector",
+           [&](const YamlNode& value, const std::string& place) { kubernetes->node_selector = NodeLabels(value, place); });
+    ReadIf(section, "tolerations", [&](const YamlNode& value, const std::string& place) {
+      if (value.kind != YamlNode::Kind::kList) return Wrong(value, place, "is a list; write [{key: NAME, effect: NoSchedule}]");
+      for (size_t i = 0; i < value.items.size(); ++i) ReadToleration(value.items[i], absl::StrCat(place, "[", i, "]"), kubernetes);
+    });
     ReadIf(section, "volumes", [&](const YamlNode& value, const std::string& place) {
       if (value.kind != YamlNode::Kind::kList) return Wrong(value, place, "is a list; write [{claim: NAME, path: /FOLDER}]");
       for (size_t i = 0; i < value.items.size(); ++i) ReadVolume(value.items[i], absl::StrCat(place, "[", i, "]"), kubernetes);
     });
+  }
+
+  void ReadKubernetesNumbers(const Section& section, JobFile::Kubernetes* kubernetes) {
+    const auto seconds = [this](Field<double>* field) {
+      return [this, field](const YamlNode& value, const std::string& place) { *field = WholeSeconds(value, place); };
+    };
+    const auto count = [this](Field<int64_t>* field, int64_t least, int64_t most) {
+      return [=, this](const YamlNode& value, const std::string& place) { *field = Count(value, place, least, most); };
+    };
+    ReadIf(section, "grace", seconds(&kubernetes->grace_seconds));
+    ReadIf(section, "deadline", seconds(&kubernetes->deadline_seconds));
+    ReadIf(section, "keep_finished", seconds(&kubernetes->keep_finished_seconds));
+    ReadIf(section, "retries", count(&kubernetes->retries, 0, 1000));
+    ReadIf(section, "user", count(&kubernetes->user, 1, 0x7fffffff));
+    ReadIf(section, "port", count(&kubernetes->port, 1024, 65535));
+    ReadIf(section, "shm", [&](const YamlNode& value, const std::string& place) {
+      kubernetes->shm_bytes = Bytes(value, place, "an amount of memory");
+    });
+  }
+
+  void ReadTopology(const YamlNode& node, const std::string& path, JobFile::Kubernetes* kubernetes) {
+    const Section section = Open(node, path, "kubernetes.topology");
+    ReadIf(section, "required", [&](const YamlNode& value, const std::string& place) {
+      kubernetes->topology_required = QualifiedName(value, place);
+    });
+    ReadIf(section, "preferred", [&](const YamlNode& value, const std::string& place) {
+      kubernetes->topology_preferred = QualifiedName(value, place);
+    });
+    if (section.values.size() == 2) Wrong(node, path, "asks for two things; leave required or preferred out");
+  }
+
+  void ReadToleration(const YamlNode& node, const std::string& path, JobFile::Kubernetes* kubernetes) {
+    const Section section = Open(node, path, "kubernetes.tolerations[]");
+    JobFile::Toleration& toleration = kubernetes->tolerations.emplace_back();
+    ReadIf(section, "key", [&](const YamlNode& value, const std::string& place) { toleration.key = QualifiedName(value, place); });
+    ReadIf(section, "value", [&](const YamlNode& value, const std::string& place) { toleration.value = Text(value, place, "a taint's value"); });
+    ReadIf(section, "effect", [&](const YamlNode& value, const std::string& place) {
+      toleration.effect = OneOf(value, place, {"NoSchedule", "PreferNoSchedule", "NoExecute"});
+    });
+    if (node.kind == YamlNode::Kind::kMap && section.values.count("key") == 0) {
+      Wrong(node, path, "lacks key; a toleration is {key: NAME, value: TEXT, effect: NoSchedule}");
+    }
   }
 
   void ReadVolume(const YamlNode& node, const std::string& path, JobFile::Kubernetes* kubernetes) {
@@ -467,6 +589,11 @@ class Reader {
     ReadIf(section, "path", [&](const YamlNode& value, const std::string& place) {
       volume.path = Text(value, place, "a folder");
       if (volume.path && value.text[0] != '/') Wrong(value, place, "is the folder's whole path, which begins with '/'");
+    });
+    ReadIf(section, "size", [&](const YamlNode& value, const std::string& place) { volume.size_bytes = Bytes(value, place, "an amount of storage"); });
+    ReadIf(section, "class", [&](const YamlNode& value, const std::string& place) {
+      volume.storage_class = Label(value, place, true);
+      if (section.values.count("size") == 0) Wrong(value, place, "needs size: the claim is made only then");
     });
     if (node.kind != YamlNode::Kind::kMap) return;
     for (const char* name : {"claim", "path"}) {

@@ -60,10 +60,28 @@ struct JobFile {
   };
   struct Volume {
     Field<std::string> claim, path;  // both are said; path is absolute
+    Field<int64_t> size_bytes;       // "100Gi": the claim is to be made
+    Field<std::string> storage_class;  // needs size
+  };
+  struct Toleration {
+    Field<std::string> key, value, effect;  // key is said; effect: NoSchedule, PreferNoSchedule or NoExecute
   };
   struct Kubernetes {
     Field<std::string> image, name_space, queue;
     std::vector<Volume> volumes;
+    Field<std::string> record;                                           // a claim for the coordinator's record
+    Field<double> grace_seconds, deadline_seconds, keep_finished_seconds;  // whole seconds, 1 and up
+    Field<int64_t> retries;                                              // 0 and up: of the coordinator
+    Field<int64_t> user;                                                 // 1 to 2^31 - 1: of the processes
+    Field<int64_t> port;                                                 // 1024 to 65535: of the coordinator
+    Field<int64_t> shm_bytes;
+    Field<std::string> gpu_resource;  // "nvidia.com/gpu"; not beside device_class
+    Field<std::string> device_class;
+    Field<std::string> priority_class;
+    Field<std::string> mesh;  // "none", "istio" or "linkerd"
+    Field<std::string> topology_required, topology_preferred;  // topology.required, .preferred: a node label; one of them
+    Field<std::vector<std::pair<std::string, std::string>>> node_selector;
+    std::vector<Toleration> tolerations;
   };
 
   Field<std::string> name;                  // a DNS label: Kubernetes names objects after it

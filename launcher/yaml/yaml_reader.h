@@ -44,6 +44,15 @@ inline YamlNode& YamlNode::operator=(const YamlNode&) = default;
 inline YamlNode& YamlNode::operator=(YamlNode&&) noexcept = default;
 inline YamlNode::~YamlNode() = default;
 
+// Documents of others, such as manifests: several to a file, anchors with aliases (which become copies) and tags are taken.
+struct YamlStreamLimits {
+  int depth = 64;
+  size_t nodes = 500'000;  // copies counted: an alias of an alias of ... grows fast
+};
+// All documents in `text`, empty ones left out. Errors: InvalidArgument, "file:line:column: what".
+absl::StatusOr<std::vector<YamlNode>> ReadYamlStream(const std::string& file, absl::string_view text,
+                                                     const YamlStreamLimits& limits = {});
+
 // The one document in `text`; an empty one is kNull. Anchors, aliases, tags and more than kYamlDepthMax levels are refused.
 // Errors: InvalidArgument, "file:line:column: what".
 inline constexpr int kYamlDepthMax = 16;

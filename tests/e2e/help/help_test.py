@@ -12,7 +12,7 @@ from muster_e2e import MUSTER
 
 def commands():
     text = subprocess.run([MUSTER, "--help"], capture_output=True, text=True).stdout
-    return re.findall(r"^  ([a-z]+) +\S", text.split("\ncommands\n")[1], re.M)
+    return re.findall(r"^  ([a-z0-9]+) +\S", text.split("\ncommands\n")[1], re.M)
 
 
 class Help(muster_e2e.MusterCase):

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "launcher/yaml/yaml_reader.h"
 
 namespace muster {
 namespace {
@@ -87,6 +88,84 @@ TEST(JobFile, TakesQuantitiesOfKubernetes) {
   EXPECT_EQ(memory("1000"), 1000);
   EXPECT_EQ(memory("1.5Gi"), int64_t{3} << 29);
   EXPECT_EQ(memory("2G"), 2'000'000'000);
+}
+
+TEST(JobFile, ReadsWhatAClusterIsAskedFor) {
+  const auto job = ParseJobFile("job.yaml", R"(
+kubernetes:
+  image: registry.example.com/words:1
+  record: words-record
+  grace: 2m
+  deadline: 24h
+  keep_finished: 90s
+  retries: 0
+  user: 1000
+  port: 5000
+  shm: 2Gi
+  device_class: gpu.example.com
+  priority_class: high
+  mesh: istio
+  topology: {required: cloud.example.com/rack}
+  node_selector: {example.com/pool: gpu, zone: ""}
+  tolerations: [{key: nvidia.com/gpu, effect: NoSchedule}, {key: a, value: b}]
+  volumes: [{claim: c, path: /data, size: 10Gi, class: fast}]
+)");
+  ASSERT_TRUE(job.ok()) << job.status();
+  const JobFile::Kubernetes& k = job->kubernetes;
+  EXPECT_EQ(k.record->value, "words-record");
+  EXPECT_EQ(k.grace_seconds->value, 120);
+  EXPECT_EQ(k.deadline_seconds->value, 86400);
+  EXPECT_EQ(k.keep_finished_seconds->value, 90);
+  EXPECT_EQ(k.retries->value, 0);
+  EXPECT_EQ(k.user->value, 1000);
+  EXPECT_EQ(k.port->value, 5000);
+  EXPECT_EQ(k.shm_bytes->value, int64_t{2} << 30);
+  EXPECT_EQ(k.device_class->value, "gpu.example.com");
+  EXPECT_EQ(k.priority_class->value, "high");
+  EXPECT_EQ(k.mesh->value, "istio");
+  EXPECT_EQ(k.topology_required->value, "cloud.example.com/rack");
+  EXPECT_THAT(k.node_selector->value, ElementsAre(Pair("example.com/pool", "gpu"), Pair("zone", "")));
+  ASSERT_EQ(k.tolerations.size(), 2u);
+  EXPECT_EQ(k.tolerations[1].value->value, "b");
+  EXPECT_EQ(k.volumes[0].size_bytes->value, int64_t{10} << 30);
+  EXPECT_EQ(k.volumes[0].storage_class->value, "fast");
+}
+
+TEST(JobFile, RefusesWhatNoClusterWouldTake) {
+  EXPECT_EQ(ErrorOf("kubernetes: {mesh: istoi}"), "job.yaml:1:20: kubernetes.mesh: there is no \"istoi\"; did you mean istio?");
+  EXPECT_EQ(ErrorOf("kubernetes: {grase: 5s}"), "job.yaml:1:14: kubernetes.grase: there is no such field; did you mean grace?");
+  EXPECT_THAT(ErrorOf("kubernetes: {grace: 500ms}"), HasSubstr("is a time of whole seconds"));
+  EXPECT_THAT(ErrorOf("kubernetes: {user: 0}"), HasSubstr("a whole number from 1 to 2147483647"));
+  EXPECT_THAT(ErrorOf("kubernetes: {port: 80}"), HasSubstr("from 1024 to 65535"));
+  EXPECT_THAT(ErrorOf("kubernetes: {gpu_resource: gpu}"), HasSubstr("is a name such as example.com/name"));
+  EXPECT_THAT(ErrorOf("kubernetes: {gpu_resource: a.b/gpu, device_class: c}"), HasSubstr("GPUs are asked for twice"));
+  EXPECT_THAT(ErrorOf("kubernetes: {topology: {required: a, preferred: b}}"), HasSubstr("leave required or preferred out"));
+  EXPECT_THAT(ErrorOf("kubernetes: {tolerations: [{effect: NoSchedule}]}"), HasSubstr("lacks key"));
+  EXPECT_THAT(ErrorOf("kubernetes: {tolerations: [{key: a, effect: Evict}]}"), HasSubstr("is one of NoSchedule, PreferNoSchedule, NoExecute"));
+  EXPECT_THAT(ErrorOf("kubernetes: {node_selector: {a b: c}}"), HasSubstr("not \"a b\""));
+  EXPECT_THAT(ErrorOf("kubernetes: {volumes: [{claim: a, path: /b, class: c}]}"), HasSubstr("needs size"));
+}
+
+TEST(YamlStream, TakesWhatOthersWrite) {
+  const auto documents = ReadYamlStream("m.yaml", "a: &x {b: 1}\nc: *x\n---\n---\n- !!str 7\n");
+  ASSERT_TRUE(documents.ok()) << documents.status();
+  ASSERT_EQ(documents->size(), 2u);
+  const YamlNode& copy = (*documents)[0].pairs[1].value;
+  EXPECT_EQ(copy.line, 2);
+  EXPECT_EQ(copy.pairs[0].value.text, "1");
+  EXPECT_TRUE((*documents)[1].items[0].quoted);
+}
+
+TEST(YamlStream, IsBounded) {
+  std::string laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n";
+  for (int i = 1; i < 12; ++i) {
+    absl::StrAppend(&laughs, "a", i, ": &a", i, " [");
+    for (int j = 0; j < 10; ++j) absl::StrAppend(&laughs, j > 0 ? ", " : "", "*a", i - 1);
+    laughs += "]\n";
+  }
+  EXPECT_THAT(std::string(ReadYamlStream("m.yaml", laughs).status().message()), HasSubstr("too large once its aliases"));
+  EXPECT_THAT(std::string(ReadYamlStream("m.yaml", std::string(100, '[') + std::string(100, ']')).status().message()), HasSubstr("nested too deeply"));
+  EXPECT_THAT(std::string(ReadYamlStream("m.yaml", "a: [").status().message()), StartsWith("m.yaml:"));
 }
 
 TEST(JobFile, NamesTheNearestField) {

@@ -1,0 +1,272 @@
+#include "launcher/kubernetes/pods.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace muster::kubernetes {
+namespace {
+
+constexpr char kKeyFolder[] = "/run/muster/join";
+constexpr char kRecordFolder[] = "/var/lib/muster";
+constexpr int64_t kOrphanAfterSeconds = 300;  // an image may have to be pulled before there is a coordinator
+
+Json EnvField(const std::string& name, const std::string& path) {
+  return {{"name", name}, {"valueFrom", {{"fieldRef", {{"fieldPath", path}}}}}};
+}
+
+// What the Pod Security level "restricted" asks of a container, and a root that nobody writes to.
+Json ContainerSecurity() {
+  return {{"allowPrivilegeEscalation", false},
+          {"readOnlyRootFilesystem", true},
+          {"capabilities", {{"drop", Json::array({"ALL"})}}}};
+}
+
+Json PodSecurity(const Plan& plan) {
+  Json security;
+  security["runAsNonRoot"] = true;
+  security["runAsUser"] = plan.user;
+  security["runAsGroup"] = plan.user;
+  Put(&security, "fsGroup", plan.user, "so that volumes can be written; a large one is not walked at every start");
+  security["fsGroupChangePolicy"] = "OnRootMismatch";
+  security["seccompProfile"] = {{"type", "RuntimeDefault"}};
+  return security;
+}
+
+Json EmptyDir(const std::string& name) { return {{"name", name}, {"emptyDir", Json::object()}}; }
+
+// Volumes and their places that both kinds of pod have.
+void AddVolumes(const Plan& plan, bool data, Json* volumes, Json* mounts) {
+  volumes->push_back({{"name", "join-key"}, {"secret", {{"secretName", JoinSecretName(plan)}, {"defaultMode", 288}}}});  // 0440
+  mounts->push_back({{"name", "join-key"}, {"mountPath", kKeyFolder}, {"readOnly", true}});
+  volumes->push_back(EmptyDir("tmp"));
+  mounts->push_back({{"name", "tmp"}, {"mountPath", "/tmp"}});
+  if (!data) return;
+  if (!plan.shm.empty()) {
+    Json shm;
+    Put(&shm, "name", "shm", "the runtime's own /dev/shm has 64 MB; this one counts against the memory limit");
+    shm["emptyDir"] = {{"medium", "Memory"}, {"sizeLimit", plan.shm}};
+    volumes->push_back(std::move(shm));
+    mounts->push_back({{"name", "shm"}, {"mountPath", "/dev/shm"}});
+  }
+  for (size_t i = 0; i < plan.volumes.size(); ++i) {
+    const std::string name = absl::StrCat("data-", i);
+    volumes->push_back({{"name", name}, {"persistentVolumeClaim", {{"claimName", plan.volumes[i].claim}}}});
+    mounts->push_back({{"name", name}, {"mountPath", plan.volumes[i].path}});
+  }
+}
+
+// Two '$' are one to Kubernetes, which else puts variables in for "$(NAME)".
+std::string Literal(const std::string& text) {
+  std::string literal;
+  for (size_t i = 0; i < text.size(); ++i) {
+    literal += text[i];
+    if (text[i] == '$' && i + 1 < text.size() && text[i + 1] == '(') literal += '$';
+  }
+  return literal;
+}
+
+Json RunArguments(const Plan& plan) {
+  Json arguments = {"run",
+                    "--starter",
+                    "join",
+                    "--join-key-file",
+                    absl::StrCat(kKeyFolder, "/key"),
+                    "--listen",
+                    absl::StrCat("0.0.0.0:", plan.port)};
+  const auto add = [&arguments](const std::string& flag, const std::string& value) {
+    arguments.push_back(flag);
+    arguments.push_back(Literal(value));
+  };
+  add("--name", plan.name);
+  add("--nodes", absl::StrCat(plan.nodes));
+  add("-np", absl::StrCat(plan.workers));
+  if (plan.can_restart()) {
+    if (plan.workers_min < plan.workers) add("--min-np", absl::StrCat(plan.workers_min));
+    add("--max-restarts", absl::StrCat(plan.max_restarts));
+    add("--last-call", absl::StrFormat("%g", plan.last_call_seconds));
+  }
+  add("--kill-grace", absl::StrCat(plan.kill_grace_seconds()));
+  if (!plan.checkpoint_path.empty()) add("--checkpoint-path", plan.checkpoint_path);
+  if (plan.checkpoint_every > 0) add("--checkpoint-every", absl::StrCat(plan.checkpoint_every));
+  if (plan.checkpoint_keep > 0) add("--checkpoint-keep", absl::StrCat(plan.checkpoint_keep));
+  if (!plan.map_by.empty()) add("--map-by", plan.map_by);
+  if (!plan.rank_by.empty()) add("--rank-by", plan.rank_by);
+  if (!plan.bind_to.empty()) add("--bind-to", plan.bind_to);
+  for (const auto& [name, value] : plan.env) add("-x", absl::StrCat(name, "=", value));
+  arguments.push_back("--");
+  for (const std::string& word : plan.command) arguments.push_back(Literal(word));
+  return arguments;
+}
+
+Json TemplateMetadata(const Plan& plan, const std::string& component) {
+  Json metadata;
+  metadata["labels"] = Labels(plan, component);
+  Json annotations = Json::object();
+  if (plan.mesh == "istio") {
+    Put(&metadata["labels"], "sidecar.istio.io/inject", "false",
+        "no proxy between ranks: it would cut streams, and a sidecar keeps a Job from ending; muster has TLS of its own");
+    metadata["labels"]["istio.io/dataplane-mode"] = "none";
+  } else if (plan.mesh == "linkerd") {
+    Put(&annotations, "linkerd.io/inject", "disabled",
+        "no proxy between ranks: it would cut streams, and a sidecar keeps a Job from ending; muster has TLS of its own");
+  }
+  if (component == kAgent && !plan.topology_required.empty()) {
+    Put(&annotations, "kueue.x-k8s.io/podset-required-topology", plan.topology_required,
+        "all pods in one such domain, or they wait");
+  } else if (component == kAgent && !plan.topology_preferred.empty()) {
+    Put(&annotations, "kueue.x-k8s.io/podset-preferred-topology", plan.topology_preferred,
+        "as close together as there is room");
+  }
+  if (!annotations.empty()) metadata["annotations"] = std::move(annotations);
+  return metadata;
+}
+
+void BeginPod(const Plan& plan, const PodOptions& options, Json* pod) {
+  if (!options.subdomain.empty()) (*pod)["subdomain"] = options.subdomain;
+  if (!options.restart_policy.empty()) (*pod)["restartPolicy"] = options.restart_policy;
+  (*pod)["serviceAccountName"] = plan.name;
+  Put(pod, "automountServiceAccountToken", false, "nothing in these pods talks to the API server");
+  (*pod)["enableServiceLinks"] = false;
+  Put(pod, "terminationGracePeriodSeconds", plan.grace_seconds,
+      absl::StrCat("workers have ", plan.kill_grace_seconds(),
+                   " s of it after SIGTERM; measure how long a checkpoint takes and say kubernetes.grace"));
+  if (!plan.priority_class.empty()) (*pod)["priorityClassName"] = plan.priority_class;
+  (*pod)["securityContext"] = PodSecurity(plan);
+}
+
+void BeginContainer(const Plan& plan, const PodOptions& options, Json* container) {
+  (*container)["name"] = options.container;
+  (*container)["image"] = plan.image;
+  (*container)["command"] = Json::array({"muster"});
+}
+
+void EndContainer(Json* container) {
+  Put(container, "terminationMessagePolicy", "FallbackToLogsOnError",
+      "the last lines of a failed container are muster's sentence: who caused the end, where and how");
+  (*container)["securityContext"] = ContainerSecurity();
+}
+
+// Where the program may run.
+void AddPlacement(const Plan& plan, Json* pod) {
+  if (!plan.node_selector.empty()) {
+    for (const auto& [name, value] : plan.node_selector) (*pod)["nodeSelector"][name] = value;
+  }
+  for (const Plan::Toleration& one : plan.tolerations) {
+    Json toleration = {{"key", one.key}, {"operator", one.value.empty() ? "Exists" : "Equal"}};
+    if (!one.value.empty()) toleration["value"] = one.value;
+    if (!one.effect.empty()) toleration["effect"] = one.effect;
+    (*pod)["tolerations"].push_back(std::move(toleration));
+  }
+}
+
+Json AgentResources(const Plan& plan, Json* pod) {
+  Json amounts = {{"cpu", plan.cpu}, {"memory", plan.memory}};
+  if (plan.gpus > 0 && plan.device_class.empty()) amounts[plan.gpu_resource] = absl::StrCat(plan.gpus);
+  Json resources;
+  resources["requests"] = amounts;
+  resources["limits"] = std::move(amounts);
+  if (plan.gpus > 0 && !plan.device_class.empty()) {
+    (*pod)["resourceClaims"] = Json::array({{{"name", "gpu"}, {"resourceClaimTemplateName", absl::StrCat(plan.name, "-gpu")}}});
+    resources["claims"] = Json::array({{{"name", "gpu"}}});
+  }
+  return resources;
+}
+
+}  // namespace
+
+std::string CoordinatorService(const Plan& plan) { return absl::StrCat(plan.name, "-coordinator"); }
+
+Json Labels(const Plan& plan, const std::string& component) {
+  Json labels = {{"app.kubernetes.io/name", "muster"}, {"app.kubernetes.io/instance", plan.name}};
+  if (!component.empty()) labels["app.kubernetes.io/component"] = component;
+  return labels;
+}
+
+Json Metadata(const Plan& plan, const std::string& name, const std::string& component) {
+  Json metadata;
+  metadata["name"] = name;
+  if (!plan.name_space.empty()) metadata["namespace"] = plan.name_space;
+  metadata["labels"] = Labels(plan, component);
+  return metadata;
+}
+
+Json CoordinatorTemplate(const Plan& plan, const PodOptions& options) {
+  Json pod, container, volumes = Json::array(), mounts = Json::array();
+  BeginPod(plan, options, &pod);
+  BeginContainer(plan, options, &container);
+  container["args"] = RunArguments(plan);
+  container["env"] =
+      Json::array({{{"name", "HOME"}, {"value", "/tmp"}}, {{"name", "XDG_STATE_HOME"}, {"value", kRecordFolder}}});
+  container["ports"] = Json::array({{{"name", "tls-coordinator"}, {"containerPort", plan.port}}});
+  Put(&container, "resources",
+      Json{{"requests", {{"cpu", "1"}, {"memory", "512Mi"}}}, {"limits", {{"cpu", "1"}, {"memory", "512Mi"}}}},
+      "some thousand agents need no more; no GPU, so any node will do");
+  Json record;
+  Put(&record, "name", "record",
+      plan.record_claim.empty() ? "record and logs end with the pod; a successor begins anew from the newest checkpoint. "
+                                  "kubernetes.record keeps them"
+                                : "record, logs and verdicts of this job");
+  if (plan.record_claim.empty()) {
+    record["emptyDir"] = Json::object();
+  } else {
+    record["persistentVolumeClaim"] = {{"claimName", plan.record_claim}};
+  }
+  volumes.push_back(std::move(record));
+  mounts.push_back({{"name", "record"}, {"mountPath", kRecordFolder}});
+  AddVolumes(plan, /*data=*/false, &volumes, &mounts);
+  container["volumeMounts"] = std::move(mounts);
+  EndContainer(&container);
+  pod["containers"] = Json::array({std::move(container)});
+  pod["volumes"] = std::move(volumes);
+  Json pod_template;
+  pod_template["metadata"] = TemplateMetadata(plan, kCoordinator);
+  pod_template["spec"] = std::move(pod);
+  return pod_template;
+}
+
+Json AgentTemplate(const Plan& plan, const PodOptions& options) {
+  Json pod, container, volumes = Json::array(), mounts = Json::array();
+  BeginPod(plan, options, &pod);
+  AddPlacement(plan, &pod);
+  BeginContainer(plan, options, &container);
+  Put(&container, "args",
+      Json::array({"agent", "--coordinator", absl::StrCat(CoordinatorService(plan), ":", plan.port), "--join-key-file",
+                   absl::StrCat(kKeyFolder, "/key"), "--node", absl::StrCat("$(", options.node_number, ")"), "--host",
+                   "$(POD_NAME)@$(NODE_NAME)", "--address", "$(POD_IP)", "--slots", absl::StrCat(plan.workers_per_node),
+                   "--orphan-after", absl::StrCat(kOrphanAfterSeconds), "--home-if-no-folder"}),
+      "the index only says which node this is; ranks are the coordinator's to give, and of two pods of one index the newer "
+      "counts");
+  Json env = Json::array({EnvField("POD_NAME", "metadata.name"),
+                          EnvField("NODE_NAME", "spec.nodeName"),
+                          EnvField("POD_IP", "status.podIP"),
+                          {{"name", "HOME"}, {"value", "/tmp"}}});
+  if (!options.node_number_label.empty()) {
+    env.push_back(EnvField(options.node_number, absl::StrCat("metadata.labels['", options.node_number_label, "']")));
+  }
+  container["env"] = std::move(env);
+  Put(&container, "resources", AgentResources(plan, &pod),
+      absl::StrCat("for the ", plan.workers_per_node, plan.workers_per_node == 1 ? " worker" : " workers",
+                   " of a pod together; limits equal requests, so a static CPU manager gives whole cores. Windows of libmuster "
+                   "are shared "
+                   "memory and count here",
+                   plan.cpu_given && plan.memory_given
+                       ? ""
+                       : "\nresources in job.yaml does not say all of it: 1 core and 1Gi a worker are assumed"));
+  AddVolumes(plan, /*data=*/true, &volumes, &mounts);
+  container["volumeMounts"] = std::move(mounts);
+  if (options.restart_in_place) {
+    Put(&container, "restartPolicy", "Never",
+        "69: no coordinator was to be had; the agent waits for the next one in this pod, on this node");
+    container["restartPolicyRules"] =
+        Json::array({{{"action", "Restart"}, {"exitCodes", {{"operator", "In"}, {"values", Json::array({69})}}}}});
+  }
+  EndContainer(&container);
+  pod["containers"] = Json::array({std::move(container)});
+  pod["volumes"] = std::move(volumes);
+  Json pod_template;
+  pod_template["metadata"] = TemplateMetadata(plan, kAgent);
+  pod_template["spec"] = std::move(pod);
+  return pod_template;
+}
+
+}  // namespace muster::kubernetes

@@ -1,0 +1,150 @@
+// What a job file becomes, and what is refused before a cluster would.
+#include "launcher/kubernetes/render.h"
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace muster::kubernetes {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+constexpr char kLeast[] = "name: words\ncommand: [train, --x]\nkubernetes: {image: muster:1}\n";
+
+absl::StatusOr<Plan> PlanOf(const std::string& text) {
+  const auto job = ParseJobFile("job.yaml", text);
+  if (!job.ok()) return job.status();
+  return MakePlan("job.yaml", *job);
+}
+
+Json Find(const std::vector<Manifest>& manifests, const std::string& kind, const std::string& name) {
+  for (const Manifest& manifest : manifests) {
+    if (manifest.document["kind"] == kind && manifest.document["metadata"]["name"] == name) return manifest.document;
+  }
+  ADD_FAILURE() << "no " << kind << " " << name;
+  return Json::object();
+}
+
+std::vector<std::string> Arguments(const Json& pod_template) {
+  return pod_template["spec"]["containers"][0]["args"].get<std::vector<std::string>>();
+}
+
+TEST(Plan, DecidesNodesFromWorkers) {
+  const auto nodes = [](const std::string& workers) {
+    const auto plan = PlanOf(absl::StrCat(kLeast, "workers: ", workers, "\n"));
+    EXPECT_TRUE(plan.ok()) << plan.status();
+    return absl::StrCat(plan->nodes, " ", plan->workers, " ", plan->workers_min, " ", plan->workers_per_node);
+  };
+  EXPECT_EQ(nodes("{max: 8, per_node: 2}"), "4 8 8 2");
+  EXPECT_EQ(nodes("{min: 3}"), "3 3 3 1");
+  EXPECT_EQ(nodes("{min: 2, max: 7, per_node: 4}"), "2 7 2 4");
+  EXPECT_EQ(nodes("{per_node: 4}"), "1 4 4 4");
+}
+
+TEST(Plan, WritesQuantitiesForAPodAsKubernetesDoes) {
+  const auto plan =
+      PlanOf(absl::StrCat(kLeast, "workers: {max: 4, per_node: 2}\nresources: {cpu: 0.5, memory: 1536Mi, gpu: 1}\n"));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->cpu, "1");
+  EXPECT_EQ(plan->memory, "3Gi");
+  EXPECT_EQ(plan->gpus, 2);
+}
+
+TEST(Plan, NamesWhatAClusterNeedsAndTheFileLacks) {
+  EXPECT_EQ(PlanOf("env: {A: b}").status().message(),
+            "job.yaml: name: is missing; Kubernetes calls every object of the job after it\n"
+            "job.yaml: kubernetes.image: is missing: the image that holds muster and the program\n"
+            "job.yaml: command: is missing");
+  EXPECT_THAT(
+      std::string(
+          PlanOf(absl::StrCat("name: ", std::string(41, 'a'), "\ncommand: [a]\nkubernetes: {image: a}")).status().message()),
+      HasSubstr("job.yaml:1:7: name: has 41 characters; at most 40"));
+  EXPECT_THAT(std::string(PlanOf("name: 1a\ncommand: [a]\nkubernetes: {image: a}").status().message()),
+              HasSubstr("begins with a digit"));
+  EXPECT_THAT(std::string(PlanOf(absl::StrCat(kLeast, "checkpoint: {path: /data/x}\n")).status().message()),
+              HasSubstr("job.yaml:4:20: checkpoint.path: /data/x is on no volume of kubernetes.volumes"));
+  EXPECT_THAT(
+      std::string(PlanOf("name: a\ncommand: [a]\nkubernetes: {image: a, topology: {required: rack}}").status().message()),
+      HasSubstr("kubernetes.topology: needs kubernetes.queue"));
+  EXPECT_THAT(
+      std::string(
+          PlanOf("name: a\ncommand: [a]\nkubernetes: {image: a, volumes: [{claim: a, path: /tmp}]}").status().message()),
+      HasSubstr("/tmp is muster's own"));
+}
+
+TEST(Render, TheSameTwiceIsTheSame) {
+  const auto plan = PlanOf(kLeast);
+  for (const Api api : {Api::kJob, Api::kJobSet, Api::kTrainJob, Api::kMpiJob}) {
+    const auto text = [&] {
+      std::string all;
+      const auto manifests = Render(*plan, {.api = api});
+      for (const Manifest& one : *manifests) all += one.file + ToYaml(one.document);
+      return all;
+    };
+    EXPECT_EQ(text(), text());
+  }
+}
+
+TEST(Render, TheCoordinatorRunsTheJobAndAgentsFindIt) {
+  const auto plan = PlanOf(R"yaml(
+name: words
+command: [train, "$(HOME)", "a b"]
+workers: {min: 2, max: 4, per_node: 2}
+env: {A: "$(B)"}
+recovery: {max_restarts: 3, last_call: 90s}
+checkpoint: {path: /data/w, every_steps: 7, keep: 2}
+placement: {map_by: numa}
+kubernetes: {image: muster:1, port: 5000, grace: 90s, volumes: [{claim: c, path: /data}]}
+)yaml");
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const auto manifests = *Render(*plan, {});
+  const Json coordinator = Find(manifests, "Job", "words-coordinator"), agents = Find(manifests, "Job", "words-workers");
+  EXPECT_THAT(Arguments(coordinator["spec"]["template"]),
+              ElementsAre("run", "--starter", "join", "--join-key-file", "/run/muster/join/key", "--listen", "0.0.0.0:5000",
+                          "--name", "words", "--nodes", "2", "-np", "4", "--min-np", "2", "--max-restarts", "3", "--last-call",
+                          "90", "--kill-grace", "45", "--checkpoint-path", "/data/w", "--checkpoint-every", "7",
+                          "--checkpoint-keep", "2", "--map-by", "numa", "-x", "A=$$(B)", "--", "train", "$$(HOME)", "a b"));
+  EXPECT_THAT(Arguments(agents["spec"]["template"]), ::testing::Contains("words-coordinator:5000"));
+  EXPECT_EQ(agents["spec"]["completions"], 2);
+  EXPECT_EQ(agents["spec"]["parallelism"], 2);
+  EXPECT_EQ(agents["spec"]["template"]["spec"]["terminationGracePeriodSeconds"], 90);
+  // The service's selector is what the pods are labelled with.
+  const Json service = Find(manifests, "Service", "words-coordinator");
+  for (const auto& [name, value] : service["spec"]["selector"].items()) {
+    EXPECT_EQ(coordinator["spec"]["template"]["metadata"]["labels"][name], value);
+  }
+  EXPECT_EQ(service["spec"]["publishNotReadyAddresses"], true);
+}
+
+TEST(Render, AQueueSuspendsWhatKueueAdmits) {
+  const auto plan = PlanOf("name: w\ncommand: [a]\nkubernetes: {image: a, queue: research, topology: {preferred: rack}}");
+  const auto job = *Render(*plan, {});
+  EXPECT_EQ(Find(job, "Job", "w-workers")["spec"]["suspend"], true);
+  EXPECT_FALSE(Find(job, "Job", "w-coordinator")["spec"].contains("suspend"));
+  EXPECT_EQ(
+      Find(job, "Job", "w-workers")["spec"]["template"]["metadata"]["annotations"]["kueue.x-k8s.io/podset-preferred-topology"],
+      "rack");
+  const auto labelled = [](const Json& object) { return object["metadata"]["labels"].value("kueue.x-k8s.io/queue-name", ""); };
+  EXPECT_EQ(labelled(Find(*Render(*plan, {.api = Api::kJobSet}), "JobSet", "w")), "research");
+  EXPECT_EQ(labelled(Find(*Render(*plan, {.api = Api::kTrainJob}), "TrainJob", "w")), "research");
+  EXPECT_EQ(Find(*Render(*plan, {.api = Api::kMpiJob}), "MPIJob", "w")["spec"]["runPolicy"]["suspend"], true);
+}
+
+TEST(Render, TheKeyIsInASecretOnlyWhenItWasAskedFor) {
+  const auto plan = PlanOf(kLeast);
+  for (const Manifest& one : *Render(*plan, {})) EXPECT_NE(one.document["kind"], "Secret");
+  EXPECT_EQ(Find(*Render(*plan, {.join_key = "k"}), "Secret", "words-join")["stringData"]["key"], "k");
+  EXPECT_THAT(JoinSecretCommand(*plan), HasSubstr("create secret generic words-join --from-file=key=/dev/stdin"));
+}
+
+TEST(Render, NamesTheNearestApi) {
+  EXPECT_THAT(std::string(ApiFromText("jobst").status().message()), HasSubstr("did you mean jobset?"));
+  EXPECT_EQ(*ApiFromText("mpijob"), Api::kMpiJob);
+}
+
+}  // namespace
+}  // namespace muster::kubernetes
