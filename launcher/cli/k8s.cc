@@ -14,6 +14,7 @@
 #include "launcher/cli/console.h"
 #include "launcher/cli/flags.h"
 #include "launcher/cli/help_page.h"
+#include "launcher/cli/k8s_lint.h"
 #include "launcher/cli/run_job_file.h"
 #include "launcher/cli/run_options.h"
 #include "launcher/cli/subcommand.h"
@@ -30,18 +31,25 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr char kUsage[] = R"(usage: muster k8s render -f job.yaml [options]
+       muster k8s lint [options] FILE...
+       muster k8s lint --list
 
 render writes the manifests that run a job file's job on a cluster, with a comment where a choice was
 made: to stdout, or with -o one file each into a folder. It talks to no cluster; kubectl applies them.
+lint says what is wrong with manifests of any origin: fields that do not exist or not yet, what hangs or
+runs twice, what Pod Security refuses. FILE - is stdin.
 
 examples
   muster k8s render -f job.yaml --new-join-key | kubectl apply -f -
   muster k8s render -f job.yaml --api jobset --kubernetes 1.34 -o k8s/words
+  muster k8s lint --kubernetes 1.31 k8s/words/*.yaml
+  kubectl get job words-workers -o yaml | muster k8s lint -
 )";
 
 constexpr char kAfter[] = R"(exit status
-  0    done                               73   a folder or file cannot be written
+  0    done; lint found nothing wrong     73   a folder or file cannot be written
   64   wrong usage                        78   the job file is wrong, or says too little for a cluster
+  65   lint found something wrong
 )";
 
 struct RenderFlags {
@@ -54,6 +62,7 @@ struct RenderFlags {
 
 FlagSet DeclareRender(RenderFlags* render) {
   FlagSet flags("muster k8s render");
+  flags.Heading("render");
   flags.Text("-f --file", "FILE", &render->file, "the job file");
   flags.Text("--api", "API", &render->api,
              "what runs the pods: job (batch/v1, nothing to install), jobset,\ntrainjob (Kubeflow Trainer 2) or mpijob (MPI "
@@ -64,6 +73,7 @@ FlagSet DeclareRender(RenderFlags* render) {
   flags.Switch(
       "--new-join-key", &render->new_join_key,
       "put a Secret with a fresh join key among the manifests; without it\nthey name a Secret, and how to make it is said");
+  flags.Heading("render and lint");
   flags.Text("--kubernetes", "VERSION", &render->version,
              absl::StrCat("the cluster's version, ", kubernetes::VersionText(kubernetes::kVersionMin), " to ",
                           kubernetes::VersionText(kubernetes::kVersionMax), "; render takes ",
@@ -165,21 +175,23 @@ int RenderCommand(const std::vector<std::string>& arguments) {
 
 HelpPage K8sPage() {
   RenderFlags render;
-  return {.before = kUsage,
-          .flags = DeclareRender(&render).Describe(),
-          .after = kAfter,
-          .operand = Operand::kFile,
-          .words = {"render"}};
+  LintFlags lint;
+  std::vector<FlagDescription> flags = DeclareRender(&render).Describe();
+  for (FlagDescription& flag : DeclareLint(&lint).Describe()) {
+    if (flag.names[0] != "--kubernetes") flags.push_back(std::move(flag));
+  }
+  return {.before = kUsage, .flags = std::move(flags), .after = kAfter, .operand = Operand::kFile, .words = {"render", "lint"}};
 }
 
 int K8sCommand(const std::vector<std::string>& arguments) {
   const std::string verb = arguments.empty() ? "" : arguments[0];
   const std::vector<std::string> rest(arguments.begin() + (arguments.empty() ? 0 : 1), arguments.end());
   if (verb == "render") return RenderCommand(rest);
+  if (verb == "lint") return LintCommand(rest);
   if (verb == "-h" || verb == "--help" || verb == "-help") return Print(HelpText(K8sPage()));
-  const std::string nearest = NearestName(verb, {"render"});
+  const std::string nearest = NearestName(verb, {"render", "lint"});
   return UsageError(absl::StrCat(verb.empty() ? "muster k8s needs a word" : absl::StrCat("muster k8s knows no ", verb),
-                                 nearest.empty() ? ": render" : absl::StrCat("; did you mean ", nearest, "?"),
+                                 nearest.empty() ? ": render or lint" : absl::StrCat("; did you mean ", nearest, "?"),
                                  "; see `muster k8s --help`"));
 }
 

@@ -20,14 +20,14 @@ namespace {
 FlagSet Declare(RunOptions* options) {
   FlagSet flags("muster run");
   DeclareJobFile(&flags, &options->job_file);
-  flags.Count("-np -n", "N", &options->workers, 1, kNodesMax * kWorkersMax,
+  flags.Count("-np -n", "N", &options->workers, 1, kAgentsMax * kWorkersMax,
               "number of workers on all nodes together; without it one for each\n"
               "core that may be used (CPU affinity and cgroup quota counted). N may\n"
               "exceed the cores.");
   flags.Text("--nproc-per-node -N", "N", &options->workers_per_node_typed,
              "the same for each node, as with torchrun; auto or cpu: one for each\n"
              "core that may be used, or slot of listed hosts");
-  flags.Count("--nodes", "K", &options->nodes, 1, kNodesMax,
+  flags.Count("--nodes", "K", &options->nodes, 1, kAgentsMax,
               "run as K nodes on this machine: K agents with the workers shared out\n"
               "among them, each in a network of its own, TCP between them. With a\n"
               "list of hosts: on the first K of it");
@@ -48,7 +48,7 @@ FlagSet Declare(RunOptions* options) {
   flags.Count("--max-restarts", "N", &options->max_restarts, 0, 1'000'000,
               "when a worker or a node is lost, start all workers again, up to N\n"
               "times without a new checkpoint between them; 0 (default): the job ends");
-  flags.Count("--min-np", "M", &options->workers_min, 1, kNodesMax * kWorkersMax,
+  flags.Count("--min-np", "M", &options->workers_min, 1, kAgentsMax * kWorkersMax,
               "go on with M workers or more when lost nodes do not come back in\n"
               "time; without it all workers are needed");
   flags.Count("--spares", "N", &options->spares, 0, kNodesMax,
@@ -288,6 +288,10 @@ absl::Status SettleRunOptions(int64_t usable_cores, RunOptions* options) {
   if (options->workers_min > workers) {
     return absl::InvalidArgumentError(
         absl::StrCat("--min-np ", options->workers_min, " is more than -np ", workers, "; use --min-np ", workers, " or less"));
+  }
+  if (nodes > kNodesMax && options->hosts.chosen == v1::Launch::LOCAL) {
+    return absl::InvalidArgumentError(absl::StrCat("--nodes ", nodes, " is more than the ", kNodesMax,
+                                                   " nodes that this machine plays; use --nodes ", kNodesMax, " or less, or name hosts"));
   }
   if (nodes + options->spares > kNodesMax && options->hosts.chosen == v1::Launch::LOCAL) {
     return absl::InvalidArgumentError(absl::StrCat("--nodes ", nodes, " with --spares ", options->spares, " is more than the ",

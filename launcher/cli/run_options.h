@@ -22,6 +22,7 @@ namespace muster {
 
 inline constexpr int64_t kWorkersMax = v1::kLocalRanksMax;  // on one node
 inline constexpr int64_t kNodesMax = 128;                   // simulated on one machine
+inline constexpr int64_t kAgentsMax = 100'000;              // that come by themselves or are reached on other hosts
 
 struct RunOptions {
   int64_t workers = 0;           // on all nodes together; 0: one for each usable core

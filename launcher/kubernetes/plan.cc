@@ -101,6 +101,7 @@ class Planner {
 
   void TakeRecovery() {
     plan_.max_restarts = Or(job_.recovery.max_restarts, int64_t{0});
+    if (plan_.can_restart()) plan_.spares = Or(job_.recovery.spares, int64_t{0});
     plan_.last_call_given = job_.recovery.last_call_seconds.has_value();
     plan_.last_call_seconds = Or(job_.recovery.last_call_seconds, kLastCallSeconds);
     plan_.checkpoint_path = Or(job_.checkpoint.path, std::string());
@@ -174,9 +175,9 @@ class Planner {
     note(job_.ssh.hosts.has_value(), job_.ssh.hosts ? job_.ssh.hosts->line : 0, "starter.ssh has no effect on Kubernetes");
     note(job_.ssh.hostfile.has_value(), job_.ssh.hostfile ? job_.ssh.hostfile->line : 0,
          "starter.ssh has no effect on Kubernetes");
-    note(job_.recovery.spares && job_.recovery.spares->value > 0, job_.recovery.spares ? job_.recovery.spares->line : 0,
-         "recovery.spares has no effect yet: no pod is kept in reserve; the scheduler finds another node for a pod that is "
-         "lost");
+    note(job_.recovery.spares && job_.recovery.spares->value > 0 && plan_.max_restarts == 0,
+         job_.recovery.spares ? job_.recovery.spares->line : 0,
+         "recovery.spares has an effect only with recovery.max_restarts: a spare takes part once a node is lost");
     note(plan_.workers_min < plan_.workers && plan_.max_restarts == 0, job_.workers.min ? job_.workers.min->line : 0,
          "workers.min has an effect only with recovery.max_restarts: all workers start, and fewer go on after a loss");
   }

@@ -24,6 +24,7 @@ struct Plan {
   std::string image;
   std::vector<std::string> command;
   std::vector<std::pair<std::string, std::string>> env;
+  int64_t spares = 0;  // nodes besides `nodes` that stand by
   int64_t nodes = 1, workers = 1, workers_min = 1;
   int64_t workers_per_node = 1;  // most on any node
   std::string cpu, memory;       // of an agent's pod: its workers' together
@@ -61,6 +62,7 @@ struct Plan {
   // Time that muster gives workers between SIGTERM and SIGKILL: half of the pod's, since it begins later on the other nodes and the
   // rest is for output and the verdict.
   int64_t kill_grace_seconds() const { return grace_seconds > 2 ? grace_seconds / 2 : 1; }
+  int64_t agents() const { return nodes + spares; }  // a pod each
   bool can_restart() const { return max_restarts > 0; }
 };
 

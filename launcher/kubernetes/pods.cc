@@ -82,6 +82,7 @@ Json RunArguments(const Plan& plan) {
   add("-np", absl::StrCat(plan.workers));
   if (plan.can_restart()) {
     if (plan.workers_min < plan.workers) add("--min-np", absl::StrCat(plan.workers_min));
+    if (plan.spares > 0) add("--spares", absl::StrCat(plan.spares));
     add("--max-restarts", absl::StrCat(plan.max_restarts));
     add("--last-call", absl::StrFormat("%g", plan.last_call_seconds));
   }

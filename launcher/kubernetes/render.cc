@@ -79,8 +79,8 @@ Json DisruptionBudget(const Plan& plan, int version) {
   Json budget = Object("policy/v1", "PodDisruptionBudget", Metadata(plan, plan.name));
   Json spec;
   spec["selector"] = {{"matchLabels", Labels(plan, kAgent)}};
-  Put(&spec, "minAvailable", plan.can_restart() && plan.nodes > 1 ? plan.nodes - 1 : plan.nodes,
-      plan.can_restart() && plan.nodes > 1
+  Put(&spec, "minAvailable", plan.can_restart() && plan.agents() > 1 ? plan.agents() - 1 : plan.agents(),
+      plan.can_restart() && plan.agents() > 1
           ? "one node may be drained at a time: the job is restarted from its newest checkpoint"
           : "the job cannot do without a pod (recovery.max_restarts is 0), so a drain waits for its end. A number: pods of a "
             "Job have no "
@@ -157,23 +157,24 @@ Json AgentJobSpec(const Plan& plan, const PodOptions& options) {
   Json spec;
   spec["completionMode"] = "Indexed";
   const bool replaces = IsUsable("JobSpec", "podReplacementPolicy", options.version);
-  Put(&spec, "completions", plan.nodes,
+  Put(&spec, "completions", plan.agents(),
       absl::StrCat(
           "one pod a node, all at once",
           replaces ? ""
                    : absl::StrCat(". Kubernetes ", VersionText(options.version),
                                   " has no podReplacementPolicy (1.29), so a successor may run beside a pod that still ends; "
                                   "the coordinator keeps the newer of the two")));
-  spec["parallelism"] = plan.nodes;
+  spec["parallelism"] = plan.agents();
   const bool by_index = IsUsable("JobSpec", "backoffLimitPerIndex", options.version);
   if (by_index) {
     Put(&spec, "backoffLimitPerIndex", kAgentRetries, "one bad node does not use up the others' tries");
-    const int64_t spare_nodes = plan.can_restart() ? (plan.workers - plan.workers_min) / plan.workers_per_node : 0;
-    Put(&spec, "maxFailedIndexes", std::min(spare_nodes, plan.nodes - 1),
-        spare_nodes > 0 ? "nodes that may be lost for good (workers.min)"
+    const int64_t spare_nodes =
+        plan.can_restart() ? (plan.workers - plan.workers_min) / plan.workers_per_node + plan.spares : 0;
+    Put(&spec, "maxFailedIndexes", std::min(spare_nodes, plan.agents() - 1),
+        spare_nodes > 0 ? "nodes that may be lost for good (workers.min, recovery.spares)"
                         : "every node is needed (workers.min, recovery.max_restarts)");
   } else {
-    Put(&spec, "backoffLimit", kAgentRetries * plan.nodes,
+    Put(&spec, "backoffLimit", kAgentRetries * plan.agents(),
         absl::StrCat("counts all pods' failures together: Kubernetes ", VersionText(options.version),
                      " has no backoffLimitPerIndex (1.29)"));
   }
@@ -276,7 +277,7 @@ std::vector<Json> RenderTrainJob(const Plan& plan, const RenderOptions& options)
   Json runtime = Object("trainer.kubeflow.org/v1alpha1", "ClusterTrainingRuntime", std::move(metadata));
   Put(&runtime["metadata"]["labels"], "trainer.kubeflow.org/framework", "muster");
   Json runtime_spec;
-  Put(&runtime_spec, "mlPolicy", Json{{"numNodes", plan.nodes}},
+  Put(&runtime_spec, "mlPolicy", Json{{"numNodes", plan.agents()}},
       "no framework's policy: ranks come from the coordinator, whose command line stands below, so numNodes of a TrainJob must "
       "stay this");
   runtime_spec["template"]["spec"] = JobSetSpec(plan, options, "node", true);
@@ -288,7 +289,7 @@ std::vector<Json> RenderTrainJob(const Plan& plan, const RenderOptions& options)
   spec["runtimeRef"] = {{"apiGroup", "trainer.kubeflow.org"}, {"kind", "ClusterTrainingRuntime"}, {"name", plan.name}};
   if (!plan.queue.empty()) Put(&spec, "suspend", true, "Kueue starts it when the queue has room for all of it at once");
   if (plan.deadline_seconds > 0) spec["activeDeadlineSeconds"] = plan.deadline_seconds;
-  spec["trainer"] = {{"numNodes", plan.nodes}};
+  spec["trainer"] = {{"numNodes", plan.agents()}};
   train["spec"] = std::move(spec);
   return {std::move(runtime), std::move(train)};
 }
@@ -321,7 +322,7 @@ std::vector<Json> RenderMpiJob(const Plan& plan, const RenderOptions& options) {
   Json launcher = {{"replicas", 1}, {"restartPolicy", "Never"}};
   launcher["template"] = CoordinatorTemplate(plan, pods);
   Json worker;
-  worker["replicas"] = plan.nodes;
+  worker["replicas"] = plan.agents();
   Put(&worker, "restartPolicy", "OnFailure",
       "an agent that lost its coordinator starts again in its pod and waits for the next");
   worker["template"] = AgentTemplate(plan, pods);

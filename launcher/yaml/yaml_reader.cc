@@ -37,6 +37,7 @@ class Builder final : public YAML::EventHandler {
   }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     if (!lenient_) return Refuse(mark, "aliases (*name) are not used here; write the value here");
+    if (!refused_.empty()) return;
     const auto found = anchored_.find(anchor);
     if (found == anchored_.end()) return Refuse(mark, "an alias (*name) inside of what it names");
     YamlNode copy = found->second;

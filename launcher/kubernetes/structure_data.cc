@@ -1,0 +1,1091 @@
+// Made by scripts/kubernetes-structure, which says from what; not to be edited. structure.h says how it is read.
+// clang-format off
+#include "launcher/kubernetes/structure.h"
+
+namespace muster::kubernetes {
+
+const char kStructureText[] = R"structure(
+kind batch/v1 CronJob CronJob
+kind batch/v1 Job Job
+kind jobset.x-k8s.io/v1alpha2 JobSet JobSet
+kind kubeflow.org/v2beta1 MPIJob MPIJob
+kind networking.k8s.io/v1 NetworkPolicy NetworkPolicy
+kind policy/v1 PodDisruptionBudget PodDisruptionBudget
+kind resource.k8s.io/v1 ResourceClaim DeviceResourceClaim
+kind resource.k8s.io/v1 ResourceClaimTemplate ResourceClaimTemplate
+kind trainer.kubeflow.org/v1alpha1 ClusterTrainingRuntime ClusterTrainingRuntime
+kind trainer.kubeflow.org/v1alpha1 TrainJob TrainJob
+kind trainer.kubeflow.org/v1alpha1 TrainingRuntime TrainingRuntime
+kind v1 ConfigMap ConfigMap
+kind v1 Namespace Namespace
+kind v1 PersistentVolumeClaim PersistentVolumeClaim
+kind v1 Pod Pod
+kind v1 PodTemplate PodTemplate
+kind v1 Secret Secret
+kind v1 Service Service
+kind v1 ServiceAccount ServiceAccount
+type AWSElasticBlockStoreVolumeSource
+  fsType s
+  partition i
+  readOnly b
+  volumeID s!
+type Affinity
+  nodeAffinity @NodeAffinity
+  podAffinity @PodAffinity
+  podAntiAffinity @PodAntiAffinity
+type AppArmorProfile
+  localhostProfile s
+  type s!
+type AzureDiskVolumeSource
+  cachingMode s
+  diskName s!
+  diskURI s!
+  fsType s
+  kind s
+  readOnly b
+type AzureFileVolumeSource
+  readOnly b
+  secretName s!
+  shareName s!
+type CSIVolumeSource
+  driver s!
+  fsType s
+  nodePublishSecretRef @LocalObjectReference
+  readOnly b
+  volumeAttributes {s
+type Capabilities
+  add [s
+  drop [s
+type CephFSVolumeSource
+  monitors [s!
+  path s
+  readOnly b
+  secretFile s
+  secretRef @LocalObjectReference
+  user s
+type CinderVolumeSource
+  fsType s
+  readOnly b
+  secretRef @LocalObjectReference
+  volumeID s!
+type ClientIPConfig
+  timeoutSeconds i
+type ClusterTrainingRuntime
+  apiVersion s
+  kind s
+  metadata @ObjectMeta
+  spec @TrainingRuntimeSpec
+type ClusterTrustBundleProjection
+  labelSelector @LabelSelector
+  name s
+  optional b
+  path s!
+  signerName s
+type ConfigMap
+  apiVersion s
+  binaryData {s
+  data {s
+  immutable b
+  kind s
+  metadata @ObjectMeta
+type ConfigMapEnvSource
+  name s
+  optional b
+type ConfigMapKeySelector
+  key s!
+  name s
+  optional b
+type ConfigMapProjection
+  items [@KeyToPath
+  name s
+  optional b
+type ConfigMapVolumeSource
+  defaultMode i
+  items [@KeyToPath
+  name s
+  optional b
+type Container
+  args [s
+  command [s
+  env [@EnvVar
+  envFrom [@EnvFromSource
+  image s
+  imagePullPolicy s(Always|IfNotPresent|Never)
+  lifecycle @Lifecycle
+  livenessProbe @Probe
+  name s!
+  ports [@ContainerPort
+  readinessProbe @Probe
+  resizePolicy [@ContainerResizePolicy
+  resources @ResourceRequirements
+  restartPolicy s(Always|Never|OnFailure)
+  restartPolicyRules [@ContainerRestartRule
+  securityContext @SecurityContext
+  startupProbe @Probe
+  stdin b
+  stdinOnce b
+  terminationMessagePath s
+  terminationMessagePolicy s(FallbackToLogsOnError|File)
+  tty b
+  volumeDevices [@VolumeDevice
+  volumeMounts [@VolumeMount
+  workingDir s
+type ContainerPatch
+  env [@EnvVar
+  name s!
+  securityContext @SecurityContext
+  volumeMounts [@VolumeMount
+type ContainerPort
+  containerPort i!
+  hostIP s
+  hostPort i
+  name s
+  protocol s(SCTP|TCP|UDP)
+type ContainerResizePolicy
+  resourceName s!
+  restartPolicy s!
+type ContainerResourceClaim
+  name s!
+  request s
+type ContainerRestartRule
+  action s(Restart|RestartAllContainers)!
+  exitCodes @ContainerRestartRuleOnExitCodes
+type ContainerRestartRuleOnExitCodes
+  operator s(In|NotIn)!
+  values [i
+type Coordinator
+  jobIndex i
+  podIndex i
+  replicatedJob s!
+type CoschedulingPodGroupPolicySource
+  scheduleTimeoutSeconds i
+type CronJob
+  apiVersion s
+  kind s
+  metadata @ObjectMeta
+  spec @CronJobSpec!
+  status a
+type CronJobSpec
+  concurrencyPolicy s(Allow|Forbid|Replace)
+  failedJobsHistoryLimit i
+  jobTemplate @JobTemplateSpec!
+  schedule s!
+  startingDeadlineSeconds i
+  successfulJobsHistoryLimit i
+  suspend b
+  timeZone s
+type DatasetInitializer
+  env [@EnvVar
+  secretRef @LocalObjectReference
+  storageUri s
+type DependsOn
+  name s!
+  status s(Complete|Ready)!
+type DeviceClaim
+  config [a
+  constraints [@DeviceConstraint
+  requests [@DeviceRequest
+type DeviceClaimSpec
+  devices @DeviceClaim
+type DeviceConstraint
+  distinctAttribute s
+  matchAttribute s
+  requests [s
+type DeviceRequest
+  exactly @ExactDeviceRequest
+  firstAvailable [a
+  name s!
+type DeviceResourceClaim
+  apiVersion s
+  kind s
+  metadata @ObjectMeta
+  spec @DeviceClaimSpec!
+  status a
+type DownwardAPIProjection
+  items [@DownwardAPIVolumeFile
+type DownwardAPIVolumeFile
+  fieldRef @ObjectFieldSelector
+  mode i
+  path s!
+  resourceFieldRef @ResourceFieldSelector
+type DownwardAPIVolumeSource
+  defaultMode i
+  items [@DownwardAPIVolumeFile
+type EmptyDirVolumeSource
+  medium s(Memory)
+  sizeLimit q
+type EnvFromSource
+  configMapRef @ConfigMapEnvSource
+  prefix s
+  secretRef @SecretEnvSource
+type EnvInjection
+  targets [@EnvInjectionTarget
+type EnvInjectionTarget
+  containerNames [s!
+  jobName s!
+type EnvVar
+  name s!
+  value s
+  valueFrom @EnvVarSource
+type EnvVarSource
+  configMapKeyRef @ConfigMapKeySelector
+  fieldRef @ObjectFieldSelector
+  fileKeyRef @FileKeySelector
+  resourceFieldRef @ResourceFieldSelector
+  secretKeyRef @SecretKeySelector
+type EphemeralContainer
+  args [s
+  command [s
+  env [@EnvVar
+  envFrom [@EnvFromSource
+  image s
+  imagePullPolicy s
+  lifecycle @Lifecycle
+  livenessProbe @Probe
+  name s!
+  ports [@ContainerPort
+  readinessProbe @Probe
+  resizePolicy [@ContainerResizePolicy
+  resources @ResourceRequirements
+  restartPolicy s
+  restartPolicyRules [@ContainerRestartRule
+  securityContext @SecurityContext
+  startupProbe @Probe
+  stdin b
+  stdinOnce b
+  targetContainerName s
+  terminationMessagePath s
+  terminationMessagePolicy s
+  tty b
+  volumeDevices [@VolumeDevice
+  volumeMounts [@VolumeMount
+  workingDir s
+type EphemeralVolumeSource
+  volumeClaimTemplate @PersistentVolumeClaimTemplate
+type ExactDeviceRequest
+  adminAccess b
+  allocationMode s(All|ExactCount)
+  capacity a
+  count i
+  deviceClassName s!
+  selectors [a
+  tolerations [a
+type ExecAction
+  command [s
+type FCVolumeSource
+  fsType s
+  lun i
+  readOnly b
+  targetWWNs [s
+  wwids [s
+type FailurePolicy
+  maxRestarts i
+  restartStrategy s(BlockingRecreate|InPlaceRestart|Recreate)
+  rules [@FailurePolicyRule
+type FailurePolicyRule
+  action s(FailJobSet|RestartJob|RestartJobAndIgnoreMaxRestarts|RestartJobSet|RestartJobSetAndIgnoreMaxRestarts)!
+  name s!
+  onJobFailureMessagePatterns [s
+  onJobFailureReasons [s(BackoffLimitExceeded|DeadlineExceeded|FailedIndexes|MaxFailedIndexesExceeded|PodFailurePolicy)
+  targetReplicatedJobs [s
+type FileKeySelector
+  key s!
+  optional b
+  path s!
+  volumeName s!
+type FlexVolumeSource
+  driver s!
+  fsType s
+  options {s
+  readOnly b
+  secretRef @LocalObjectReference
+type FlockerVolumeSource
+  datasetName s
+  datasetUUID s
+type FluxMLPolicySource
+  numProcPerNode i
+type GCEPersistentDiskVolumeSource
+  fsType s
+  partition i
+  pdName s!
+  readOnly b
+type GRPCAction
+  port i!
+  service s
+type GitRepoVolumeSource
+  directory s
+  repository s!
+  revision s
+type GlusterfsVolumeSource
+  endpoints s!
+  path s!
+  readOnly b
+type HTTPGetAction
+  host s
+  httpHeaders [@HTTPHeader
+  path s
+  port x!
+  scheme s
+type HTTPHeader
+  name s!
+  value s!
+type HostAlias
+  hostnames [s
+  ip s!
+type HostPathVolumeSource
+  path s!
+  type s
+type IPBlock
+  cidr s!
+  except [s
+type ISCSIVolumeSource
+  chapAuthDiscovery b
+  chapAuthSession b
+  fsType s
+  initiatorName s
+  iqn s!
+  iscsiInterface s
+  lun i!
+  portals [s
+  readOnly b
+  secretRef @LocalObjectReference
+  targetPortal s!
+type ImageVolumeSource
+  pullPolicy s
+  reference s
+type Initializer
+  dataset @DatasetInitializer
+  model @ModelInitializer
+type Job
+  apiVersion s
+  kind s
+  metadata @ObjectMeta
+  spec @JobSpec
+  status a
+type JobSet
+  apiVersion s
+  kind s
+  metadata @ObjectMeta
+  spec @JobSetSpec
+  status a
+type JobSetSpec
+  coordinator @Coordinator
+  failurePolicy @FailurePolicy
+  managedBy s
+  network @Network
+  replicatedJobs [@ReplicatedJob
+  startupPolicy @StartupPolicy
+  successPolicy @SuccessPolicy
+  suspend b
+  ttlSecondsAfterFinished i
+  volumeClaimPolicies [@VolumeClaimPolicy
+type JobSetSpecPatch
+  replicatedJobs [@ReplicatedJobPatch
+type JobSetTemplatePatch
+  metadata @ObjectMeta
+  spec @JobSetSpecPatch
+type JobSetTemplateSpec
+  metadata @ObjectMeta
+  spec @JobSetSpec
+type JobSpec
+  activeDeadlineSeconds i
+  backoffLimit i
+  backoffLimitPerIndex i
+  completionMode s(Indexed|NonIndexed)
+  completions i
+  managedBy s
+  manualSelector b
+  maxFailedIndexes i
+  parallelism i
+  podFailurePolicy @PodFailurePolicy
+  podReplacementPolicy s(Failed|TerminatingOrFailed)
+  selector @LabelSelector
+  successPolicy @JobSuccessPolicy
+  suspend b
+  template @PodTemplateSpec!
+  ttlSecondsAfterFinished i
+type JobSpecPatch
+  template @PodTemplatePatch
+type JobSuccessPolicy
+  rules [@SuccessPolicyRule!
+type JobTemplatePatch
+  metadata @ObjectMeta
+  spec @JobSpecPatch
+type JobTemplateSpec
+  metadata @ObjectMeta
+  spec @JobSpec
+type KeyToPath
+  key s!
+  mode i
+  path s!
+type LabelSelector
+  matchExpressions [@LabelSelectorRequirement
+  matchLabels {s
+type LabelSelectorRequirement
+  key s!
+  operator s!
+  values [s
+type Lifecycle
+  postStart @LifecycleHandler
+  preStop @LifecycleHandler
+  stopSignal s
+type LifecycleHandler
+  exec @ExecAction
+  httpGet @HTTPGetAction
+  sleep @SleepAction
+  tcpSocket @TCPSocketAction
+type LocalObjectReference
+  name s
+type MLPolicy
+  flux @FluxMLPolicySource
+  jax a
+  mpi @MPIMLPolicySource
+  numNodes i
+  torch @TorchMLPolicySource
+  xgboost a
+type MPIJob
+  apiVersion s
+  kind s
+  metadata @ObjectMeta
+  spec @MPIJobSpec
+  status a
+type MPIJobSpec
+  launcherCreationPolicy s(AtStartup|WaitForWorkersReady)
+  mpiImplementation s(Intel|MPICH|OpenMPI)
+  mpiReplicaSpecs {@MPIReplicaSpec!
+  runLauncherAsWorker b
+  runPolicy @MPIRunPolicy
+  slotsPerWorker i
+  sshAuthMountPath s
+type MPIMLPolicySource
+  mpiImplementation s
+  numProcPerNode i
+  runLauncherAsNode b
+  sshAuthMountPath s
+type MPIReplicaSpec
+  replicas i
+  restartPolicy s(Always|ExitCode|Never|OnFailure)
+  template @PodTemplateSpec
+type MPIRunPolicy
+  activeDeadlineSeconds i
+  backoffLimit i
+  cleanPodPolicy s(All|None|Running)
+  managedBy s
+  schedulingPolicy @MPISchedulingPolicy
+  suspend b
+  ttlSecondsAfterFinished i
+type MPISchedulingPolicy
+  minAvailable i
+  minResources {x
+  priorityClass s
+  queue s
+  scheduleTimeoutSeconds i
+type ManagedFieldsEntry
+  apiVersion s
+  fieldsType s
+  fieldsV1 a
+  manager s
+  operation s
+  subresource s
+  time s
+type ModelInitializer
+  env [@EnvVar
+  secretRef @LocalObjectReference
+  storageUri s
+type NFSVolumeSource
+  path s!
+  readOnly b
+  server s!
+type Namespace
+  apiVersion s
+  kind s
+  metadata @ObjectMeta
+  spec @NamespaceSpec
+  status a
+type NamespaceSpec
+  finalizers [s
+type Network
+  enableDNSHostnames b
+  publishNotReadyAddresses b
+  subdomain s
+type NetworkPolicy
+  apiVersion s
+  kind s
+  metadata @ObjectMeta
+  spec @NetworkPolicySpec
+type NetworkPolicyEgressRule
+  ports [@NetworkPolicyPort
+  to [@NetworkPolicyPeer
+type NetworkPolicyIngressRule
+  from [@NetworkPolicyPeer
+  ports [@NetworkPolicyPort
+type NetworkPolicyPeer
+  ipBlock @IPBlock
+  namespaceSelector @LabelSelector
+  podSelector @LabelSelector
+type NetworkPolicyPort
+  endPort i
+  port x
+  protocol s(SCTP|TCP|UDP)
+type NetworkPolicySpec
+  egress [@NetworkPolicyEgressRule
+  ingress [@NetworkPolicyIngressRule
+  podSelector @LabelSelector
+  policyTypes [s(Egress|Ingress)
+type NetworkTopologySpec
+  highestTierAllowed i
+  mode s
+type NodeAffinity
+  preferredDuringSchedulingIgnoredDuringExecution [@PreferredSchedulingTerm
+  requiredDuringSchedulingIgnoredDuringExecution @NodeSelector
+type NodeSelector
+  nodeSelectorTerms [@NodeSelectorTerm!
+type NodeSelectorRequirement
+  key s!
+  operator s!
+  values [s
+type NodeSelectorTerm
+  matchExpressions [@NodeSelectorRequirement
+  matchFields [@NodeSelectorRequirement
+type ObjectFieldSelector
+  apiVersion s
+  fieldPath s!
+type ObjectMeta
+  annotations {s
+  creationTimestamp s
+  deletionGracePeriodSeconds i
+  deletionTimestamp s
+  finalizers [s
+  generateName s
+  generation i
+  labels {s
+  managedFields [@ManagedFieldsEntry
+  name s
+  namespace s
+  ownerReferences [@OwnerReference
+  resourceVersion s
+  selfLink s
+  uid s
+type ObjectReference
+  apiVersion s
+  fieldPath s
+  kind s
+  name s
+  namespace s
+  resourceVersion s
+  uid s
+type OwnerReference
+  apiVersion s!
+  blockOwnerDeletion b
+  controller b
+  kind s!
+  name s!
+  uid s!
+type PersistentVolumeClaim
+  apiVersion s
+  kind s
+  metadata @ObjectMeta
+  spec @PersistentVolumeClaimSpec
+  status a
+type PersistentVolumeClaimSpec
+  accessModes [s(ReadOnlyMany|ReadWriteMany|ReadWriteOnce|ReadWriteOncePod)
+  dataSource @TypedLocalObjectReference
+  dataSourceRef @TypedObjectReference
+  resources @VolumeResourceRequirements
+  selector @LabelSelector
+  storageClassName s
+  volumeAttributesClassName s
+  volumeMode s(Block|Filesystem)
+  volumeName s
+type PersistentVolumeClaimTemplate
+  metadata @ObjectMeta
+  spec @PersistentVolumeClaimSpec!
+type PersistentVolumeClaimVolumeSource
+  claimName s!
+  readOnly b
+type PhotonPersistentDiskVolumeSource
+  fsType s
+  pdID s!
+type Pod
+  apiVersion s
+  kind s
+  metadata @ObjectMeta
+  spec @PodSpec
+  status a
+type PodAffinity
+  preferredDuringSchedulingIgnoredDuringExecution [@WeightedPodAffinityTerm
+  requiredDuringSchedulingIgnoredDuringExecution [@PodAffinityTerm
+type PodAffinityTerm
+  labelSelector @LabelSelector
+  matchLabelKeys [s
+  mismatchLabelKeys [s
+  namespaceSelector @LabelSelector
+  namespaces [s
+  topologyKey s!
+type PodAntiAffinity
+  preferredDuringSchedulingIgnoredDuringExecution [@WeightedPodAffinityTerm
+  requiredDuringSchedulingIgnoredDuringExecution [@PodAffinityTerm
+type PodCertificateProjection
+  certificateChainPath s
+  credentialBundlePath s
+  keyPath s
+  keyType s!
+  maxExpirationSeconds i
+  signerName s!
+  userAnnotations {s
+type PodDNSConfig
+  nameservers [s
+  options [@PodDNSConfigOption
+  searches [s
+type PodDNSConfigOption
+  name s
+  value s
+type PodDisruptionBudget
+  apiVersion s
+  kind s
+  metadata @ObjectMeta
+  spec @PodDisruptionBudgetSpec
+  status a
+type PodDisruptionBudgetSpec
+  maxUnavailable x
+  minAvailable x
+  selector @LabelSelector
+  unhealthyPodEvictionPolicy s(AlwaysAllow|IfHealthyBudget)
+type PodFailurePolicy
+  rules [@PodFailurePolicyRule!
+type PodFailurePolicyOnExitCodesRequirement
+  containerName s
+  operator s(In|NotIn)!
+  values [i!
+type PodFailurePolicyOnPodConditionsPattern
+  status s
+  type s!
+type PodFailurePolicyRule
+  action s(Count|FailIndex|FailJob|Ignore)!
+  onExitCodes @PodFailurePolicyOnExitCodesRequirement
+  onPodConditions [@PodFailurePolicyOnPodConditionsPattern
+type PodGroupPolicy
+  coscheduling @CoschedulingPodGroupPolicySource
+  volcano @VolcanoPodGroupPolicySource
+type PodOS
+  name s!
+type PodReadinessGate
+  conditionType s!
+type PodResourceClaim
+  name s!
+  resourceClaimName s
+  resourceClaimTemplateName s
+type PodSchedulingGate
+  name s!
+type PodSchedulingGroup
+  podGroupName s
+type PodSecurityContext
+  appArmorProfile @AppArmorProfile
+  fsGroup i
+  fsGroupChangePolicy s(Always|OnRootMismatch)
+  runAsGroup i
+  runAsNonRoot b
+  runAsUser i
+  seLinuxChangePolicy s
+  seLinuxOptions @SELinuxOptions
+  seccompProfile @SeccompProfile
+  supplementalGroups [i
+  supplementalGroupsPolicy s
+  sysctls [@Sysctl
+  windowsOptions @WindowsSecurityContextOptions
+type PodSpec
+  activeDeadlineSeconds i
+  affinity @Affinity
+  automountServiceAccountToken b
+  containers [@Container!
+  dnsConfig @PodDNSConfig
+  dnsPolicy s(ClusterFirst|ClusterFirstWithHostNet|Default|None)
+  enableServiceLinks b
+  ephemeralContainers [@EphemeralContainer
+  hostAliases [@HostAlias
+  hostIPC b
+  hostNetwork b
+  hostPID b
+  hostUsers b
+  hostname s
+  hostnameOverride s
+  imagePullSecrets [@LocalObjectReference
+  initContainers [@Container
+  nodeName s
+  nodeSelector {s
+  os @PodOS
+  overhead {q
+  preemptionPolicy s(Never|PreemptLowerPriority)
+  priority i
+  priorityClassName s
+  readinessGates [@PodReadinessGate
+  resourceClaims [@PodResourceClaim
+  resources @ResourceRequirements
+  restartPolicy s(Always|Never|OnFailure)
+  runtimeClassName s
+  schedulerName s
+  schedulingGates [@PodSchedulingGate
+  schedulingGroup @PodSchedulingGroup
+  securityContext @PodSecurityContext
+  serviceAccount s
+  serviceAccountName s
+  setHostnameAsFQDN b
+  shareProcessNamespace b
+  subdomain s
+  terminationGracePeriodSeconds i
+  tolerations [@Toleration
+  topologySpreadConstraints [@TopologySpreadConstraint
+  volumes [@Volume
+type PodSpecPatch
+  affinity @Affinity
+  containers [@ContainerPatch
+  imagePullSecrets [@LocalObjectReference
+  initContainers [@ContainerPatch
+  nodeSelector {s
+  schedulingGates [@PodSchedulingGate
+  securityContext @PodSecurityContext
+  serviceAccountName s
+  terminationGracePeriodSeconds i
+  tolerations [@Toleration
+  volumes [@Volume
+type PodTemplate
+  apiVersion s
+  kind s
+  metadata @ObjectMeta
+  template @PodTemplateSpec
+type PodTemplatePatch
+  metadata @ObjectMeta
+  spec @PodSpecPatch
+type PodTemplateSpec
+  metadata @ObjectMeta
+  spec @PodSpec
+type PortworxVolumeSource
+  fsType s
+  readOnly b
+  volumeID s!
+type PreferredSchedulingTerm
+  preference @NodeSelectorTerm!
+  weight i!
+type Probe
+  exec @ExecAction
+  failureThreshold i
+  grpc @GRPCAction
+  httpGet @HTTPGetAction
+  initialDelaySeconds i
+  periodSeconds i
+  successThreshold i
+  tcpSocket @TCPSocketAction
+  terminationGracePeriodSeconds i
+  timeoutSeconds i
+type ProjectedVolumeSource
+  defaultMode i
+  sources [@VolumeProjection
+type QuobyteVolumeSource
+  group s
+  readOnly b
+  registry s!
+  tenant s
+  user s
+  volume s!
+type RBDVolumeSource
+  fsType s
+  image s!
+  keyring s
+  monitors [s!
+  pool s
+  readOnly b
+  secretRef @LocalObjectReference
+  user s
+type ReplicatedJob
+  dependsOn [@DependsOn
+  groupName s
+  name s!
+  replicas i
+  template @JobTemplateSpec!
+type ReplicatedJobPatch
+  name s!
+  template @JobTemplatePatch
+type ResourceClaimTemplate
+  apiVersion s
+  kind s
+  metadata @ObjectMeta
+  spec @ResourceClaimTemplateSpec!
+type ResourceClaimTemplateSpec
+  metadata @ObjectMeta
+  spec @DeviceClaimSpec!
+type ResourceFieldSelector
+  containerName s
+  divisor q
+  resource s!
+type ResourceRequirements
+  claims [@ContainerResourceClaim
+  limits {q
+  requests {q
+type RuntimePatch
+  manager s!
+  time s
+  trainingRuntimeSpec @TrainingRuntimeSpecPatch
+type RuntimeRef
+  apiGroup s
+  kind s
+  name s!
+type SELinuxOptions
+  level s
+  role s
+  type s
+  user s
+type ScaleIOVolumeSource
+  fsType s
+  gateway s!
+  protectionDomain s
+  readOnly b
+  secretRef @LocalObjectReference!
+  sslEnabled b
+  storageMode s
+  storagePool s
+  system s!
+  volumeName s
+type SeccompProfile
+  localhostProfile s
+  type s(Localhost|RuntimeDefault|Unconfined)!
+type Secret
+  apiVersion s
+  data {s
+  immutable b
+  kind s
+  metadata @ObjectMeta
+  stringData {s
+  type s
+type SecretEnvSource
+  name s
+  optional b
+type SecretKeySelector
+  key s!
+  name s
+  optional b
+type SecretProjection
+  items [@KeyToPath
+  name s
+  optional b
+type SecretVolumeSource
+  defaultMode i
+  items [@KeyToPath
+  optional b
+  secretName s
+type SecurityContext
+  allowPrivilegeEscalation b
+  appArmorProfile @AppArmorProfile
+  capabilities @Capabilities
+  privileged b
+  procMount s
+  readOnlyRootFilesystem b
+  runAsGroup i
+  runAsNonRoot b
+  runAsUser i
+  seLinuxOptions @SELinuxOptions
+  seccompProfile @SeccompProfile
+  windowsOptions @WindowsSecurityContextOptions
+type Service
+  apiVersion s
+  kind s
+  metadata @ObjectMeta
+  spec @ServiceSpec
+  status a
+type ServiceAccount
+  apiVersion s
+  automountServiceAccountToken b
+  imagePullSecrets [@LocalObjectReference
+  kind s
+  metadata @ObjectMeta
+  secrets [@ObjectReference
+type ServiceAccountTokenProjection
+  audience s
+  expirationSeconds i
+  path s!
+type ServicePort
+  appProtocol s
+  name s
+  nodePort i
+  port i!
+  protocol s(SCTP|TCP|UDP)
+  targetPort x
+type ServiceSpec
+  allocateLoadBalancerNodePorts b
+  clusterIP s
+  clusterIPs [s
+  externalIPs [s
+  externalName s
+  externalTrafficPolicy s
+  healthCheckNodePort i
+  internalTrafficPolicy s
+  ipFamilies [s
+  ipFamilyPolicy s
+  loadBalancerClass s
+  loadBalancerIP s
+  loadBalancerSourceRanges [s
+  ports [@ServicePort
+  publishNotReadyAddresses b
+  selector {s
+  sessionAffinity s
+  sessionAffinityConfig @SessionAffinityConfig
+  trafficDistribution s
+  type s(ClusterIP|ExternalName|LoadBalancer|NodePort)
+type SessionAffinityConfig
+  clientIP @ClientIPConfig
+type SleepAction
+  seconds i!
+type StartupPolicy
+  startupPolicyOrder s!
+type StorageOSVolumeSource
+  fsType s
+  readOnly b
+  secretRef @LocalObjectReference
+  volumeName s
+  volumeNamespace s
+type SuccessPolicy
+  operator s(All|Any)!
+  targetReplicatedJobs [s
+type SuccessPolicyRule
+  succeededCount i
+  succeededIndexes s
+type Sysctl
+  name s!
+  value s!
+type TCPSocketAction
+  host s
+  port x!
+type Toleration
+  effect s(NoExecute|NoSchedule|PreferNoSchedule)
+  key s
+  operator s(Equal|Exists|Gt|Lt)
+  tolerationSeconds i
+  value s
+type TopologySpreadConstraint
+  labelSelector @LabelSelector
+  matchLabelKeys [s
+  maxSkew i!
+  minDomains i
+  nodeAffinityPolicy s
+  nodeTaintsPolicy s
+  topologyKey s!
+  whenUnsatisfiable s!
+type TorchMLPolicySource
+  envInjection @EnvInjection
+type TrainJob
+  apiVersion s
+  kind s
+  metadata @ObjectMeta
+  spec @TrainJobSpec
+  status a
+type TrainJobSpec
+  activeDeadlineSeconds i
+  initializer @Initializer
+  managedBy s
+  runtimePatches [@RuntimePatch
+  runtimeRef @RuntimeRef!
+  suspend b
+  trainer @Trainer
+type Trainer
+  args [s
+  command [s
+  env [@EnvVar
+  image s
+  numNodes i
+  numProcPerNode i
+  resourcesPerNode @ResourceRequirements
+type TrainingRuntime
+  apiVersion s
+  kind s
+  metadata @ObjectMeta
+  spec @TrainingRuntimeSpec
+type TrainingRuntimeSpec
+  mlPolicy @MLPolicy
+  podGroupPolicy @PodGroupPolicy
+  template @JobSetTemplateSpec
+type TrainingRuntimeSpecPatch
+  template @JobSetTemplatePatch
+type TypedLocalObjectReference
+  apiGroup s
+  kind s!
+  name s!
+type TypedObjectReference
+  apiGroup s
+  kind s!
+  name s!
+  namespace s
+type VolcanoPodGroupPolicySource
+  networkTopology @NetworkTopologySpec
+type Volume
+  awsElasticBlockStore @AWSElasticBlockStoreVolumeSource
+  azureDisk @AzureDiskVolumeSource
+  azureFile @AzureFileVolumeSource
+  cephfs @CephFSVolumeSource
+  cinder @CinderVolumeSource
+  configMap @ConfigMapVolumeSource
+  csi @CSIVolumeSource
+  downwardAPI @DownwardAPIVolumeSource
+  emptyDir @EmptyDirVolumeSource
+  ephemeral @EphemeralVolumeSource
+  fc @FCVolumeSource
+  flexVolume @FlexVolumeSource
+  flocker @FlockerVolumeSource
+  gcePersistentDisk @GCEPersistentDiskVolumeSource
+  gitRepo @GitRepoVolumeSource
+  glusterfs @GlusterfsVolumeSource
+  hostPath @HostPathVolumeSource
+  image @ImageVolumeSource
+  iscsi @ISCSIVolumeSource
+  name s!
+  nfs @NFSVolumeSource
+  persistentVolumeClaim @PersistentVolumeClaimVolumeSource
+  photonPersistentDisk @PhotonPersistentDiskVolumeSource
+  portworxVolume @PortworxVolumeSource
+  projected @ProjectedVolumeSource
+  quobyte @QuobyteVolumeSource
+  rbd @RBDVolumeSource
+  scaleIO @ScaleIOVolumeSource
+  secret @SecretVolumeSource
+  storageos @StorageOSVolumeSource
+  vsphereVolume @VsphereVirtualDiskVolumeSource
+type VolumeClaimPolicy
+  retentionPolicy @VolumeRetentionPolicy
+  templates [@PersistentVolumeClaim
+type VolumeDevice
+  devicePath s!
+  name s!
+type VolumeMount
+  mountPath s!
+  mountPropagation s
+  name s!
+  readOnly b
+  recursiveReadOnly s
+  subPath s
+  subPathExpr s
+type VolumeProjection
+  clusterTrustBundle @ClusterTrustBundleProjection
+  configMap @ConfigMapProjection
+  downwardAPI @DownwardAPIProjection
+  podCertificate @PodCertificateProjection
+  secret @SecretProjection
+  serviceAccountToken @ServiceAccountTokenProjection
+type VolumeResourceRequirements
+  limits {q
+  requests {q
+type VolumeRetentionPolicy
+  whenDeleted s
+type VsphereVirtualDiskVolumeSource
+  fsType s
+  storagePolicyID s
+  storagePolicyName s
+  volumePath s!
+type WeightedPodAffinityTerm
+  podAffinityTerm @PodAffinityTerm!
+  weight i!
+type WindowsSecurityContextOptions
+  gmsaCredentialSpec s
+  gmsaCredentialSpecName s
+  hostProcess b
+  runAsUserName s
+)structure";
+
+}  // namespace muster::kubernetes
