@@ -130,7 +130,7 @@ class Refusals(HostsCase):
         self.assertIn("--nodes 3, but the list holds 2 hosts", self.refused(64, "--starter", "local", "-H", "a,b", "--nodes", "3"))
         self.assertIn("is known only there, so say how many", self.refused(64, "--starter", "local", "-H", "a:auto,b"))
         self.assertIn("--starter ssh needs hosts", self.refused(64, "--starter", "ssh"))
-        self.assertIn("choose auto, local, ssh or slurm", self.refused(64, "--starter", "magic"))
+        self.assertIn("choose auto, join, local, ssh or slurm", self.refused(64, "--starter", "magic"))
         self.assertIn("one node holds 256", self.refused(64, "--starter", "local", "-H", "a:300,b"))
 
 

@@ -76,11 +76,16 @@ TEST(Fields, EachIsRenderedAtItsVersionAndNotOneBelow) {
       Plan with = std::string(one.field) == "resourceClaims" ? plan : Everything();
       if (RenderedNames(with, api, kVersionMax).count(one.field) == 0) continue;
       // Also names of older fields elsewhere.
-      if (std::set<std::string>{"image", "resources", "restartPolicy"}.count(one.field) > 0) continue;
+      std::set<std::string> others = {"image", "resources", "restartPolicy"};
+      if (api != Api::kJob) others.insert("successPolicy");
+      if (others.count(one.field) > 0) continue;
       rendered.insert(one.field);
-      if (one.usable >= kVersionMin)
+      if (one.usable >= kVersionMin) {
         EXPECT_EQ(RenderedNames(with, api, one.usable).count(one.field), 1u) << one.field << " " << one.usable;
-      if (one.usable - 1 >= kVersionMin) EXPECT_EQ(RenderedNames(with, api, one.usable - 1).count(one.field), 0u) << one.field;
+      }
+      if (one.usable - 1 >= kVersionMin) {
+        EXPECT_EQ(RenderedNames(with, api, one.usable - 1).count(one.field), 0u) << one.field;
+      }
     }
   }
   EXPECT_THAT(rendered,

@@ -136,7 +136,8 @@ TEST(Render, AQueueSuspendsWhatKueueAdmits) {
 
 TEST(Render, TheKeyIsInASecretOnlyWhenItWasAskedFor) {
   const auto plan = PlanOf(kLeast);
-  for (const Manifest& one : *Render(*plan, {})) EXPECT_NE(one.document["kind"], "Secret");
+  const auto without = *Render(*plan, {});
+  for (const Manifest& one : without) EXPECT_NE(one.document["kind"], "Secret");
   EXPECT_EQ(Find(*Render(*plan, {.join_key = "k"}), "Secret", "words-join")["stringData"]["key"], "k");
   EXPECT_THAT(JoinSecretCommand(*plan), HasSubstr("create secret generic words-join --from-file=key=/dev/stdin"));
 }
