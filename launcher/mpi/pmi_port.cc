@@ -31,7 +31,6 @@ PmiPort::PmiPort(EventLoop* loop, NodeExchange* exchange, MpiEvents events, Loop
 
 PmiPort::~PmiPort() {
   *alive_ = false;
-  if (listening_) loop_->Remove(listener_.socket.get());
   for (const auto& [descriptor, connection] : connections_) loop_->Remove(descriptor);
 }
 
@@ -39,24 +38,19 @@ absl::Status PmiPort::Begin(const MpiWorld& world) {
   table_.emplace(world);
   ranks_ = world.LocalRanks();
   world_size_ = static_cast<uint32_t>(world.places.size());
-  MUSTER_RETURN_IF_ERROR(loop_->Add(listener_.socket.get(), EPOLLIN, [this](uint32_t) { Accept(); }));
-  listening_ = true;
+  LoopbackDoor::Callbacks callbacks;
+  callbacks.taken = [this](UniqueFd client) { Take(std::move(client)); };
+  callbacks.log = [this](const std::string& line) { events_.log(LogLevel::kWarning, line); };
+  MUSTER_ASSIGN_OR_RETURN(
+      door_, LoopbackDoor::Open(loop_, listener_.socket.get(), "the port of MPICH programs", std::move(callbacks)));
   return absl::OkStatus();
 }
 
-void PmiPort::Accept() {
-  auto accepted = AcceptOwn(listener_.socket.get());
-  if (!accepted.ok()) {
-    if (absl::IsPermissionDenied(accepted.status())) {
-      events_.log(LogLevel::kWarning,
-                  absl::StrCat("turned away from the port of MPICH programs: ", accepted.status().message()));
-    }
-    return;
-  }
+void PmiPort::Take(UniqueFd client) {
   if (connections_.size() >= kConnectionsMax) return;  // closes it
-  const int descriptor = accepted->get();
+  const int descriptor = client.get();
   if (!loop_->Add(descriptor, EPOLLIN, [this, descriptor](uint32_t) { Read(descriptor); }).ok()) return;
-  connections_[descriptor].socket = *std::move(accepted);
+  connections_[descriptor].socket = std::move(client);
 }
 
 void PmiPort::ReadNow() {

@@ -16,6 +16,7 @@
 #include "absl/strings/string_view.h"
 #include "launcher/exchange/node_exchange.h"
 #include "launcher/mpi/loopback.h"
+#include "launcher/mpi/loopback_door.h"
 #include "launcher/mpi/mpi_events.h"
 #include "launcher/mpi/mpi_world.h"
 #include "launcher/mpi/pmi_table.h"
@@ -44,7 +45,7 @@ class PmiPort {
   };
 
   PmiPort(EventLoop* loop, NodeExchange* exchange, MpiEvents events, LoopbackListener listener);
-  void Accept();
+  void Take(UniqueFd client);
   void Read(int descriptor);
   void OnLine(int descriptor, absl::string_view line);
   void Greet(int descriptor, absl::string_view line);
@@ -58,11 +59,11 @@ class PmiPort {
   NodeExchange* const exchange_;
   const MpiEvents events_;
   LoopbackListener listener_;
-  bool listening_ = false;
   uint32_t world_size_ = 0;
   std::vector<uint32_t> ranks_;
   std::optional<PmiTable> table_;
   std::map<int, Connection> connections_;  // by descriptor
+  std::unique_ptr<LoopbackDoor> door_;     // from Begin on
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

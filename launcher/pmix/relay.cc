@@ -19,24 +19,21 @@ absl::StatusOr<std::unique_ptr<Relay>> Relay::Create(EventLoop* loop, UniqueFd l
   if (flags < 0 || ::fcntl(listener.get(), F_SETFL, flags | O_NONBLOCK) != 0)
     return ErrnoToStatus(errno, "the listening socket");
   std::unique_ptr<Relay> relay(new Relay(loop, std::move(listener), port, std::move(log)));
-  MUSTER_RETURN_IF_ERROR(loop->Add(relay->listener_.get(), EPOLLIN, [relay = relay.get()](uint32_t) { relay->Accept(); }));
+  LoopbackDoor::Callbacks callbacks;
+  callbacks.taken = [relay = relay.get()](UniqueFd client) { relay->Take(std::move(client)); };
+  callbacks.log = relay->log_;
+  MUSTER_ASSIGN_OR_RETURN(relay->door_,
+                          LoopbackDoor::Open(loop, relay->listener_.get(), "the PMIx server", std::move(callbacks)));
   return relay;
 }
 
 Relay::~Relay() {
-  loop_->Remove(listener_.get());
   while (!connections_.empty()) Close(connections_.begin()->first);
 }
 
-void Relay::Accept() {
-  auto client = AcceptOwn(listener_.get());
-  if (!client.ok()) {
-    if (absl::IsPermissionDenied(client.status()))
-      log_(absl::StrCat("turned away from the PMIx server: ", client.status().message()));
-    return;
-  }
+void Relay::Take(UniqueFd client) {
   if (connections_.size() >= kConnectionsMax) return log_("turned away from the PMIx server: too many connections");
-  if (const absl::Status joined = Join(*std::move(client)); !joined.ok()) log_(std::string(joined.message()));
+  if (const absl::Status joined = Join(std::move(client)); !joined.ok()) log_(std::string(joined.message()));
 }
 
 absl::Status Relay::Join(UniqueFd client) {

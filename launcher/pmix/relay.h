@@ -11,6 +11,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "launcher/mpi/loopback_door.h"
 #include "runtime/base/event_loop.h"
 #include "runtime/base/fd.h"
 
@@ -41,7 +42,7 @@ class Relay {
 
   Relay(EventLoop* loop, UniqueFd listener, uint16_t port, std::function<void(const std::string& line)> log)
       : loop_(loop), listener_(std::move(listener)), port_(port), log_(std::move(log)) {}
-  void Accept();
+  void Take(UniqueFd client);
   absl::Status Join(UniqueFd client);
   void OnReady(uint64_t id, int end, uint32_t events);
   bool Move(Connection& connection, int from);
@@ -55,6 +56,7 @@ class Relay {
   const std::function<void(const std::string& line)> log_;
   uint64_t next_ = 0;
   std::map<uint64_t, Connection> connections_;
+  std::unique_ptr<LoopbackDoor> door_;
 };
 
 }  // namespace muster
