@@ -259,10 +259,10 @@ class Stdin(OutputCase):
 
 
 class SlowReaders(OutputCase):
-    LINES = 100_000
+    LINES = 300_000
 
     def test_a_reader_that_stands_still_costs_lines_and_not_the_job(self):
-        """D.5: with 9 MiB kept, 13 MiB written and nobody reading, the workers end all the same, and what is missing is counted and named."""
+        """D.5: with 9 MiB kept (and 4 MiB on the way from each of two agents), 35 MiB written and nobody reading, the workers end all the same, and what is missing is counted and named."""
         end = self.path("end")
         program = f"seq -f '%060g' 1 {self.LINES}; : > {end}.$RANK"
         for nodes in self.each_kind():
