@@ -22,7 +22,7 @@ absl::Status Newcomers::Admit(int connection, const std::string& from) {
   if (newcomers_.contains(from)) Leave(from);
   UniqueFd ours(::fcntl(connection, F_DUPFD_CLOEXEC, 0));
   if (!ours) return ErrnoToStatus(errno, "no room for a connection");
-  MUSTER_RETURN_IF_ERROR(loop_->Add(ours.get(), EPOLLRDHUP, [this, from](uint32_t) { Leave(from); }));
+  MUSTER_RETURN_IF_ERROR(loop_->Add(ours.get(), EPOLLRDHUP, [this, from](uint32_t) { OnClosed(from); }));
   // An agent calls as soon as TLS stands, and answers at once.
   const EventLoop::TimerId deadline = loop_->After(within_, [this, from] { Leave(from); });
   newcomers_.emplace(from, Newcomer{.connection = std::move(ours), .deadline = deadline});
@@ -32,7 +32,7 @@ absl::Status Newcomers::Admit(int connection, const std::string& from) {
 
 void Newcomers::NoteCall(const std::string& from) {
   const auto found = newcomers_.find(from);
-  if (found == newcomers_.end() || std::exchange(found->second.called, true)) return;
+  if (found == newcomers_.end() || std::exchange(found->second.called, true) || found->second.closed) return;
   loop_->Cancel(found->second.deadline);
   found->second.deadline = loop_->After(2 * within_, [this, from] { Leave(from); });
 }
@@ -49,6 +49,15 @@ void Newcomers::StreamBegan() {
 void Newcomers::StreamDecided() {
   --streams_;
   PauseWhenCrowded();
+}
+
+// Its last call may still be on the way here: gRPC's threads post it, and have done so before they answer.
+void Newcomers::OnClosed(const std::string& from) {
+  Newcomer& newcomer = newcomers_.at(from);
+  newcomer.closed = true;
+  loop_->Remove(newcomer.connection.get());
+  loop_->Cancel(newcomer.deadline);
+  newcomer.deadline = loop_->After(absl::ZeroDuration(), [this, from] { Leave(from); });  // after what is posted
 }
 
 void Newcomers::Leave(std::string from) {

@@ -46,7 +46,9 @@ class Newcomers {
     UniqueFd connection;
     EventLoop::TimerId deadline;
     bool called = false;
+    bool closed = false;  // by its other end
   };
+  void OnClosed(const std::string& from);
   // The connection is over, by its other end or because it has proved nothing in its time.
   void Leave(std::string from);
   void Forget(const std::string& from);
