@@ -29,7 +29,7 @@ class Builder final : public YAML::EventHandler {
   // Of somebody else's document.
   explicit Builder(const YamlStreamLimits& limits) : lenient_(true), depth_max_(limits.depth), nodes_left_(limits.nodes) {}
 
-  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentStart(const YAML::Mark& mark) override { start_ = mark; }
   void OnDocumentEnd() override {}
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     Allow(mark, "", anchor);
@@ -66,6 +66,8 @@ class Builder final : public YAML::EventHandler {
   void OnMapEnd() override { End(); }
 
   const std::string& refused() const { return refused_; }
+  // Where the document begins; before it has begun, 0:0.
+  const YAML::Mark& start() const { return start_; }
   YamlNode Take() { return std::move(root_); }
 
  private:
@@ -135,6 +137,7 @@ class Builder final : public YAML::EventHandler {
   const int depth_max_ = kYamlDepthMax;
   size_t nodes_left_ = 0;
   std::map<YAML::anchor_t, YamlNode> anchored_;
+  YAML::Mark start_;
   YamlNode root_;
   std::vector<Open> open_;
   int depth_ = 0;
@@ -143,6 +146,11 @@ class Builder final : public YAML::EventHandler {
 
 absl::Status Wrong(const std::string& file, absl::string_view what) {
   return absl::InvalidArgumentError(OneLine(absl::StrCat(file, ":", what)));
+}
+
+// yaml-cpp gives empty documents forever, all at one place, where no value begins: at a comma outside of a list.
+absl::Status NoValue(const std::string& file, const YAML::Mark& mark) {
+  return Wrong(file, absl::StrCat(mark.line + 1, ":", mark.column + 1, ": not YAML: no value begins here"));
 }
 
 // The library's exceptions end here.
@@ -181,7 +189,9 @@ absl::StatusOr<YamlNode> ReadYaml(const std::string& file, absl::string_view tex
     parser->HandleNextDocument(builder);
     if (!builder.refused().empty()) return Wrong(file, builder.refused());
     Builder second;
-    if (parser->HandleNextDocument(second)) return Wrong(file, "1:1: the file holds several documents (---); write one");
+    const bool more = parser->HandleNextDocument(second);
+    if (more && second.start().pos == builder.start().pos) return NoValue(file, second.start());
+    if (more) return Wrong(file, "1:1: the file holds several documents (---); write one");
     return absl::OkStatus();
   });
   if (!read.ok()) return read;
@@ -191,10 +201,13 @@ absl::StatusOr<YamlNode> ReadYaml(const std::string& file, absl::string_view tex
 absl::StatusOr<std::vector<YamlNode>> ReadYamlStream(const std::string& file, absl::string_view text, const YamlStreamLimits& limits) {
   std::vector<YamlNode> documents;
   const absl::Status read = Parse(file, text, [&](YAML::Parser* parser) {
+    int last_start = -1;
     while (true) {
       Builder builder(limits);
       if (!parser->HandleNextDocument(builder)) return absl::OkStatus();
       if (!builder.refused().empty()) return Wrong(file, builder.refused());
+      if (builder.start().pos == last_start) return NoValue(file, builder.start());
+      last_start = builder.start().pos;
       YamlNode document = builder.Take();
       if (document.kind != YamlNode::Kind::kNull) documents.push_back(std::move(document));
     }

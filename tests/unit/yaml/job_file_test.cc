@@ -168,6 +168,19 @@ TEST(YamlStream, IsBounded) {
   EXPECT_THAT(std::string(ReadYamlStream("m.yaml", "a: [").status().message()), StartsWith("m.yaml:"));
 }
 
+TEST(YamlStream, EndsWhereNoValueBegins) {
+  for (const std::string before : {"", "a: 1\n", "a: 1\n---\n", "---\n---\n", "a: 1\n...\n"}) {
+    for (const std::string stray : {",", ", b", ",,\nb: 2", "]", "}"}) {
+      const auto documents = ReadYamlStream("m.yaml", before + stray);
+      EXPECT_FALSE(documents.ok()) << before << stray;
+      EXPECT_THAT(std::string(documents.status().message()), StartsWith("m.yaml:")) << before << stray;
+    }
+  }
+  EXPECT_EQ(ReadYamlStream("m.yaml", "---\n---\n---\na\n...\n...\n---\nb\n")->size(), 2u);
+  EXPECT_EQ(ReadYamlStream("m.yaml", "a\n---\n, b").status().message(), "m.yaml:3:1: not YAML: no value begins here");
+  EXPECT_EQ(ReadYaml("m.yaml", ", b").status().message(), "m.yaml:1:1: not YAML: no value begins here");
+}
+
 TEST(JobFile, NamesTheNearestField) {
   EXPECT_EQ(ErrorOf("workers:\n  mim: 2\n"), "job.yaml:2:3: workers.mim: there is no such field; did you mean min?");
   EXPECT_EQ(ErrorOf("comand: [a]"), "job.yaml:1:1: comand: there is no such field; did you mean command?");
