@@ -1,0 +1,116 @@
+"""The manifests of `muster k8s render`, run: pods as restricted runc containers from the built image, which train and are disturbed."""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import pod_node
+from muster_e2e import MUSTER, poll, read
+
+try:
+    import yaml
+except ImportError:
+    yaml = None
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "train"))
+from train_case import TrainCase, some_words  # noqa: E402
+
+BUILD = os.path.dirname(os.path.dirname(os.path.abspath(MUSTER)))
+IMAGE = os.path.join(BUILD, "image", "root")
+STEPS, EVERY = 300, 20
+JOB = f"""
+name: words
+command: [train_words, --data, /data/words.txt, --steps, "{STEPS}", --result, /data/result.json, --resume]
+workers: {{min: 2, max: 4, per_node: 2}}
+resources: {{cpu: 2, memory: 256Mi}}
+env: {{OMP_NUM_THREADS: "1"}}
+checkpoint: {{path: /data/checkpoints, every_steps: {EVERY}, keep: 2}}
+recovery: {{max_restarts: 5, last_call: 20s}}
+kubernetes: {{image: 'muster:latest', grace: 20s, volumes: [{{claim: words-data, path: /data, size: 1Gi}}]}}
+"""
+
+
+def setUpModule():
+    missing = pod_node.what_is_missing() or ("no python3-yaml" if yaml is None else "")
+    if not missing and not os.path.isdir(IMAGE):
+        missing = f"no image in {IMAGE} (scripts/image)"
+    if missing:
+        raise unittest.SkipTest(f"no pods here: {missing}")
+
+
+class PodsCase(TrainCase):
+    undisturbed = None
+
+    def setUp(self):
+        super().setUp()
+        self.node = pod_node.Node(os.path.join(self.folder, "node"), IMAGE)
+        self.addCleanup(self.node.close)
+        claim = self.node.claim("words-data")
+        self.result = os.path.join(claim, "result.json")
+        self.checkpoints = os.path.join(claim, "checkpoints")
+        with open(os.path.join(claim, "words.txt"), "w", encoding="utf-8") as file:
+            file.write("".join(word + "\n" for word in some_words()))
+
+    def apply(self, text=JOB, *arguments):
+        path = os.path.join(self.folder, "job.yaml")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        rendered = self.muster("k8s", "render", "-f", path, "--new-join-key", *arguments)
+        self.assertEqual(rendered.returncode, 0, rendered.stderr)
+        self.node.apply(yaml.safe_load_all(rendered.stdout))
+        self.coordinator, self.workers = self.node.job("words-coordinator"), self.node.job("words-workers")
+
+    def expected(self):
+        """What the same training gives on this machine without any disturbance."""
+        if PodsCase.undisturbed is None:
+            result = os.path.join(self.folder, "local.json")
+            done = self.muster("run", "-np", "4", "train_words", "--data", self.data, "--steps", str(STEPS), "--result", result)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            PodsCase.undisturbed = json.loads(read(result))
+        return PodsCase.undisturbed
+
+    def checkpoint_after(self, step):
+        """True when a checkpoint of a later step stands."""
+        try:
+            names = os.listdir(self.checkpoints)
+        except OSError:
+            return False
+        return any(int("".join(filter(str.isdigit, name)) or 0) > step for name in names)
+
+    def wait(self, condition, what, seconds=60):
+        self.assertTrue(self.node.wait(condition, seconds), f"{what}\n{self.node.story()}")
+
+    def finish(self):
+        self.wait(lambda: self.coordinator.succeeded or self.coordinator.failed, "the job does not end")
+        self.assertTrue(self.coordinator.succeeded, self.node.story())
+        result, local = json.loads(read(self.result)), self.expected()
+        for name in ("weights_sha256", "samples_sha256"):
+            self.assertEqual(result[name], local[name], name)
+        return result
+
+
+class Undisturbed(PodsCase):
+    def test_trains_as_on_a_laptop_and_may_do_nothing_else(self):
+        self.apply()
+        self.node.start_jobs()
+        self.wait(lambda: self.checkpoint_after(0), "no checkpoint")
+        pod = self.workers.live(0)
+        seen = 0
+        for pid in pod.pids():
+            status = dict(line.split(":\t", 1) for line in read(f"/proc/{pid}/status", "r").splitlines() if ":\t" in line)
+            if not status:
+                continue
+            seen += 1
+            self.assertEqual((status["CapEff"], status["CapBnd"], status["NoNewPrivs"], status["Seccomp"]), ("0" * 16, "0" * 16, "1", "2"), status["Name"])
+            self.assertEqual(status["Uid"].split(), ["65532"] * 4)
+            self.assertFalse(os.path.exists(f"/proc/{pid}/root/var/run/secrets"))
+        self.assertGreaterEqual(seen, 3)
+        self.finish()
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
