@@ -6,6 +6,7 @@
 #include "launcher/cli/console.h"
 #include "launcher/cli/help_page.h"
 #include "launcher/cli/subcommand.h"
+#include "launcher/cli/topo_check.h"
 #include "launcher/cli/topo_plan.h"
 #include "launcher/cli/topo_show.h"
 #include "runtime/base/nearest_name.h"
@@ -15,6 +16,7 @@ namespace {
 
 constexpr char kUsage[] = R"(usage: muster topo show [options]
        muster topo plan --cluster FILE [options]
+       muster topo check --cluster FILE (LOG... | --job JOB) [options]
 
 show says where nodes stand in the network, as files, Slurm or Kubernetes say it, or as a job of one rank
 on each node measures it. Without any of these it shows this machine: memory nodes, GPUs, network
@@ -24,6 +26,10 @@ plan puts the nodes of a cluster in the order in which rings of collectives go r
 steps as possible cross switches, and numbers the ranks along it. It shows what the order crosses and how
 fast it is, beside the order of host names (which torchrun uses) and random orders; docs/topology.md says
 how.
+
+check reads the rings that NCCL has made, from the output of a job that ran with NCCL_DEBUG=INFO and
+NCCL_DEBUG_SUBSYS=INIT,GRAPH, and says whether they go round the nodes as planned. It ends with 1 if a ring
+crosses more than the plan.
 
 examples
   muster topo show                                         this machine
@@ -39,6 +45,7 @@ examples
   muster topo plan --cluster cluster.yaml --json | jq .crossings.leaf
   muster topo plan --cluster cluster.yaml -H node[01-16] --write-hostfile hosts
   muster run --hostfile hosts ./train                      ranks in the planned order
+  muster topo check --cluster cluster.yaml --job 4e52      NCCL's rings of a job beside the plan
 )";
 
 struct Verb {
@@ -50,6 +57,7 @@ struct Verb {
 const Verb kVerbs[] = {
     {"show", TopoShow, TopoShowFlags},
     {"plan", TopoPlan, TopoPlanFlags},
+    {"check", TopoCheck, TopoCheckFlags},
 };
 
 }  // namespace
@@ -74,7 +82,7 @@ int TopoCommand(const std::vector<std::string>& arguments) {
   }
   const std::string word = arguments.empty() ? "" : arguments[0];
   if (word == "-h" || word == "--help" || word == "-help") return Print(HelpText(TopoPage()));
-  if (word.empty()) return UsageError("muster topo needs a word: show or plan; see `muster topo --help`");
+  if (word.empty()) return UsageError("muster topo needs a word: show, plan or check; see `muster topo --help`");
   const std::string nearest = NearestName(word, names);
   return UsageError(
       absl::StrCat("muster topo knows no ", word,

@@ -8,7 +8,7 @@ namespace muster {
 // (or 128 + its signal) is passed on as it is; `--report` says whether a code came from a worker or from muster.
 enum ExitCode : int {
   kExitOk = 0,
-  kExitCheckFailed = 1,      // `muster doctor` found something that must be mended
+  kExitCheckFailed = 1,      // `muster doctor` found something that must be mended; NCCL does not follow the plan (`muster topo check`)
   kExitUsage = 64,           // wrong flag or value
   kExitDamaged = 65,         // `muster checkpoint verify` found damage, or nothing complete
   kExitUnavailable = 69,     // too few nodes came; an agent found no coordinator

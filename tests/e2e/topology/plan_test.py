@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """muster topo plan: files in, plans out; what docs/topology.md shows."""
+import inspect
 import json
 import os
 import pathlib
 import random
 import re
 import subprocess
+import sys
 import unittest
 import xml.etree.ElementTree
 
@@ -131,6 +133,80 @@ nodes:
 """ + "".join(f"  - {{name: \"h[{64 * i + 1:04d}-{64 * i + 64:04d}]\", labels: {{block: b{i % 4}, leaf: l{i}}}, gpus: 8, nics: 8}}\n" for i in range(32)))
         self.assertEqual(plan["world_size"], 16384)
         self.assertEqual(plan["crossings"], {"block": 4, "leaf": 32})
+
+
+def nccl_lines(nodes, rank, channels=2):
+    """What NCCL prints in `rank` of two ranks a node when its rings follow the ranks, every second one the other way round."""
+    ranks = 2 * len(nodes)
+    head = f"{nodes[rank // 2]}:{100 + rank}:{200 + rank} [{rank % 2}] NCCL INFO "
+    whole = f"ncclCommInitRankConfig comm 0x55{rank:02x} rank {rank} nranks {ranks} cudaDev {rank % 2} nvmlDev {rank % 2} busId 1000 commId 0xab - Init "
+    lines = [whole + "START"]
+    for channel in range(channels):
+        before, after = (rank - 1) % ranks, (rank + 1) % ranks
+        if channel % 2 == 1:
+            before, after = after, before
+        if rank == 0:
+            lines.append(f"Channel {channel:02d}/{channels:02d} :    0   1 ...")
+        lines.append(f"Ring {channel:02d} : {before} -> {rank} -> {after}")
+        lines.append(f"Channel {channel:02d}/0 : {rank}[0] -> {after}[0] [send] via NET/Socket/0")
+    return "".join(f"{head}{line}\n" for line in lines + [whole + "COMPLETE"])
+
+
+class Check(muster_e2e.MusterCase):
+    PLANNED = ["n1", "n3", "n5", "n7", "n2", "n4", "n6", "n8"]
+
+    def setUp(self):
+        super().setUp()
+        self.write("cluster.yaml", SMALL)
+
+    def write(self, name, text):
+        with open(os.path.join(self.folder, name), "w") as file:
+            file.write(text)
+
+    def check(self, *words, **options):
+        return self.muster("topo", "check", "--cluster", "cluster.yaml", *words, cwd=self.folder, **options)
+
+    def log(self, nodes):
+        return "".join(nccl_lines(nodes, rank) for rank in range(2 * len(nodes)))
+
+    def test_rings_that_follow_the_plan(self):
+        self.write("log", self.log(self.PLANNED))
+        result = self.check("log")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertRegex(result.stdout, r"(?m)^  leaf +3 +3$")
+        self.assertIn("NCCL's 2 rings go round the nodes as planned\n", result.stdout)
+        checked = json.loads(self.check("--json", "-", input=self.log(self.PLANNED)).stdout)
+        self.assertEqual([ring["nodes"] for ring in checked["rings"]], [self.PLANNED, ["n1", "n8", "n6", "n4", "n2", "n7", "n5", "n3"]])
+
+    def test_rings_that_do_not(self):
+        self.write("log", self.log(sorted(self.PLANNED)))
+        result = self.check("log")
+        self.assertEqual((result.returncode, result.stderr), (1, ""))
+        self.assertIn("channel 0 goes from rank 1 on n1 (rack r1, leaf l1) to rank 2 on n2 (rack r2, leaf l3), where the plan has", result.stdout)
+        self.assertIn("it crosses rack 8 times, the plan 2; it crosses leaf 8 times, the plan 3", result.stdout)
+        self.assertIn("NCCL does not follow the plan", result.stdout)
+
+    def test_a_part_of_the_cluster_is_planned_as_such(self):
+        self.write("log", self.log(["n1", "n3", "n8"]))
+        self.assertEqual(self.check("log").returncode, 0)
+
+    def test_the_output_of_a_job(self):
+        self.write("lines.py", f"import os\n{inspect.getsource(nccl_lines)}\nprint(nccl_lines({self.PLANNED[:2]}, int(os.environ['RANK'])), end='')\n")
+        self.assertEqual(self.muster("run", "-np", "4", sys.executable, "lines.py", cwd=self.folder).returncode, 0)
+        job = json.loads(self.muster("ps", "--all", "--json").stdout)[0]["job_id"]
+        result = self.check("--job", job)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertIn("as planned", result.stdout)
+
+    def test_errors_name_the_place_and_the_remedy(self):
+        self.write("log", "step 1\n")
+        self.write("strange", self.log(["n1", "m3"]))
+        for code, words, part in ((64, ["log"], "NCCL_DEBUG=INFO"), (64, ["strange"], "NCCL ran on m3, which the cluster does not have"),
+                                  (64, ["no.log"], "no.log cannot be read"), (64, [], "or --job JOB"), (64, ["log", "--job", "x"], "or --job JOB"),
+                                  (64, ["--job", "zz"], "no job is kept")):
+            result = self.check(*words)
+            self.assertEqual((result.returncode, result.stdout), (code, ""), result.stderr)
+            self.assert_says(result, part)
 
 
 class Docs(muster_e2e.MusterCase):
