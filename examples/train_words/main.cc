@@ -32,6 +32,7 @@ namespace {
 constexpr int kUsageError = 64;
 constexpr int kBadData = 65;
 constexpr int kNoInput = 66;
+constexpr int kNotInstalled = 69;
 constexpr int kCannotCreate = 73;
 
 // An error and the exit code that goes with it.
@@ -343,8 +344,10 @@ int Say(const Failure& failure) {
 }
 
 bool IsFirstRank() {
-  const char* rank = std::getenv("RANK");
-  return rank == nullptr || std::string(rank) == "0";
+  for (const char* name : {"RANK", "OMPI_COMM_WORLD_RANK"}) {
+    if (const char* rank = std::getenv(name); rank != nullptr) return std::string(rank) == "0";
+  }
+  return true;
 }
 
 }  // namespace
@@ -359,6 +362,9 @@ int main(int argc, char** argv) {
     return options.ok() ? EXIT_SUCCESS : kUsageError;
   }
   absl::StatusOr<std::unique_ptr<muster::Session>> session = muster::Session::Create();
+  if (absl::IsFailedPrecondition(session.status())) {  // what is missing is missing for every rank of a node
+    return IsFirstRank() ? Say(Fail(kNotInstalled, session.status())) : kNotInstalled;
+  }
   if (!session.ok()) return Say(Fail(EXIT_FAILURE, session.status()));
   Options settled = *options;
   AddJobSettings(**session, settled);

@@ -317,6 +317,7 @@ void TakePrograms(RunOptions* options) {
   options->command = CommandToStart(options->command, options->module && options->applications.empty(), Python());
   for (RunApplication& one : options->applications) one.command = CommandToStart(one.command, one.module, Python());
   if (!options->role.empty()) options->environment.push_back(absl::StrCat("ROLE_NAME=", options->role));
+  if (!options->backend.empty()) options->environment.push_back(absl::StrCat("MUSTER_BACKEND=", options->backend));
 }
 
 // Where nobody has said how many workers, the placement may say it.

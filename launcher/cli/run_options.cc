@@ -89,6 +89,9 @@ FlagSet Declare(RunOptions* options) {
   flags.Heading("what the workers get");
   flags.Count("--master-port", "N", &options->master_port, 1, 65535,
               "MASTER_PORT for the workers; muster then reserves nothing");
+  flags.Text("--backend", "NAME", &options->backend,
+             "what runs libmuster's collectives: auto (default) or native: shared\n"
+             "memory and TCP; mpi: Open MPI (package muster-mpi)");
   flags.Text("--role", "NAME", &options->role, "ROLE_NAME for the workers (default)");
   flags.Heading("output");
   flags.Switch("-v --verbose", &options->verbose, "say on stderr what muster does");
@@ -100,7 +103,6 @@ FlagSet Declare(RunOptions* options) {
                   "One muster run starts the workers of all hosts; name them with -H or --hostfile.");
   flags.NotNeeded("--rdzv-id", "Each job has an identity of its own; --name is what people call it.");
   flags.NotYet("--max-np", "A job that was restarted smaller stays so; --min-np says how small it may get.");
-  flags.NotYet("--backend", "Collectives run in shared memory and over TCP; leave the option out.");
   flags.NotYet("--mca -mca --prefix", "It is a setting of Open MPI's own launcher; leave it out.");
   return flags;
 }
@@ -112,6 +114,13 @@ absl::Status CheckEnvironment(const std::vector<std::string>& environment) {
     }
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckBackend(const std::string& backend) {
+  if (backend.empty() || backend == "auto" || backend == "native" || backend == "mpi") return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--backend ", backend,
+                                                 backend == "nccl" ? " is not there yet" : " is no backend",
+                                                 "; write --backend auto, native or mpi"));
 }
 
 // torchrun's words for --output-filename.
@@ -330,6 +339,7 @@ absl::StatusOr<RunOptions> ParseRunOptions(const std::vector<std::string>& argum
   if (*help_wanted) return options;
   MUSTER_RETURN_IF_ERROR(ReadWorkersPerNode(&options));
   MUSTER_RETURN_IF_ERROR(TakeLogFolder(&options));
+  MUSTER_RETURN_IF_ERROR(CheckBackend(options.backend));
   MUSTER_RETURN_IF_ERROR(CheckEnvironment(options.environment));
   MUSTER_RETURN_IF_ERROR(CheckPlacement(&options.placement));
   options.command = *std::move(rest);

@@ -51,6 +51,7 @@ struct RunOptions {
   bool verbose = false;
   bool module = false;  // `command` begins with the name of a Python module
   std::string log_folder, redirects, tee;  // torchrun's --log-dir, --redirects and --tee, as typed; empty: not said
+  std::string backend;                     // MUSTER_BACKEND of the workers; empty: not said
   std::string role;     // ROLE_NAME of the workers; empty: "default"
   HostOptions hosts;
   JobFileOptions job_file;

@@ -13,6 +13,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "proto/muster/v1/control_wake.h"
+#include "runtime/backend/mpi/mpi.h"
+#include "runtime/backend/mpi/mpi_library.h"
 #include "runtime/backend/native/native.h"
 #include "runtime/base/log.h"
 #include "runtime/base/sealed_memory.h"
@@ -47,7 +49,11 @@ AgentSession::AgentSession(const SessionOptions& options)
 absl::StatusOr<std::unique_ptr<Session>> AgentSession::Create(const SessionOptions& options) {
   std::unique_ptr<AgentSession> session(new AgentSession(options));
   AgentSession* const borrowed = session.get();
-  MUSTER_RETURN_IF_ERROR(ProcessSeat::Take([borrowed] { borrowed->Step(session::LeaveRequested{}); }));
+  MUSTER_RETURN_IF_ERROR(ProcessSeat::Take([borrowed, mpi = options.backend == kMpiBackend] {
+    if (mpi && borrowed->parts_->world != nullptr)
+      borrowed->parts_->world.reset();  // a process that ends without ending MPI is at fault
+    borrowed->Step(session::LeaveRequested{});
+  }));
   session->has_seat_ = true;
   MUSTER_RETURN_IF_ERROR(session->Join());
   MUSTER_RETURN_IF_ERROR(session->AwaitMembership());
@@ -122,6 +128,35 @@ absl::Status AgentSession::AwaitMembership() {
 
 absl::Status AgentSession::MakeWorld() {
   checkpoint_ = {membership_.checkpoint_path, membership_.checkpoint_every_steps, membership_.checkpoint_keep};
+  return options_.backend == kMpiBackend ? MakeMpiWorld() : MakeNativeWorld();
+}
+
+absl::Status AgentSession::MakeMpiWorld() {
+  MpiOptions mpi;
+  mpi.generation = generation();
+  mpi.interrupted = [this] { return WhyOver(); };
+  mpi.failed = [this](const Failure& failure) {
+    ReportBlame(failure.rank, failure.reason, /*op_seq=*/0, std::string(failure.status.message()));
+  };
+  MUSTER_ASSIGN_OR_RETURN(mpi.api, OpenMpiLibrary(options_.mpi_library));
+  MUSTER_ASSIGN_OR_RETURN(parts_->world, CreateMpiCommunicator(std::move(mpi)));
+  const Communicator& world = *parts_->world;
+  if (world.rank() == rank() && world.world_size() == world_size()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat("MPI says rank ", world.rank(), " of ", world.world_size(),
+                                                    ", muster says rank ", rank(), " of ", world_size(),
+                                                    ": this program's MPI library is not served by muster; see that "
+                                                    "OMPI_MCA_schizo and the PMIX_ variables are as `muster run` "
+                                                    "sets them, and that muster was built with PMIx (package libpmix-dev)"));
+}
+
+absl::Status AgentSession::WhyOver() {
+  const uint64_t word = parts_->control->abort_word.load();
+  if (word == v1::kNoAbort) return absl::OkStatus();
+  MutexLock lock(mutex_);
+  return break_.ok() ? StatusOfAbort(word, "during a collective") : break_;
+}
+
+absl::Status AgentSession::MakeNativeWorld() {
   NativeOptions native;
   native.rank = rank();
   native.world_size = world_size();

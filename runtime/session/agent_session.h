@@ -58,6 +58,9 @@ class AgentSession : public Session, private NodeLink {
   absl::Status Join();
   absl::Status AwaitMembership();
   absl::Status MakeWorld();
+  absl::Status MakeNativeWorld();
+  absl::Status MakeMpiWorld();
+  absl::Status WhyOver();  // for whoever is in a collective; OK while the generation goes on
   absl::StatusOr<std::unique_ptr<Mesh>> ConnectMesh(const std::vector<int>& node_of_rank);
   bool IsMember();
   AgentLine::Events LineEvents();

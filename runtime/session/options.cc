@@ -14,7 +14,49 @@ namespace muster {
 namespace {
 
 // Set by torchrun and others, Open MPI, and Hydra or Slurm.
-constexpr const char* kWorldSizes[] = {"WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"};
+constexpr char kOpenMpiSize[] = "OMPI_COMM_WORLD_SIZE";
+constexpr const char* kWorldSizes[] = {"WORLD_SIZE", kOpenMpiSize, "PMI_SIZE"};
+
+using Variable = absl::FunctionRef<const char*(const char*)>;
+
+// 0 where the variable is not set or says something else.
+int64_t NumberIn(Variable variable, const char* name) {
+  const char* value = variable(name);
+  int64_t number = 0;
+  return value != nullptr && absl::SimpleAtoi(value, &number) ? number : 0;
+}
+
+absl::Status ReadBackend(Variable variable, SessionOptions& options) {
+  const char* backend = variable("MUSTER_BACKEND");
+  options.backend = backend == nullptr || std::string(backend) == "auto" ? "" : backend;
+  if (!options.backend.empty() && options.backend != kNativeBackend && options.backend != kMpiBackend) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("MUSTER_BACKEND=", options.backend, " names no backend; set it to auto, native or mpi"));
+  }
+  const char* library = variable("MUSTER_MPI_LIBRARY");
+  options.mpi_library = library == nullptr ? "" : library;
+  return absl::OkStatus();
+}
+
+// Without an agent: mpirun's processes are a world by MPI, other launchers' are turned away.
+absl::Status ReadOtherLaunchers(Variable variable, SessionOptions& options) {
+  if (options.backend.empty() && NumberIn(variable, kOpenMpiSize) > 1) options.backend = kMpiBackend;
+  if (options.backend == kMpiBackend) {
+    options.world_size = static_cast<int32_t>(NumberIn(variable, kOpenMpiSize));
+    options.local_rank = static_cast<int32_t>(NumberIn(variable, "OMPI_COMM_WORLD_LOCAL_RANK"));
+    options.local_world_size = static_cast<int32_t>(std::max<int64_t>(1, NumberIn(variable, "OMPI_COMM_WORLD_LOCAL_SIZE")));
+    return absl::OkStatus();
+  }
+  for (const char* name : kWorldSizes) {
+    const int64_t size = NumberIn(variable, name);
+    if (size <= 1) continue;
+    return absl::FailedPreconditionError(absl::StrCat(name, "=", size, " says that this process is one of ", size,
+                                                      ", but no muster agent is here (MUSTER_SOCKET is not set): start the "
+                                                      "program with `muster run -np ",
+                                                      size, "`, or unset ", name, " to run it alone"));
+  }
+  return absl::OkStatus();
+}
 
 }  // namespace
 
@@ -28,18 +70,10 @@ absl::StatusOr<std::string> JobIdBytes(absl::string_view digits) {
 
 absl::StatusOr<SessionOptions> SessionOptionsFrom(absl::FunctionRef<const char*(const char*)> variable) {
   SessionOptions options;
+  MUSTER_RETURN_IF_ERROR(ReadBackend(variable, options));
   const char* socket = variable("MUSTER_SOCKET");
   if (socket == nullptr || *socket == '\0') {
-    for (const char* name : kWorldSizes) {
-      const char* value = variable(name);
-      int64_t size = 0;
-      if (value == nullptr || !absl::SimpleAtoi(value, &size) || size <= 1) continue;
-      return absl::FailedPreconditionError(
-          absl::StrCat(name, "=", value, " says that this process is one of ", size,
-                       ", but no muster agent is here (MUSTER_SOCKET is not set): start the program "
-                       "with `muster run -np ",
-                       size, "`, or unset ", name, " to run it alone"));
-    }
+    MUSTER_RETURN_IF_ERROR(ReadOtherLaunchers(variable, options));
     return options;
   }
   options.socket = socket;

@@ -11,6 +11,10 @@
 
 namespace muster {
 
+// Values of SessionOptions::backend besides "", which leaves the choice to muster.
+inline constexpr char kNativeBackend[] = "native";
+inline constexpr char kMpiBackend[] = "mpi";
+
 // As SessionOptionsFromEnvironment; `variable` gives a value or null.
 absl::StatusOr<SessionOptions> SessionOptionsFrom(absl::FunctionRef<const char*(const char*)> variable);
 

@@ -3,11 +3,14 @@
 #include "runtime/base/status.h"
 #include "runtime/session/agent_session.h"
 #include "runtime/session/lone_session.h"
+#include "runtime/session/mpi_session.h"
+#include "runtime/session/options.h"
 
 namespace muster {
 
 absl::StatusOr<std::unique_ptr<Session>> Session::Create(const SessionOptions& options) {
-  return options.socket.empty() ? CreateLoneSession() : AgentSession::Create(options);
+  if (!options.socket.empty()) return AgentSession::Create(options);
+  return options.backend == kMpiBackend ? CreateMpiSession(options) : CreateLoneSession();
 }
 
 absl::StatusOr<std::unique_ptr<Session>> Session::Create() {

@@ -13,6 +13,13 @@ find_package(yaml-cpp REQUIRED CONFIG)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(hwloc REQUIRED IMPORTED_TARGET hwloc)
 pkg_check_modules(pmix IMPORTED_TARGET pmix>=4)  # muster-pmix: without it Open MPI programs are turned away
+if(MUSTER_WITH_MPI)
+  pkg_check_modules(ompi IMPORTED_TARGET ompi-c)  # libmuster_mpi.so, the MPI backend; no other MPI library's headers will do
+  if(ompi_FOUND)
+    add_library(muster_openmpi INTERFACE)
+    target_link_libraries(muster_openmpi INTERFACE PkgConfig::ompi)
+  endif()
+endif()
 if(MUSTER_BUILD_TESTS)
   find_package(GTest REQUIRED CONFIG)
   find_package(rapidcheck REQUIRED CONFIG)

@@ -26,9 +26,16 @@ if(MUSTER_BUILD_EXAMPLES)
 endif()
 add_custom_target(programs DEPENDS ${programs})
 
+set(CMAKE_INSTALL_DEFAULT_COMPONENT_NAME muster)
 include(MusterManual)
 
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/muster RENAME copyright)
+
+# The MPI backend, a package of its own: who wants it has Open MPI, everybody else needs neither.
+if(TARGET muster_mpi)
+  install(TARGETS muster_mpi LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT mpi)
+  install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/muster-mpi RENAME copyright COMPONENT mpi)
+endif()
 
 if(NOT TARGET muster)
   return()

@@ -2,7 +2,7 @@
 #
 # One package holds commands, library and headers. The library's interface is that of one version (find_package wants the same minor
 # version), workers are built where they run, and a job needs the same muster on every node: a runtime package beside a development
-# package would be two that must always be installed together.
+# package would be two that must always be installed together. muster-mpi, the MPI backend, is apart: it needs Open MPI.
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME muster)
 set(CPACK_PACKAGE_CONTACT "The muster developers <muster@localhost>")
@@ -18,7 +18,19 @@ set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SECTION science)
 # What the programs link is asked of dpkg-shlibdeps, with the versions that are here.
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
-set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "iproute2, openssh-client")
+set(CPACK_DEBIAN_MUSTER_PACKAGE_RECOMMENDS "iproute2, openssh-client")
 # What the public headers include.
-set(CPACK_DEBIAN_PACKAGE_SUGGESTS "libabsl-dev, cmake")
+set(CPACK_DEBIAN_MUSTER_PACKAGE_SUGGESTS "libabsl-dev, cmake, muster-mpi")
+set(CPACK_DEB_COMPONENT_INSTALL ON)
+set(CPACK_COMPONENTS_ALL muster)
+set(CPACK_DEBIAN_MUSTER_PACKAGE_NAME muster)
+if(TARGET muster_mpi)
+  list(APPEND CPACK_COMPONENTS_ALL mpi)
+  set(CPACK_DEBIAN_MPI_PACKAGE_NAME muster-mpi)
+  set(CPACK_DEBIAN_MPI_PACKAGE_DEPENDS "muster (= ${PROJECT_VERSION})")
+  set(CPACK_DEBIAN_MPI_DESCRIPTION
+"MPI backend of muster, over Open MPI
+ Runs the collectives of libmuster by Open MPI, for programs that mpirun
+ starts and for muster run --backend mpi.")
+endif()
 include(CPack)

@@ -29,6 +29,7 @@ class Buffers {
     if (window.ok()) window_ = *std::move(window);
   }
 
+  bool complete() const { return window_ != nullptr; }
   void Begin(bool in_window) { next_ = in_window ? static_cast<unsigned char*>(window_->data()) : private_.data(); }
   // Room for `bytes` with guards around; 64-byte aligned, or at any address.
   unsigned char* Take(int64_t bytes, bool aligned) {
@@ -128,15 +129,57 @@ std::string Case::ToString() const {
                       shards);
 }
 
-Case MakeCase(Kind kind, DataType type, ReduceOp op, int64_t count, int ranks, int variant) {
+namespace {
+
+using MakeVector = Bytes (*)(uint64_t seed, int variant, int leaf, DataType type, ReduceOp op, int64_t count);
+
+Bytes AnyVector(uint64_t seed, int variant, int leaf, DataType type, ReduceOp op, int64_t count) {
+  return variant % 7 == 3 ? SpecialVector(seed, leaf, type, count) : TestVector(seed, leaf, type, op, count);
+}
+
+template <typename T>
+void Put(T value, int64_t i, Bytes& bytes) {
+  std::memcpy(bytes.data() + static_cast<size_t>(i) * sizeof value, &value, sizeof value);
+}
+
+Bytes ExactVector(uint64_t seed, int, int leaf, DataType type, ReduceOp op, int64_t count) {
+  if (op == ReduceOp::kMin || op == ReduceOp::kMax) return SpecialVector(seed, leaf, type, count);
+  std::mt19937_64 random(seed + 1000003 * static_cast<uint64_t>(leaf));
+  Bytes bytes(static_cast<size_t>(count * SizeOf(type)));
+  for (int64_t i = 0; i < count; ++i) {
+    const auto small = static_cast<int>(random() % 17);  // sums of thousands are exact in float32
+    const double value = op != ReduceOp::kProd ? small - 8 : small % 3 == 0 ? 1.0 : small % 3 == 1 ? -1.0 : 2.0;
+    switch (type) {
+      case DataType::kFloat32:
+        Put(static_cast<float>(value), i, bytes);
+        break;
+      case DataType::kFloat64:
+        Put(value, i, bytes);
+        break;
+      case DataType::kInt32:
+        Put(static_cast<int32_t>(random()), i, bytes);
+        break;
+      case DataType::kInt64:
+        Put(static_cast<int64_t>(random()), i, bytes);
+        break;
+      case DataType::kUint8:
+        Put(static_cast<uint8_t>(random()), i, bytes);
+        break;
+      default:
+        Put(RoundScalar(type, static_cast<float>(value)), i, bytes);
+    }
+  }
+  return bytes;
+}
+
+Case MakeCaseFrom(MakeVector make, Kind kind, DataType type, ReduceOp op, int64_t count, int ranks, int variant) {
   Case c = {kind, type, op, count};
   const uint64_t seed = Seed() + static_cast<uint64_t>(variant);
   std::vector<Bytes> vectors;
   const int leaves = kind == Kind::kAllReduceShards ? (c.shards = ranks + variant % 9) : ranks;
   const int64_t elements = kind == Kind::kReduceScatter ? count * ranks : count;
   for (int leaf = 0; leaf < leaves; ++leaf) {
-    vectors.push_back(variant % 7 == 3 ? SpecialVector(seed, leaf, type, elements)
-                                       : TestVector(seed, leaf, type, op, elements));
+    vectors.push_back(make(seed, variant, leaf, type, op, elements));
   }
   if (kind == Kind::kAllReduceShards) {
     for (int r = 0; r < ranks; ++r) c.inputs.push_back(ReferencePartials(vectors, ranks, r, type, op));
@@ -154,8 +197,19 @@ Case MakeCase(Kind kind, DataType type, ReduceOp op, int64_t count, int ranks, i
   return c;
 }
 
+}  // namespace
+
+Case MakeCase(Kind kind, DataType type, ReduceOp op, int64_t count, int ranks, int variant) {
+  return MakeCaseFrom(AnyVector, kind, type, op, count, ranks, variant);
+}
+
+Case MakeExactCase(Kind kind, DataType type, ReduceOp op, int64_t count, int ranks, int variant) {
+  return MakeCaseFrom(ExactVector, kind, type, op, count, ranks, variant);
+}
+
 void RunCases(Communicator& comm, const std::vector<Case>& cases, int64_t window_bytes, int mixed_by) {
   Buffers buffers(comm, Seed() + 1000 + static_cast<uint64_t>(comm.rank()), window_bytes);
+  if (!buffers.complete()) return;
   int turn = 0;
   for (const Case& c : cases) {
     for (Where where : {Where::kWindow, Where::kPrivate, Where::kMixed}) {

@@ -37,6 +37,10 @@ struct Case {
 // `variant` picks among seeds, roots, numbers of shards and kinds of vectors.
 Case MakeCase(Kind kind, DataType type, ReduceOp op, int64_t count, int ranks, int variant);
 
+// As MakeCase, with values whose sums and products have the same bits in whatever order they are made: small integers, and powers
+// of two for kProd. kMin and kMax meet special values.
+Case MakeExactCase(Kind kind, DataType type, ReduceOp op, int64_t count, int ranks, int variant);
+
 // Runs `cases` on this rank, one after another: in windows, private memory and a mix of both, blocking and started, at several
 // alignments, in place and not. Ends with the first case that differs from what is expected, which is a test failure that says
 // how to replay it. `mixed_by` decides who lies in a window of a mix: ranks r with r / mixed_by even.

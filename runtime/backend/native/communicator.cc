@@ -8,9 +8,9 @@
 #include "absl/strings/str_cat.h"
 #include "proto/muster/v1/control_wake.h"
 #include "runtime/backend/native/native.h"
-#include "runtime/backend/native/operations.h"
-#include "runtime/backend/native/progress.h"
 #include "runtime/backend/native/windows.h"
+#include "runtime/backend/shared/operations.h"
+#include "runtime/backend/shared/progress.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/status.h"
 #include "runtime/collectives/across_nodes.h"
@@ -35,7 +35,7 @@ class NativeCommunicator : public Communicator {
                      ? std::make_unique<Network>(Nodes::Of(options.node_of_rank, options.rank), std::move(options.mesh))
                      : nullptr),
         home_(std::make_shared<WindowHome>(WindowHome{member_, options.link, network_.get()})),
-        operations_(*member_),
+        operations_(member_->world_rank(), member_->world_size()),
         progress_([this](const Operation& operation, const std::atomic<int>* callers_inside) {
           return Run(operation, callers_inside);
         }) {}
@@ -113,12 +113,27 @@ class NativeCommunicator : public Communicator {
   absl::Status Now(const absl::StatusOr<Operation>& operation) {
     if (!operation.ok()) return operation.status();
     MUSTER_RETURN_IF_ERROR(WaitForStarted(operation->deadline));
-    return Run(*operation, nullptr);
+    return Run(Located(*operation), nullptr);
   }
 
   absl::StatusOr<std::unique_ptr<Work>> Later(const absl::StatusOr<Operation>& operation) {
     if (!operation.ok()) return operation.status();
-    return progress_.Start(*operation);
+    return progress_.Start(Located(*operation));
+  }
+
+  // Small messages are copied anyway, wherever they lie; the choice of algorithm does not depend on it.
+  Operation Located(Operation operation) const {
+    const bool has_buffers = operation.what.kind != v1::OpKind::kBarrier;
+    if (!has_buffers || member_->ranks() == 1 || ContributionBytes(operation) <= member_->copied_bytes_max()) return operation;
+    const WindowMap::Location input = member_->windows().Find(operation.input, operations_.InputBytes(operation));
+    operation.what.window = input.window;
+    operation.what.offset = input.offset;
+    const WindowMap::Location output = operation.input == operation.output
+                                           ? input
+                                           : member_->windows().Find(operation.output, operations_.OutputBytes(operation));
+    operation.what.window2 = output.window;
+    operation.what.offset2 = output.offset;
+    return operation;
   }
 
   absl::Status Run(const Operation& operation, const std::atomic<int>* callers_inside) {

@@ -32,6 +32,9 @@ struct Capabilities {
   const char* backend = "";  // "native", "nccl", "mpi"
   bool windows_are_zero_copy = false;
   bool bits_follow_canonical_tree = false;  // sums follow the tree of ReduceOp; else only equal on all ranks and repeatable
+  bool membership_is_fixed =
+      false;  // after an error this process cannot be a member again: it has to end, and the job restarts
+  bool aborts_between_polls = false;  // a failed call's buffers may still be written to until the process ends
 };
 
 // Every rank makes the same calls in the same order, from one thread at a time; only Abort() may come from any thread.

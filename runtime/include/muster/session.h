@@ -17,10 +17,17 @@ struct SessionOptions {
   std::string job_id;  // MUSTER_JOB_ID, 32 hexadecimal digits
   int32_t slot = 0;    // MUSTER_SLOT
   absl::Duration join_timeout = absl::Minutes(10);
+
+  // MUSTER_BACKEND: "native" or "mpi"; empty (also for "auto"): mpi in a world that mpirun made, else native.
+  std::string backend;
+  std::string mpi_library;       // MUSTER_MPI_LIBRARY: path of libmuster_mpi.so; empty: beside libmuster, or the loader's path
+  int32_t world_size = 0;        // mpirun's, where there is no agent; 0: not said
+  int32_t local_rank = 0;        // the same
+  int32_t local_world_size = 1;  // the same
 };
 
 // Errors: InvalidArgument names the variable that cannot be read. FailedPrecondition when another launcher's variables say that
-// the world is larger than one (WORLD_SIZE, OMPI_COMM_WORLD_SIZE, PMI_SIZE) but no muster agent is there.
+// the world is larger than one (WORLD_SIZE, PMI_SIZE; OMPI_COMM_WORLD_SIZE with MUSTER_BACKEND=native) but no muster agent is there.
 absl::StatusOr<SessionOptions> SessionOptionsFromEnvironment();
 
 // The job's `checkpoint:` settings (muster run --checkpoint-path, --checkpoint-every, --checkpoint-keep): defaults for a program
@@ -34,14 +41,15 @@ struct CheckpointSettings {
 // Joins the job's agent on creation and leaves on destruction (or at a normal exit). One per process and slot. Leaving is part of
 // the contract: a process that ends without it is reported as lost.
 //
-// Without an agent the session is a world of one and says so once on stderr.
+// Without an agent the session is a world of one and says so once on stderr; with backend "mpi" it is MPI's world, as of mpirun.
+// There (and with backend "mpi" under an agent) destroying the session waits until all ranks do; after an error it waits for nobody.
 // Destroy windows and pending Work before the session.
 // Threads: calls from one thread at a time. A child made by fork() must not use the session; destroying it there does nothing.
 class Session {
  public:
   // Blocks until every rank of the generation has joined or been started.
   // Errors: Unavailable (no agent at the socket, refused, or the job ended meanwhile), DeadlineExceeded, AlreadyExists (a second
-  // session in this process or slot).
+  // session in this process or slot), FailedPrecondition (backend "mpi", and libmuster_mpi.so or Open MPI is not installed).
   static absl::StatusOr<std::unique_ptr<Session>> Create(const SessionOptions& options);
   static absl::StatusOr<std::unique_ptr<Session>> Create();  // from the environment
 

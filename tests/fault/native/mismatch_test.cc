@@ -97,31 +97,5 @@ TEST(Mismatch, OfStartedOperations) {
   ExpectNamed(3, 1, started, AllReduceOf(8), "rank 1 called all_reduce of 9 f32");
 }
 
-// Errors in one rank's own arguments are found before anything is sent, and harm nothing.
-TEST(Arguments, AreCheckedBeforeAnythingIsSent) {
-  RunRanks(3, [](Communicator& comm) {
-    std::vector<float> data(64);
-    const absl::Status bad[] = {
-        comm.AllReduce(MakeTensor(static_cast<float*>(nullptr), 4), ReduceOp::kSum),
-        comm.AllReduce(MakeTensor(data.data(), -1), ReduceOp::kSum),
-        comm.AllReduce({data.data(), int64_t{1} << 62, DataType::kFloat32}, ReduceOp::kSum),
-        comm.AllReduce({data.data(), 4, DataType::kInt32}, ReduceOp::kAvg),
-        comm.Broadcast(MakeTensor(data.data(), 4), 3),
-        comm.Broadcast(MakeTensor(data.data(), 4), -1),
-        comm.AllGather(MakeTensor(data.data(), 4), MakeTensor(data.data() + 8, 8)),
-        comm.AllGather(MakeTensor(data.data() + 1, 4), MakeTensor(data.data(), 12)),
-        comm.ReduceScatter(MakeTensor(data.data(), 13), MakeTensor(data.data() + 16, 4), ReduceOp::kSum),
-        comm.AllReduceShards({data.data(), 16, 64, DataType::kFloat32, 2}, ReduceOp::kSum),
-        comm.AllReduceShards({data.data(), 16, 60, DataType::kFloat32, 3}, ReduceOp::kSum),
-        comm.AllReduceShards({data.data(), 17, 64, DataType::kFloat32, 3}, ReduceOp::kSum),
-        comm.CreateWindow(0).status(),
-        comm.StartBroadcast(MakeTensor(data.data(), 4), 3).status(),
-    };
-    for (const absl::Status& status : bad) EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
-    EXPECT_THAT(std::string(bad[9].message()), HasSubstr("--shards"));
-    EXPECT_TRUE(comm.Barrier().ok());
-  });
-}
-
 }  // namespace
 }  // namespace muster::test

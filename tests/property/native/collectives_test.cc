@@ -111,27 +111,5 @@ TEST(CollectivesOrder, SumsOfShardsDoNotDependOnTheWorldSize) {
   }
 }
 
-// Started and blocking calls keep the program's order on every rank.
-TEST(CollectivesOrder, ABlockingCallWaitsForWhatWasStarted) {
-  RunRanks(3, [](Communicator& comm) {
-    std::vector<int64_t> a(5000, 1);
-    std::vector<int64_t> b(7, 1);
-    std::vector<std::unique_ptr<Work>> works;
-    for (int i = 0; i < 50; ++i) {
-      for (std::vector<int64_t>* v : {&a, &b}) {
-        auto work = comm.StartAllReduce(MakeTensor(v->data(), static_cast<int64_t>(v->size())), ReduceOp::kSum);
-        ASSERT_TRUE(work.ok()) << work.status();
-        works.push_back(*std::move(work));
-      }
-      ASSERT_TRUE(comm.AllReduce(MakeTensor(b.data(), 7), ReduceOp::kMax).ok());
-      for (const auto& work : works) EXPECT_TRUE(work->IsDone());
-    }
-    uint64_t power = 1;  // 3^50, wrapped
-    for (int i = 0; i < 50; ++i) power *= 3;
-    EXPECT_EQ(static_cast<uint64_t>(a[4999]), power);
-    EXPECT_EQ(static_cast<uint64_t>(b[6]), power);
-  });
-}
-
 }  // namespace
 }  // namespace muster::test

@@ -26,11 +26,35 @@ TEST(SessionOptions, WithoutAnAgentAWorldOfOne) {
 
 TEST(SessionOptions, OtherLaunchersWorldsAreNotOurs) {
   for (const char* name : {"WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
-    const absl::Status status = From({{name, "4"}}).status();
+    const absl::Status status = From({{name, "4"}, {"MUSTER_BACKEND", "native"}}).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
     EXPECT_TRUE(absl::StrContains(status.message(), std::string(name) + "=4")) << status;
     EXPECT_TRUE(absl::StrContains(status.message(), "muster run -np 4")) << status;
   }
+}
+
+TEST(SessionOptions, WorldsOfMpirunAreMpis) {
+  const auto options =
+      From({{"OMPI_COMM_WORLD_SIZE", "4"}, {"OMPI_COMM_WORLD_LOCAL_RANK", "1"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->backend, "mpi");
+  EXPECT_EQ(options->local_rank, 1);
+  EXPECT_EQ(options->local_world_size, 2);
+  EXPECT_EQ(From({{"OMPI_COMM_WORLD_SIZE", "1"}})->backend, "");
+}
+
+TEST(SessionOptions, TheBackendIsChosen) {
+  EXPECT_EQ(From({{"MUSTER_BACKEND", "mpi"}, {"MUSTER_MPI_LIBRARY", "/a/b.so"}})->backend, "mpi");
+  EXPECT_EQ(From({{"MUSTER_MPI_LIBRARY", "/a/b.so"}})->mpi_library, "/a/b.so");
+  EXPECT_EQ(From({{"MUSTER_BACKEND", "auto"}})->backend, "");
+  EXPECT_EQ(From({{"MUSTER_BACKEND", "native"}})->backend, "native");
+  const absl::Status status = From({{"MUSTER_BACKEND", "gloo"}}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(absl::StrContains(status.message(), "MUSTER_BACKEND=gloo")) << status;
+  // Under an agent mpirun's variables are muster's own.
+  EXPECT_EQ(
+      From({{"MUSTER_SOCKET", "s"}, {"MUSTER_JOB_ID", kJob}, {"MUSTER_SLOT", "0"}, {"OMPI_COMM_WORLD_SIZE", "4"}})->backend,
+      "");
 }
 
 TEST(SessionOptions, UnderAnAgent) {

@@ -1,13 +1,12 @@
 // From the arguments of a Communicator call to an Operation, or to what is wrong with them.
-#ifndef MUSTER_RUNTIME_BACKEND_NATIVE_OPERATIONS_H_
-#define MUSTER_RUNTIME_BACKEND_NATIVE_OPERATIONS_H_
+#ifndef MUSTER_RUNTIME_BACKEND_SHARED_OPERATIONS_H_
+#define MUSTER_RUNTIME_BACKEND_SHARED_OPERATIONS_H_
 
 #include <map>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "muster/communicator.h"
-#include "runtime/shm/member.h"
 #include "runtime/shm/operation.h"
 
 namespace muster {
@@ -15,8 +14,7 @@ namespace muster {
 // One thread at a time. All errors are InvalidArgument. The operations borrow the buffers and this object's plans.
 class Operations {
  public:
-  // `member` outlives this object.
-  explicit Operations(Member& member) : member_(member), ranks_leaves_(Leaves::ForRanks(member.world_size())) {}
+  Operations(int rank, int world_size) : rank_(rank), world_size_(world_size), ranks_leaves_(Leaves::ForRanks(world_size)) {}
 
   absl::StatusOr<Operation> AllReduce(Tensor buffer, ReduceOp op, absl::Time deadline);
   absl::StatusOr<Operation> AllReduceShards(ShardedTensor partials, ReduceOp op, absl::Time deadline);
@@ -25,15 +23,19 @@ class Operations {
   absl::StatusOr<Operation> ReduceScatter(ConstTensor send, Tensor receive, ReduceOp op, absl::Time deadline);
   Operation Barrier(absl::Time deadline);
 
+  // The bytes of `operation`'s buffers on this rank.
+  int64_t InputBytes(const Operation& operation) const;
+  int64_t OutputBytes(const Operation& operation) const;
+
  private:
   const Leaves& LeavesOf(int shards);
-  void Locate(int64_t input_bytes, int64_t output_bytes, Operation& operation) const;
 
-  Member& member_;
+  const int rank_;
+  const int world_size_;
   const Leaves ranks_leaves_;
   std::map<int, Leaves> shard_leaves_;  // by number of shards; never erased, so addresses stay
 };
 
 }  // namespace muster
 
-#endif  // MUSTER_RUNTIME_BACKEND_NATIVE_OPERATIONS_H_
+#endif  // MUSTER_RUNTIME_BACKEND_SHARED_OPERATIONS_H_

@@ -1,6 +1,6 @@
 // The communicator's one background thread, which runs started operations in the order they were started.
-#ifndef MUSTER_RUNTIME_BACKEND_NATIVE_PROGRESS_H_
-#define MUSTER_RUNTIME_BACKEND_NATIVE_PROGRESS_H_
+#ifndef MUSTER_RUNTIME_BACKEND_SHARED_PROGRESS_H_
+#define MUSTER_RUNTIME_BACKEND_SHARED_PROGRESS_H_
 
 #include <sys/types.h>
 
@@ -68,4 +68,4 @@ class Progress {
 
 }  // namespace muster
 
-#endif  // MUSTER_RUNTIME_BACKEND_NATIVE_PROGRESS_H_
+#endif  // MUSTER_RUNTIME_BACKEND_SHARED_PROGRESS_H_

@@ -1,4 +1,4 @@
-#include "runtime/backend/native/operations.h"
+#include "runtime/backend/shared/operations.h"
 
 #include <limits>
 
@@ -61,22 +61,23 @@ Operation Make(v1::OpKind kind, DataType type, int64_t count, absl::Time deadlin
 
 }  // namespace
 
-// Small messages are copied anyway, wherever they lie; the choice of algorithm does not depend on it.
-void Operations::Locate(int64_t input_bytes, int64_t output_bytes, Operation& operation) const {
-  if (member_.ranks() == 1 || ContributionBytes(operation) <= member_.copied_bytes_max()) return;
-  const WindowMap::Location input = member_.windows().Find(operation.input, input_bytes);
-  operation.what.window = input.window;
-  operation.what.offset = input.offset;
-  const WindowMap::Location output =
-      operation.input == operation.output ? input : member_.windows().Find(operation.output, output_bytes);
-  operation.what.window2 = output.window;
-  operation.what.offset2 = output.offset;
+int64_t Operations::InputBytes(const Operation& operation) const {
+  if (operation.what.kind == v1::OpKind::kAllReduceShards) {
+    const int own_rows = operation.leaves->rows[static_cast<size_t>(rank_)];
+    return (own_rows - 1) * operation.stride_bytes + operation.row_bytes();
+  }
+  return operation.row_bytes();
+}
+
+int64_t Operations::OutputBytes(const Operation& operation) const {
+  if (operation.what.kind == v1::OpKind::kAllGather) return operation.row_bytes() * world_size_;
+  if (operation.what.kind == v1::OpKind::kReduceScatter) return operation.row_bytes() / world_size_;
+  return InputBytes(operation);
 }
 
 const Leaves& Operations::LeavesOf(int shards) {
   auto found = shard_leaves_.find(shards);
-  if (found == shard_leaves_.end())
-    found = shard_leaves_.emplace(shards, Leaves::ForShards(shards, member_.world_size())).first;
+  if (found == shard_leaves_.end()) found = shard_leaves_.emplace(shards, Leaves::ForShards(shards, world_size_)).first;
   return found->second;
 }
 
@@ -87,13 +88,12 @@ absl::StatusOr<Operation> Operations::AllReduce(Tensor buffer, ReduceOp op, absl
   operation.what.op = static_cast<uint8_t>(op);
   operation.input = operation.output = buffer.data;
   operation.leaves = &ranks_leaves_;
-  Locate(buffer.bytes(), buffer.bytes(), operation);
   return operation;
 }
 
 absl::StatusOr<Operation> Operations::AllReduceShards(ShardedTensor partials, ReduceOp op, absl::Time deadline) {
-  if (partials.shards < member_.world_size() || partials.shards > kShardsMax) {
-    return absl::InvalidArgumentError(absl::StrCat(partials.shards, " shards for ", member_.world_size(),
+  if (partials.shards < world_size_ || partials.shards > kShardsMax) {
+    return absl::InvalidArgumentError(absl::StrCat(partials.shards, " shards for ", world_size_,
                                                    " ranks: every rank needs one, and ", kShardsMax,
                                                    " are the most; choose another number of shards (--shards) or of ranks"));
   }
@@ -112,34 +112,28 @@ absl::StatusOr<Operation> Operations::AllReduceShards(ShardedTensor partials, Re
   operation.input = operation.output = partials.data;
   operation.stride_bytes = partials.stride_bytes;
   operation.leaves = &leaves;
-  const int own_rows = leaves.rows[static_cast<size_t>(member_.world_rank())];
-  const int64_t extent = (own_rows - 1) * partials.stride_bytes + operation.row_bytes();
-  Locate(extent, extent, operation);
   return operation;
 }
 
 absl::StatusOr<Operation> Operations::Broadcast(Tensor buffer, int root, absl::Time deadline) {
   MUSTER_RETURN_IF_ERROR(CheckBuffer("broadcast", buffer.data, buffer.count, buffer.type));
-  if (root < 0 || root >= member_.world_size()) {
-    return absl::InvalidArgumentError(absl::StrCat("root ", root, " is not one of the ", member_.world_size(), " ranks"));
+  if (root < 0 || root >= world_size_) {
+    return absl::InvalidArgumentError(absl::StrCat("root ", root, " is not one of the ", world_size_, " ranks"));
   }
   Operation operation = Make(v1::OpKind::kBroadcast, buffer.type, buffer.count, deadline);
   operation.what.root = root;
   operation.input = operation.output = buffer.data;
-  Locate(buffer.bytes(), buffer.bytes(), operation);
   return operation;
 }
 
 absl::StatusOr<Operation> Operations::AllGather(ConstTensor send, Tensor receive, absl::Time deadline) {
-  MUSTER_RETURN_IF_ERROR(CheckBuffer("all_gather: send", send.data, send.count, send.type, member_.world_size()));
+  MUSTER_RETURN_IF_ERROR(CheckBuffer("all_gather: send", send.data, send.count, send.type, world_size_));
   MUSTER_RETURN_IF_ERROR(CheckBuffer("all_gather: receive", receive.data, receive.count, receive.type));
-  MUSTER_RETURN_IF_ERROR(
-      CheckCounts("receive", receive.count, "send", send.count, member_.world_size(), send.type == receive.type));
-  MUSTER_RETURN_IF_ERROR(CheckOverlap(receive.data, receive.bytes(), send.data, send.bytes(), member_.world_rank()));
+  MUSTER_RETURN_IF_ERROR(CheckCounts("receive", receive.count, "send", send.count, world_size_, send.type == receive.type));
+  MUSTER_RETURN_IF_ERROR(CheckOverlap(receive.data, receive.bytes(), send.data, send.bytes(), rank_));
   Operation operation = Make(v1::OpKind::kAllGather, send.type, send.count, deadline);
   operation.input = send.data;
   operation.output = receive.data;
-  Locate(send.bytes(), receive.bytes(), operation);
   return operation;
 }
 
@@ -147,15 +141,13 @@ absl::StatusOr<Operation> Operations::ReduceScatter(ConstTensor send, Tensor rec
   MUSTER_RETURN_IF_ERROR(CheckBuffer("reduce_scatter: send", send.data, send.count, send.type));
   MUSTER_RETURN_IF_ERROR(CheckBuffer("reduce_scatter: receive", receive.data, receive.count, receive.type));
   MUSTER_RETURN_IF_ERROR(CheckOp(op, send.type));
-  MUSTER_RETURN_IF_ERROR(
-      CheckCounts("send", send.count, "receive", receive.count, member_.world_size(), send.type == receive.type));
-  MUSTER_RETURN_IF_ERROR(CheckOverlap(send.data, send.bytes(), receive.data, receive.bytes(), member_.world_rank()));
+  MUSTER_RETURN_IF_ERROR(CheckCounts("send", send.count, "receive", receive.count, world_size_, send.type == receive.type));
+  MUSTER_RETURN_IF_ERROR(CheckOverlap(send.data, send.bytes(), receive.data, receive.bytes(), rank_));
   Operation operation = Make(v1::OpKind::kReduceScatter, send.type, send.count, deadline);
   operation.what.op = static_cast<uint8_t>(op);
   operation.input = send.data;
   operation.output = receive.data;
   operation.leaves = &ranks_leaves_;
-  Locate(send.bytes(), receive.bytes(), operation);
   return operation;
 }
 

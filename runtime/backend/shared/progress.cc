@@ -1,4 +1,4 @@
-#include "runtime/backend/native/progress.h"
+#include "runtime/backend/shared/progress.h"
 
 #include <signal.h>
 #include <unistd.h>

@@ -1,0 +1,189 @@
+#include "tests/support/fake_mpi.h"
+
+#include <cstdio>
+#include <cstring>
+#include <thread>
+
+#include "runtime/base/log.h"
+#include "runtime/kernels/reduce.h"
+
+namespace muster::test {
+
+class FakeMpi::Rank : public MpiApi {
+ public:
+  Rank(FakeMpi& mpi, int rank) : mpi_(mpi), rank_(rank) {}
+
+  int Start(MpiPlace* place) override {
+    *place = {rank_, mpi_.options_.ranks, true};
+    return mpi_.options_.start_code;
+  }
+  int End() override {
+    MutexLock lock(mpi_.mutex_);
+    mpi_.ended_[static_cast<size_t>(rank_)] = 1;
+    return kMpiOk;
+  }
+
+  int BeginAllReduce(void* buffer, int64_t count, DataType type, ReduceOp op, MpiRequest* request) override {
+    return Begin(buffer, count * SizeOf(type), request, [=, this](Collective& all) {
+      Combine(all, count, type, op);
+      std::memcpy(buffer, all.result.data(), all.result.size());
+    });
+  }
+  int BeginReduceScatter(const void* send, void* receive, int64_t count, DataType type, ReduceOp op,
+                         MpiRequest* request) override {
+    return Begin(send, mpi_.options_.ranks * count * SizeOf(type), request, [=, this](Collective& all) {
+      Combine(all, mpi_.options_.ranks * count, type, op);
+      const auto bytes = static_cast<size_t>(count * SizeOf(type));
+      std::memcpy(receive, all.result.data() + bytes * static_cast<size_t>(rank_), bytes);
+    });
+  }
+  int BeginBroadcast(void* buffer, int64_t bytes, int root, MpiRequest* request) override {
+    return Begin(buffer, bytes, request, [=](Collective& all) {
+      std::memcpy(buffer, all.inputs[static_cast<size_t>(root)].data(), static_cast<size_t>(bytes));
+    });
+  }
+  int BeginAllGather(const void* send, void* receive, int64_t bytes, int64_t stride_bytes, MpiRequest* request) override {
+    char* const to = static_cast<char*>(receive);
+    return Begin(send == nullptr ? to + rank_ * stride_bytes : send, bytes, request, [=](Collective& all) {
+      for (size_t r = 0; r < all.inputs.size(); ++r) {
+        std::memcpy(to + static_cast<int64_t>(r) * stride_bytes, all.inputs[r].data(), static_cast<size_t>(bytes));
+      }
+    });
+  }
+
+  int BeginFarewell(MpiRequest* request) override {
+    MutexLock lock(mpi_.mutex_);
+    ++mpi_.farewells_;
+    *request = new Request{.is_farewell = true};
+    return kMpiOk;
+  }
+  int BeginTell(const void* news, int64_t bytes, int rank, MpiRequest* request) override {
+    MutexLock lock(mpi_.mutex_);
+    mpi_.news_[rank].emplace_back(static_cast<const char*>(news), static_cast<size_t>(bytes));
+    *request = new Request{.is_told = true};
+    return kMpiOk;
+  }
+  int BeginHear(void* news, int64_t bytes, MpiRequest* request) override {
+    MUSTER_CHECK(hearing_ == nullptr, "one at a time");
+    hearing_ = std::make_unique<Request>(Request{.heard = news, .heard_bytes = bytes});
+    *request = hearing_.get();
+    return kMpiOk;
+  }
+  void StopHearing(MpiRequest* request) override {
+    hearing_.reset();
+    *request = nullptr;
+  }
+
+  int Test(MpiRequest* request, bool* done) override {
+    auto* const asked = static_cast<Request*>(*request);
+    MutexLock lock(mpi_.mutex_);
+    const int code = Look(*asked, done);
+    if (code == kMpiOk && !*done) return kMpiOk;
+    *request = nullptr;
+    if (asked == hearing_.get()) {
+      hearing_.reset();
+    } else if (asked->deliver) {
+      requests_.erase(asked->collective);
+    } else {
+      delete asked;
+    }
+    return code;
+  }
+
+  void ErrorText(int code, char* text, size_t bytes) override { std::snprintf(text, bytes, "fake error %d", code); }
+  const char* Library() override { return "Fake MPI v1"; }
+
+  int64_t begun() const { return begun_; }
+
+ private:
+  struct Request {
+    bool is_farewell = false;
+    bool is_told = false;
+    void* heard = nullptr;
+    int64_t heard_bytes = 0;
+    int64_t collective = 0;
+    std::function<void(Collective&)> deliver;  // of a collective
+  };
+
+  int Begin(const void* input, int64_t bytes, MpiRequest* request, std::function<void(Collective&)> deliver) {
+    MutexLock lock(mpi_.mutex_);
+    Collective& all = mpi_.collectives_[begun_];
+    all.inputs.resize(static_cast<size_t>(mpi_.options_.ranks));
+    all.inputs[static_cast<size_t>(rank_)].assign(static_cast<const char*>(input), static_cast<size_t>(bytes));
+    ++all.arrived;
+    auto& made = requests_[begun_];
+    made = std::make_unique<Request>(Request{.collective = begun_, .deliver = std::move(deliver)});
+    ++begun_;
+    *request = made.get();
+    return kMpiOk;
+  }
+
+  int Look(Request& asked, bool* done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mpi_.mutex_) {
+    *done = asked.is_told || (asked.is_farewell && mpi_.farewells_ == mpi_.options_.ranks);
+    if (asked.heard != nullptr) {
+      std::deque<std::string>& news = mpi_.news_[rank_];
+      if (news.empty()) return kMpiOk;
+      std::memcpy(asked.heard, news.front().data(), static_cast<size_t>(asked.heard_bytes));
+      news.pop_front();
+      *done = true;
+    }
+    if (!asked.deliver) return kMpiOk;
+    const int code = mpi_.options_.look ? mpi_.options_.look(rank_, asked.collective) : kMpiOk;
+    if (code == kHangs) return kMpiOk;
+    if (code != kMpiOk) return code;
+    Collective& all = mpi_.collectives_[asked.collective];
+    if (all.arrived < mpi_.options_.ranks) return kMpiOk;
+    asked.deliver(all);
+    *done = true;
+    return kMpiOk;
+  }
+
+  void Combine(Collective& all, int64_t count, DataType type, ReduceOp op) {
+    if (!all.result.empty() || count == 0) return;
+    all.result.resize(static_cast<size_t>(count * SizeOf(type)));
+    std::vector<const void*> sources;
+    for (const std::string& input : all.inputs) sources.push_back(input.data());
+    void* const result = all.result.data();
+    Reduce(ReducePlan::ForLeaves(mpi_.options_.ranks), sources, count, type, op, {&result, 1});
+  }
+
+  FakeMpi& mpi_;
+  const int rank_;
+  int64_t begun_ = 0;
+  std::map<int64_t, std::unique_ptr<Request>> requests_;  // collectives that are not done
+  std::unique_ptr<Request> hearing_;
+};
+
+FakeMpi::FakeMpi(FakeMpiOptions options) : options_(std::move(options)), ended_(static_cast<size_t>(options_.ranks), 0) {
+  for (int rank = 0; rank < options_.ranks; ++rank) ranks_.push_back(std::make_unique<Rank>(*this, rank));
+}
+
+FakeMpi::~FakeMpi() = default;
+
+MpiApi& FakeMpi::api(int rank) { return *ranks_[static_cast<size_t>(rank)]; }
+
+bool FakeMpi::ended(int rank) const {
+  MutexLock lock(mutex_);
+  return ended_[static_cast<size_t>(rank)] != 0;
+}
+
+int64_t FakeMpi::collectives(int rank) const { return ranks_[static_cast<size_t>(rank)]->begun(); }
+
+void RunRanks(FakeMpi& mpi, int ranks, const std::function<void(Communicator&)>& body,
+              const std::function<void(int rank, MpiOptions&)>& change) {
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < ranks; ++rank) {
+    threads.emplace_back([&mpi, &body, &change, rank] {
+      MpiOptions options;
+      options.api = &mpi.api(rank);
+      options.generation = 7;
+      if (change) change(rank, options);
+      auto made = CreateMpiCommunicator(std::move(options));
+      MUSTER_CHECK(made.ok(), made.status().ToString());
+      body(**made);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace muster::test

@@ -1,0 +1,60 @@
+// An MPI library in memory: ranks are threads. Can fail, hang, and be started badly.
+#ifndef MUSTER_TESTS_SUPPORT_FAKE_MPI_H_
+#define MUSTER_TESTS_SUPPORT_FAKE_MPI_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "muster/communicator.h"
+#include "runtime/backend/mpi/mpi.h"
+#include "runtime/base/mutex.h"
+
+namespace muster::test {
+
+struct FakeMpiOptions {
+  int ranks = 1;
+  int start_code = 0;  // what Start returns
+  // Asked at each look at a collective, counted from 0 on each rank: its code, kMpiOk to go on, kHangs to look as if it were not done.
+  std::function<int(int rank, int64_t collective)> look;
+};
+inline constexpr int kHangs = -100;
+
+// As a real library does, it writes to a rank's buffers only while that rank looks. Outlives the communicators.
+class FakeMpi {
+ public:
+  explicit FakeMpi(FakeMpiOptions options);
+  ~FakeMpi();
+
+  MpiApi& api(int rank);
+  bool ended(int rank) const;           // MPI_Finalize has been called
+  int64_t collectives(int rank) const;  // that `rank` has begun
+
+ private:
+  class Rank;
+  struct Collective {
+    std::vector<std::string> inputs;  // by rank
+    int arrived = 0;
+    std::string result;  // reductions: over all ranks
+  };
+
+  const FakeMpiOptions options_;
+  std::vector<std::unique_ptr<Rank>> ranks_;
+  mutable Mutex mutex_;
+  std::map<int64_t, Collective> collectives_ ABSL_GUARDED_BY(mutex_);
+  int farewells_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::map<int, std::deque<std::string>> news_ ABSL_GUARDED_BY(mutex_);  // by who is told
+  std::vector<char> ended_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Runs `body` on a thread for each rank, with options changed by `change`; a rank leaves when its body returns.
+void RunRanks(FakeMpi& mpi, int ranks, const std::function<void(Communicator&)>& body,
+              const std::function<void(int rank, MpiOptions&)>& change = nullptr);
+
+}  // namespace muster::test
+
+#endif  // MUSTER_TESTS_SUPPORT_FAKE_MPI_H_
