@@ -202,7 +202,7 @@ absl::StatusOr<JoinTicket> OpenJoinAnswer(const std::string& key, absl::string_v
 }
 
 absl::StatusOr<FetchedTicket> FetchTicket(const std::string& coordinator, const std::string& key, uint32_t node,
-                                          absl::Duration within) {
+                                          absl::Duration within, const std::function<bool()>& give_up) {
   const size_t colon = coordinator.rfind(':');
   if (colon == std::string::npos) return absl::InvalidArgumentError(absl::StrCat(coordinator, " is not HOST:PORT"));
   const std::string host(absl::StripSuffix(absl::StripPrefix(coordinator.substr(0, colon), "["), "]"));
@@ -210,6 +210,8 @@ absl::StatusOr<FetchedTicket> FetchTicket(const std::string& coordinator, const 
   const int64_t end_ns = MonotonicNanoseconds() + absl::ToInt64Nanoseconds(within);
   std::string last = "not tried";
   for (absl::Duration pause = kPauseFirst;; pause = std::min(2 * pause, kPauseLast)) {
+    if (give_up && give_up())
+      return absl::CancelledError(absl::StrCat("not waited for any more: a coordinator at ", coordinator));
     addrinfo hints = {};
     hints.ai_socktype = SOCK_STREAM;
     addrinfo* found = nullptr;

@@ -16,6 +16,7 @@
 #define MUSTER_LAUNCHER_CHANNEL_JOIN_KEY_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -51,9 +52,10 @@ struct FetchedTicket {
 
 // Asks `coordinator` ("HOST:PORT") for node `node`'s ticket. A name that is not known yet, a port that refuses and a connection that
 // is closed without a word are tried again (a proxy may take connections before the coordinator is up). Blocks the calling thread for
-// at most `within`. Errors: InvalidArgument (no HOST:PORT), PermissionDenied (refused: of no use to try again), Unavailable.
+// at most `within`. `give_up` is asked before each try and may be null. Errors: InvalidArgument (no HOST:PORT), PermissionDenied
+// (refused: of no use to try again), Unavailable, Cancelled (`give_up` said so).
 absl::StatusOr<FetchedTicket> FetchTicket(const std::string& coordinator, const std::string& key, uint32_t node,
-                                          absl::Duration within);
+                                          absl::Duration within, const std::function<bool()>& give_up = nullptr);
 
 }  // namespace muster
 

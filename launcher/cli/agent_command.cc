@@ -1,8 +1,14 @@
 // muster agent: one node's part of a job whose coordinator is another process.
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -10,6 +16,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "launcher/channel/authority.h"
 #include "launcher/channel/coordinator_search.h"
 #include "launcher/channel/join_key.h"
@@ -23,15 +30,18 @@
 #include "launcher/process/agent_front.h"
 #include "launcher/process/agent_process.h"
 #include "launcher/process/exit_codes.h"
+#include "launcher/process/last_words.h"
 #include "proto/muster/v1/control_memory.h"
 #include "runtime/base/fd.h"
 #include "runtime/base/log.h"
+#include "runtime/base/mutex.h"
 #include "runtime/base/status.h"
 
 namespace muster {
 namespace {
 
 constexpr size_t kTicketBytesMax = 64 << 10;
+constexpr absl::Duration kSuccessorAnswers = absl::Seconds(2);
 
 constexpr char kUsage[] = R"(usage: muster agent --coordinator HOST:PORT --ticket-file FILE [options]
        muster agent --coordinator HOST:PORT --join-key-file FILE --node N [options]
@@ -68,6 +78,7 @@ struct AgentFlags {
   int64_t slots = 0;
   double orphan_after_seconds = 40;
   std::string temporary_folder;
+  std::string last_words_file;
   bool verbose = false;
 };
 
@@ -102,6 +113,9 @@ FlagSet Declare(AgentFlags* agent) {
   flags.Seconds("--orphan-after", "SECONDS", &agent->orphan_after_seconds,
                 "end the workers when there was no coordinator for so long (40)");
   flags.Text("--temporary-folder", "FOLDER", &agent->temporary_folder, "where the workers' TMPDIR is made; without it TMPDIR");
+  flags.Text("--termination-message", "FILE", &agent->last_words_file,
+             "write how it ended to FILE, as one line of JSON: where a container\nruntime looks for last words, such as "
+             "/dev/termination-log");
   flags.Switch("-v --verbose", &agent->verbose, "say on stderr what the agent does");
   return flags;
 }
@@ -142,18 +156,62 @@ absl::Status Check(const AgentFlags& agent) {
   return absl::OkStatus();
 }
 
+// Whoever waits here for a coordinator is often the first process of a container, which gets no signal that it does not take.
+class EndingSignal {
+ public:
+  // `watched` false: signals do what they do by themselves.
+  explicit EndingSignal(bool watched) {
+    ::sigemptyset(&signals_);
+    if (!watched) return;
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&signals_, signal);
+    ::pthread_sigmask(SIG_BLOCK, &signals_, nullptr);  // as it is for the rest of this process
+  }
+  // The one that has come, or 0.
+  int Take() {
+    const timespec at_once = {};
+    if (taken_ == 0) taken_ = std::max(0, ::sigtimedwait(&signals_, nullptr, &at_once));
+    return taken_;
+  }
+
+ private:
+  sigset_t signals_;
+  int taken_ = 0;
+};
+
+// A ticket for the join key, of any job but `not_of_job`: its coordinator has said that it leaves its place to another.
+absl::StatusOr<FetchedTicket> AskForTicket(const AgentFlags& agent, const std::string& not_of_job, absl::Duration within,
+                                           const std::function<bool()>& give_up) {
+  constexpr absl::Duration kAskAgain = absl::Milliseconds(200);
+  // Read each time: a key that is mounted may be a newer one by now.
+  MUSTER_ASSIGN_OR_RETURN(const std::string key, ReadJoinKey(agent.join_key_file));
+  const absl::Time end = absl::Now() + within;
+  for (;;) {
+    MUSTER_ASSIGN_OR_RETURN(FetchedTicket fetched,
+                            FetchTicket(agent.coordinator, key, static_cast<uint32_t>(agent.node), end - absl::Now(), give_up));
+    if (fetched.ticket.job_id != not_of_job) return fetched;
+    if (give_up && give_up()) return absl::CancelledError("not waited for any more: the coordinator's successor");
+    if (absl::Now() + kAskAgain > end) {
+      return absl::UnavailableError(absl::StrCat("nobody has come in the place of the coordinator at ", agent.coordinator,
+                                                 " in ", absl::FormatDuration(within)));
+    }
+    absl::SleepFor(kAskAgain);
+  }
+}
+
 // The ticket, or one that the coordinator gives for the join key: then the way to it is known as well.
-absl::StatusOr<JoinTicket> TakeTicket(AgentFlags* agent) {
+absl::StatusOr<JoinTicket> TakeTicket(AgentFlags* agent, std::optional<FetchedTicket> successor, const std::string& not_of_job,
+                                      EndingSignal* signal) {
   if (agent->join_key_file.empty()) {
     MUSTER_ASSIGN_OR_RETURN(const std::string text, ReadTicket(*agent));
     return JoinTicketFromText(text);
   }
-  MUSTER_ASSIGN_OR_RETURN(const std::string key, ReadJoinKey(agent->join_key_file));
-  MUSTER_ASSIGN_OR_RETURN(FetchedTicket fetched, FetchTicket(agent->coordinator, key, static_cast<uint32_t>(agent->node),
-                                                             absl::Seconds(agent->orphan_after_seconds)));
-  agent->coordinator = fetched.coordinator;
-  if (agent->address.empty()) agent->address = fetched.local_address;
-  return std::move(fetched.ticket);
+  if (!successor) {
+    MUSTER_ASSIGN_OR_RETURN(successor, AskForTicket(*agent, not_of_job, absl::Seconds(agent->orphan_after_seconds),
+                                                    [signal] { return signal->Take() != 0; }));
+  }
+  agent->coordinator = successor->coordinator;
+  if (agent->address.empty()) agent->address = successor->local_address;
+  return std::move(successor->ticket);
 }
 
 int ExitCodeOf(const AgentFlags& agent, const absl::Status& why) {
@@ -162,11 +220,29 @@ int ExitCodeOf(const AgentFlags& agent, const absl::Status& why) {
   return absl::IsInvalidArgument(why) ? kExitUsage : kExitUnavailable;
 }
 
+// What was said last of what a person must know, from whatever thread.
+class LastError {
+ public:
+  void Set(absl::string_view line) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    line_ = std::string(line);
+  }
+  std::string Get() ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(mutex_);
+    return line_;
+  }
+
+ private:
+  Mutex mutex_;
+  std::string line_ ABSL_GUARDED_BY(mutex_);
+};
+
 // Agents of several nodes may share one stderr, so each says who it is.
-void NameInLog(const std::string& host, bool verbose) {
+void NameInLog(const std::string& host, bool verbose, std::shared_ptr<LastError> last_error) {
   const std::string prefix = absl::StrCat("muster: agent", host.empty() ? "" : " ", host, ": ");
-  SetLogSink([prefix, verbose](LogLevel level, absl::string_view line) {
+  SetLogSink([prefix, verbose, last_error](LogLevel level, absl::string_view line) {
     if (level == LogLevel::kInfo && !verbose) return;
+    if (level == LogLevel::kError) last_error->Set(line);
     const std::string text = absl::StrCat(prefix, line, "\n");
     [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
   });
@@ -202,6 +278,74 @@ absl::Status TakeWay(const AgentFlags& agent, AgentProcessOptions* options) {
   return absl::OkStatus();
 }
 
+// How this node's part in one job has ended. With `has_successor` another coordinator has come in its place, or is to come: `successor` is
+// its ticket, where there is one already, and `job_id` the job that was.
+struct Part {
+  int exit_code = kExitOk;
+  bool has_successor = false;
+  std::optional<FetchedTicket> successor = std::nullopt;
+  std::string job_id = "";
+};
+
+Part RunPart(AgentFlags agent, Part before) {
+  const AgentFlags asked = agent;
+  EndingSignal signal(/*watched=*/!agent.join_key_file.empty());
+  auto ticket = TakeTicket(&agent, std::move(before.successor), before.job_id, &signal);
+  if (signal.Take() != 0) {
+    Log(LogLevel::kError, absl::StrCat("asked to end by ", ::sigabbrev_np(signal.Take()), " before there was a coordinator"));
+    return {128 + signal.Take()};
+  }
+  if (!ticket.ok()) return {Fail(ExitCodeOf(agent, ticket.status()), ticket.status())};
+  const auto own_folder = OwnFolder();
+  if (!own_folder.ok()) return {Fail(kExitInternal, own_folder.status())};
+  auto guard = FindGuard(*own_folder);
+  if (!guard.ok()) return {Fail(kExitInternal, guard.status())};
+
+  AgentProcessOptions options;
+  options.ticket = *std::move(ticket);
+  const std::string job_id = options.ticket.job_id;
+  options.host = agent.host;
+  options.address = agent.address;
+  options.slots = static_cast<uint32_t>(agent.slots);
+  options.orphan_after = absl::Seconds(agent.orphan_after_seconds);
+  options.line.Reset(static_cast<int>(agent.line_fd));
+  options.home_if_no_folder = agent.home_if_no_folder;
+  options.signals_stop_job = agent.signals_stop_job;
+  // Whoever holds a line ends with it, not with a coordinator.
+  if (!agent.join_key_file.empty() && agent.line_fd < 0) {
+    options.ask_for_successor = [asked] { return AskForTicket(asked, "", kSuccessorAnswers, nullptr); };
+  }
+  options.guard_path = *std::move(guard);
+  options.environment = OwnEnvironment();
+  options.find_program = [own_folder = *own_folder](std::vector<std::string>* argv,
+                                                    const std::string& working_directory) -> absl::StatusOr<std::string> {
+    const std::string path = Variable("PATH").value_or("/usr/local/bin:/usr/bin:/bin");
+    MUSTER_ASSIGN_OR_RETURN(Startable found, FindCommand(*argv, working_directory, path, own_folder, Python()));
+    *argv = std::move(found.argv);
+    return std::move(found.path);
+  };
+  if (const absl::Status way = TakeWay(agent, &options); !way.ok()) {
+    return {Fail(absl::IsInvalidArgument(way) ? kExitUsage : kExitUnavailable, way)};
+  }
+  auto session_folder =
+      SessionFolder::CreateForNode(agent.temporary_folder.empty() ? TemporaryFolder() : agent.temporary_folder,
+                                   absl::BytesToHexString(options.ticket.job_id));
+  if (!session_folder.ok()) return {Fail(kExitCannotWrite, session_folder.status())};
+  options.session_folder = *std::move(session_folder);
+  auto process = AgentProcess::Create(std::move(options));
+  if (!process.ok()) return {Fail(kExitInternal, process.status())};
+  const int exit_code = (*process)->Run();
+  return {exit_code, (*process)->has_successor() && exit_code == kExitUnavailable, (*process)->TakeSuccessor(), job_id};
+}
+
+int RunParts(const AgentFlags& agent) {
+  Part part;
+  do {
+    part = RunPart(agent, std::move(part));
+  } while (part.has_successor);
+  return part.exit_code;
+}
+
 }  // namespace
 
 HelpPage AgentPage() {
@@ -219,44 +363,14 @@ int AgentCommand(const std::vector<std::string>& arguments) {
     return UsageError(absl::StrCat("muster agent takes no program (", rest->front(), "): the coordinator says it"));
   if (agent.from_stdin) return ServeStdin(agent.host);
   if (const absl::Status status = Check(agent); !status.ok()) return UsageError(status.message());
-  NameInLog(agent.host, agent.verbose);
-
-  auto ticket = TakeTicket(&agent);
-  if (!ticket.ok()) return Fail(ExitCodeOf(agent, ticket.status()), ticket.status());
-  const auto own_folder = OwnFolder();
-  if (!own_folder.ok()) return Fail(kExitInternal, own_folder.status());
-  auto guard = FindGuard(*own_folder);
-  if (!guard.ok()) return Fail(kExitInternal, guard.status());
-
-  AgentProcessOptions options;
-  options.ticket = *std::move(ticket);
-  options.host = agent.host;
-  options.address = agent.address;
-  options.slots = static_cast<uint32_t>(agent.slots);
-  options.orphan_after = absl::Seconds(agent.orphan_after_seconds);
-  options.line.Reset(static_cast<int>(agent.line_fd));
-  options.home_if_no_folder = agent.home_if_no_folder;
-  options.signals_stop_job = agent.signals_stop_job;
-  options.guard_path = *std::move(guard);
-  options.environment = OwnEnvironment();
-  options.find_program = [own_folder = *own_folder](std::vector<std::string>* argv,
-                                                    const std::string& working_directory) -> absl::StatusOr<std::string> {
-    const std::string path = Variable("PATH").value_or("/usr/local/bin:/usr/bin:/bin");
-    MUSTER_ASSIGN_OR_RETURN(Startable found, FindCommand(*argv, working_directory, path, own_folder, Python()));
-    *argv = std::move(found.argv);
-    return std::move(found.path);
-  };
-  if (const absl::Status way = TakeWay(agent, &options); !way.ok()) {
-    return Fail(absl::IsInvalidArgument(way) ? kExitUsage : kExitUnavailable, way);
+  const auto last_error = std::make_shared<LastError>();
+  NameInLog(agent.host, agent.verbose, last_error);
+  const int exit_code = RunParts(agent);
+  if (!agent.last_words_file.empty()) {
+    const absl::Status said = WriteLastWords(agent.last_words_file, AgentLastWords(exit_code, last_error->Get(), agent.host));
+    if (!said.ok()) Log(LogLevel::kWarning, absl::StrCat("--termination-message: ", said.message()));
   }
-  auto session_folder =
-      SessionFolder::CreateForNode(agent.temporary_folder.empty() ? TemporaryFolder() : agent.temporary_folder,
-                                   absl::BytesToHexString(options.ticket.job_id));
-  if (!session_folder.ok()) return Fail(kExitCannotWrite, session_folder.status());
-  options.session_folder = *std::move(session_folder);
-  auto process = AgentProcess::Create(std::move(options));
-  if (!process.ok()) return Fail(kExitInternal, process.status());
-  return (*process)->Run();
+  return exit_code;
 }
 
 }  // namespace muster

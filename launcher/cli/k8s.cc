@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "launcher/cli/console.h"
 #include "launcher/cli/flags.h"
 #include "launcher/cli/help_page.h"
@@ -58,6 +59,7 @@ struct RenderFlags {
   std::string version;
   std::string folder;
   bool new_join_key = false;
+  bool restrict_egress = false;
 };
 
 FlagSet DeclareRender(RenderFlags* render) {
@@ -73,6 +75,9 @@ FlagSet DeclareRender(RenderFlags* render) {
   flags.Switch(
       "--new-join-key", &render->new_join_key,
       "put a Secret with a fresh join key among the manifests; without it\nthey name a Secret, and how to make it is said");
+  flags.Switch(
+      "--restrict-egress", &render->restrict_egress,
+      "let the job's pods reach each other and DNS, and nothing else; without\nit only what reaches them is restricted");
   flags.Heading("render and lint");
   flags.Text("--kubernetes", "VERSION", &render->version,
              absl::StrCat("the cluster's version, ", kubernetes::VersionText(kubernetes::kVersionMin), " to ",
@@ -153,12 +158,17 @@ int RenderCommand(const std::vector<std::string>& arguments) {
   const auto plan = kubernetes::MakePlan(render.file, *job);
   if (!plan.ok()) return Fail(kExitJobFile, plan.status());
   if (render.new_join_key) options.join_key = FreshKey();
+  options.restrict_egress = render.restrict_egress;
   const auto manifests = kubernetes::Render(*plan, options);
   if (!manifests.ok()) return Fail(kExitJobFile, manifests.status());
   for (const std::string& note : plan->notes) Say(note);
 
   std::string header = absl::StrCat("Made by: muster k8s render -f ", fs::path(render.file).filename().string(), " --api ",
                                     render.api, " --kubernetes ", kubernetes::VersionText(options.version));
+  // The manifest says as well what of the file it does not hold.
+  for (const absl::string_view note : plan->notes) {
+    absl::StrAppend(&header, "\n", fs::path(render.file).filename().string(), absl::StripPrefix(note, render.file));
+  }
   if (!render.new_join_key) {
     absl::StrAppend(&header, "\nThe pods mount the Secret ", kubernetes::JoinSecretName(*plan), "; make it once:\n  ",
                     kubernetes::JoinSecretCommand(*plan));

@@ -24,6 +24,7 @@
 #include "launcher/job/job_folder.h"
 #include "launcher/job/write_file.h"
 #include "launcher/process/exit_codes.h"
+#include "launcher/process/last_words.h"
 #include "launcher/process/report.h"
 #include "launcher/process/session_folder.h"
 #include "runtime/base/log.h"
@@ -79,10 +80,14 @@ int Fail(int exit_code, const absl::Status& status) {
   return exit_code;
 }
 
-// Writes --report; the job's own exit code goes before a failure to write it.
-int WriteReport(int exit_code, const std::string& json, const std::string& report_file) {
-  if (report_file.empty()) return exit_code;
-  if (const absl::Status status = WriteFile(report_file, json); !status.ok()) {
+// Writes --report and --termination-message; the job's own exit code goes before a failure to write them.
+int WriteReport(int exit_code, const std::string& json, const RunOptions& run) {
+  if (!run.last_words_file.empty()) {
+    const absl::Status said = WriteLastWords(run.last_words_file, JobLastWords(json));
+    if (!said.ok()) Say(absl::StrCat("--termination-message: ", said.message()));
+  }
+  if (run.report_file.empty()) return exit_code;
+  if (const absl::Status status = WriteFile(run.report_file, json); !status.ok()) {
     Say(absl::StrCat("cannot write the report: ", status.message()));
     return exit_code == kExitOk ? kExitCannotWrite : exit_code;
   }
@@ -90,11 +95,11 @@ int WriteReport(int exit_code, const std::string& json, const std::string& repor
 }
 
 // The same, and keeps the verdict in the job's folder.
-int WriteReports(int exit_code, const std::string& json, const std::string& job_folder, const std::string& report_file) {
+int WriteReports(int exit_code, const std::string& json, const std::string& job_folder, const RunOptions& run) {
   const absl::Status kept = WriteFile(job_folder + "/verdict.json", json);
   // Where the job's record could not be written the verdict cannot either, and that has been said.
   if (!kept.ok() && exit_code != kExitCannotWrite) Say(absl::StrCat("cannot keep the verdict: ", kept.message()));
-  return WriteReport(exit_code, json, report_file);
+  return WriteReport(exit_code, json, run);
 }
 
 void SayVerdict(const v1::Verdict& verdict) {
@@ -118,7 +123,9 @@ absl::Status CheckFolders(const RunOptions& options) {
 // What the workers should know before they start, said once.
 void SayDefaults(const RunOptions& options, const std::vector<std::string>& environment) {
   const auto on_a_node = static_cast<uint32_t>((options.workers + options.nodes - 1) / options.nodes);
-  const auto would_set = [&](const std::vector<std::string>& chosen) { return WouldSetOmpThreads(environment, chosen, on_a_node); };
+  const auto would_set = [&](const std::vector<std::string>& chosen) {
+    return WouldSetOmpThreads(environment, chosen, on_a_node);
+  };
   const bool sets = options.applications.empty()
                         ? would_set(options.environment)
                         : std::any_of(options.applications.begin(), options.applications.end(),
@@ -129,8 +136,8 @@ void SayDefaults(const RunOptions& options, const std::vector<std::string>& envi
 
 struct Start {
   RunOptions run;
-  std::string job_id;   // 16 bytes
-  Startable program;    // of run.command
+  std::string job_id;               // 16 bytes
+  Startable program;                // of run.command
   std::vector<Startable> programs;  // of several programs: of each
   std::string guard_path;
   std::string temporary;
@@ -157,7 +164,7 @@ int FailJob(const Start& start, const JobFolder& folder, int exit_code, const ab
   verdict.set_committed_step(-1);
   verdict.set_sentence(std::string(status.message()));
   SayVerdict(verdict);
-  return WriteReports(exit_code, ReportOf(start, verdict), folder.path(), start.run.report_file);
+  return WriteReports(exit_code, ReportOf(start, verdict), folder.path(), start.run);
 }
 
 // In this process, joined by memory.
@@ -182,7 +189,7 @@ int RunHere(const Start& start, const JobFolder& folder) {
   const JobResult result = (*job)->Run();
   job->reset();  // the guard has ended before we say how it went
   SayVerdict(result.judgement.verdict);
-  return WriteReports(result.judgement.verdict.exit_code(), ReportJson(result), folder.path(), start.run.report_file);
+  return WriteReports(result.judgement.verdict.exit_code(), ReportJson(result), folder.path(), start.run);
 }
 
 // "NAME" alone stands for what it is here.
@@ -250,7 +257,8 @@ absl::StatusOr<v1::Launch> MakeLaunch(const Start& start, const JobFolder& folde
 // Each agent of this machine would say the same. On others it is theirs to say.
 absl::Status CheckTemporaryFolder(const Start& start) {
   std::error_code error;
-  if (start.run.hosts.needs_coordinator() || (fs::is_directory(start.temporary, error) && ::access(start.temporary.c_str(), W_OK | X_OK) == 0)) {
+  if (start.run.hosts.needs_coordinator() ||
+      (fs::is_directory(start.temporary, error) && ::access(start.temporary.c_str(), W_OK | X_OK) == 0)) {
     return absl::OkStatus();
   }
   return absl::FailedPreconditionError(absl::StrCat("cannot make the job's temporary folder in ", start.temporary,
@@ -259,7 +267,8 @@ absl::Status CheckTemporaryFolder(const Start& start) {
 
 // With a coordinator in a process of its own.
 int RunRemotely(const Start& start, const JobFolder& folder) {
-  if (const absl::Status status = CheckTemporaryFolder(start); !status.ok()) return FailJob(start, folder, kExitCannotWrite, status);
+  if (const absl::Status status = CheckTemporaryFolder(start); !status.ok())
+    return FailJob(start, folder, kExitCannotWrite, status);
   auto launch = MakeLaunch(start, folder);
   if (!launch.ok()) return FailJob(start, folder, kExitInternal, launch.status());
   RemoteJobOptions options;
@@ -279,9 +288,9 @@ int RunRemotely(const Start& start, const JobFolder& folder) {
   SayVerdict(result.verdict);
   const int exit_code = result.verdict.exit_code();
   if (result.report_json.empty()) {
-    return WriteReports(exit_code, ReportOf(start, result.verdict), folder.path(), start.run.report_file);
+    return WriteReports(exit_code, ReportOf(start, result.verdict), folder.path(), start.run);
   }
-  return WriteReport(exit_code, result.report_json, start.run.report_file);  // the coordinator has kept its verdict
+  return WriteReport(exit_code, result.report_json, start.run);  // the coordinator has kept its verdict
 }
 
 int RunJob(const Start& start) {
@@ -346,7 +355,8 @@ int ShowMap(const RunOptions& options) {
   }
   const bool named = !hosts.empty();
   for (int64_t node = 0; !named && node < options.nodes; ++node) hosts.push_back(absl::StrCat("node", node));
-  if (char name[HOST_NAME_MAX + 1] = {}; !named && options.nodes == 1 && ::gethostname(name, sizeof name - 1) == 0) hosts[0] = name;
+  if (char name[HOST_NAME_MAX + 1] = {}; !named && options.nodes == 1 && ::gethostname(name, sizeof name - 1) == 0)
+    hosts[0] = name;
   const auto text = PlannedMap(options.placement, options.workers, hosts, slots);
   return text.ok() ? Print(*text) : UsageError(text.status().message());
 }

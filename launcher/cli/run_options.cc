@@ -85,6 +85,10 @@ FlagSet Declare(RunOptions* options) {
   DeclareStdin(&flags, &options->output);
   flags.Text("--name", "NAME", &options->name, "what muster ps and status call the job");
   flags.Text("--report", "FILE", &options->report_file, "write how the job went to FILE, as one JSON object");
+  flags.Text("--termination-message", "FILE", &options->last_words_file,
+             "write the verdict to FILE, as one line of JSON of at most 4 KiB, also when\nall went well: where a container "
+             "runtime looks for "
+             "last words, such as\n/dev/termination-log");
   flags.Switch("--pty", &options->pty, "give workers a terminal for stdout even when muster's is none");
   flags.Heading("what the workers get");
   flags.Count("--master-port", "N", &options->master_port, 1, 65535,
@@ -300,7 +304,8 @@ absl::Status SettleRunOptions(int64_t usable_cores, RunOptions* options) {
   }
   if (nodes > kNodesMax && options->hosts.chosen == v1::Launch::LOCAL) {
     return absl::InvalidArgumentError(absl::StrCat("--nodes ", nodes, " is more than the ", kNodesMax,
-                                                   " nodes that this machine plays; use --nodes ", kNodesMax, " or less, or name hosts"));
+                                                   " nodes that this machine plays; use --nodes ", kNodesMax,
+                                                   " or less, or name hosts"));
   }
   if (nodes + options->spares > kNodesMax && options->hosts.chosen == v1::Launch::LOCAL) {
     return absl::InvalidArgumentError(absl::StrCat("--nodes ", nodes, " with --spares ", options->spares, " is more than the ",

@@ -25,13 +25,13 @@ inline constexpr int64_t kNodesMax = 128;                   // simulated on one 
 inline constexpr int64_t kAgentsMax = 100'000;              // that come by themselves or are reached on other hosts
 
 struct RunOptions {
-  int64_t workers = 0;           // on all nodes together; 0: one for each usable core
-  int64_t workers_per_node = 0;  // instead of `workers`; 0: not said
+  int64_t workers = 0;                 // on all nodes together; 0: one for each usable core
+  int64_t workers_per_node = 0;        // instead of `workers`; 0: not said
   std::string workers_per_node_typed;  // --nproc-per-node: a number, or "auto", "cpu", "gpu"; empty: not said
-  int64_t nodes = 0;             // 0: not said
-  std::string nodes_range;       // torchrun's --nnodes: N or MIN:MAX; empty: not said
-  int64_t spares = 0;            // nodes besides that stand by
-  int64_t workers_min = 0;       // accepted after a loss; 0: not said
+  int64_t nodes = 0;                   // 0: not said
+  std::string nodes_range;             // torchrun's --nnodes: N or MIN:MAX; empty: not said
+  int64_t spares = 0;                  // nodes besides that stand by
+  int64_t workers_min = 0;             // accepted after a loss; 0: not said
   int64_t max_restarts = 0;
   double last_call_seconds = 0;  // 0: not said
   std::string node_network = "auto";
@@ -46,13 +46,14 @@ struct RunOptions {
   EndingOptions ending;
   OutputFlags output;
   bool pty = false;
-  int64_t master_port = 0;  // 0: one that is free, reserved for the job
-  std::string report_file;  // empty: none
+  int64_t master_port = 0;      // 0: one that is free, reserved for the job
+  std::string report_file;      // empty: none
+  std::string last_words_file;  // --termination-message; empty: none
   bool verbose = false;
-  bool module = false;  // `command` begins with the name of a Python module
+  bool module = false;                     // `command` begins with the name of a Python module
   std::string log_folder, redirects, tee;  // torchrun's --log-dir, --redirects and --tee, as typed; empty: not said
   std::string backend;                     // MUSTER_BACKEND of the workers; empty: not said
-  std::string role;     // ROLE_NAME of the workers; empty: "default"
+  std::string role;                        // ROLE_NAME of the workers; empty: "default"
   HostOptions hosts;
   JobFileOptions job_file;
   std::string name;  // of the job, for people; empty: none

@@ -137,7 +137,12 @@ void CheckNetworkPolicy(Context* context, const Object& policy) {
     bool dns = false;
     for (const View& rule : spec["egress"].items()) {
       const auto ports = rule["ports"].items();
-      dns = dns || ports.empty() || std::any_of(ports.begin(), ports.end(), [](const View& port) {
+      // The cluster's DNS is in another namespace, where a podSelector alone does not reach.
+      const auto peers = rule["to"].items();
+      const bool leaves = peers.empty() || std::any_of(peers.begin(), peers.end(), [](const View& peer) {
+                            return static_cast<bool>(peer["namespaceSelector"]) || static_cast<bool>(peer["ipBlock"]);
+                          });
+      dns = dns || (ports.empty() && leaves) || std::any_of(ports.begin(), ports.end(), [](const View& port) {
               return port["port"].number() == 53 || port["port"].is("dns");
             });
     }

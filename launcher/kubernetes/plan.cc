@@ -45,6 +45,7 @@ class Planner {
     TakeRecovery();
     TakeCluster();
     TakeVolumes();
+    TakeOutput();
     Note();
     if (!wrong_.empty()) return absl::InvalidArgumentError(absl::StrJoin(wrong_, "\n"));
     return std::move(plan_);
@@ -158,20 +159,38 @@ class Planner {
     if (plan_.checkpoint_path.empty()) return;
     if (!absl::StartsWith(plan_.checkpoint_path, "/")) {
       Wrong(job_.checkpoint.path, "checkpoint.path: is relative; in a pod only a whole path names a volume");
-    } else if (std::none_of(plan_.volumes.begin(), plan_.volumes.end(), [&](const PlannedVolume& volume) {
-                 return plan_.checkpoint_path == volume.path ||
-                        absl::StartsWith(plan_.checkpoint_path, absl::StrCat(volume.path, volume.path == "/" ? "" : "/"));
-               })) {
+    } else if (!IsOnVolume(plan_.checkpoint_path)) {
       Wrong(job_.checkpoint.path, absl::StrCat("checkpoint.path: ", plan_.checkpoint_path,
                                                " is on no volume of kubernetes.volumes: a checkpoint there would end with its "
                                                "pod; add {claim: NAME, path: FOLDER}"));
     }
   }
 
+  bool IsOnVolume(const std::string& path) const {
+    return std::any_of(plan_.volumes.begin(), plan_.volumes.end(), [&](const PlannedVolume& volume) {
+      return path == volume.path || absl::StartsWith(path, absl::StrCat(volume.path, volume.path == "/" ? "" : "/"));
+    });
+  }
+
+  void TakeOutput() {
+    if (job_.output.marks) plan_.output_marks = absl::StrJoin(job_.output.marks->value, ",");
+    if (job_.output.files && IsOnVolume(job_.output.files->value)) plan_.output_files = job_.output.files->value;
+  }
+
   void Note() {
     const auto note = [this](bool said, int line, absl::string_view what) {
       if (said) plan_.notes.push_back(absl::StrCat(file_, ":", line, ": ", what));
     };
+    const auto place = [](const auto& field) { return field ? field->line : 0; };
+    note(job_.output.files && plan_.output_files.empty(), place(job_.output.files),
+         "output.files is not taken over: it is on no volume of kubernetes.volumes, and a pod's own files end with it; kubectl "
+         "logs has "
+         "the output of all ranks");
+    note(job_.standard_input && job_.standard_input->value != "none", place(job_.standard_input),
+         "stdin has no effect on Kubernetes: a pod has no standard input");
+    note(job_.topology.files.has_value(), place(job_.topology.files), "topology.files has no effect on Kubernetes");
+    note(job_.topology.label_keys.has_value(), place(job_.topology.label_keys),
+         "topology.label_keys has no effect on Kubernetes");
     note(job_.ssh.hosts.has_value(), job_.ssh.hosts ? job_.ssh.hosts->line : 0, "starter.ssh has no effect on Kubernetes");
     note(job_.ssh.hostfile.has_value(), job_.ssh.hostfile ? job_.ssh.hostfile->line : 0,
          "starter.ssh has no effect on Kubernetes");

@@ -36,6 +36,7 @@ struct Plan {
   std::string checkpoint_path;
   int64_t checkpoint_every = 0, checkpoint_keep = 0;  // 0: not said
   std::string map_by, rank_by, bind_to;
+  std::string output_marks, output_files;  // as --output and --output-filename take them; empty: none
   std::string queue;
   std::vector<PlannedVolume> volumes;
   std::string record_claim;

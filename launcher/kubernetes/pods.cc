@@ -7,6 +7,7 @@ namespace muster::kubernetes {
 namespace {
 
 constexpr char kKeyFolder[] = "/run/muster/join";
+constexpr char kLastWordsFile[] = "/dev/termination-log";  // where Kubernetes looks unless told otherwise
 constexpr char kRecordFolder[] = "/var/lib/muster";
 constexpr int64_t kOrphanAfterSeconds = 300;  // an image may have to be pulled before there is a coordinator
 
@@ -72,7 +73,9 @@ Json RunArguments(const Plan& plan) {
                     "--join-key-file",
                     absl::StrCat(kKeyFolder, "/key"),
                     "--listen",
-                    absl::StrCat("0.0.0.0:", plan.port)};
+                    absl::StrCat("0.0.0.0:", plan.port),
+                    "--termination-message",
+                    kLastWordsFile};
   const auto add = [&arguments](const std::string& flag, const std::string& value) {
     arguments.push_back(flag);
     arguments.push_back(Literal(value));
@@ -93,6 +96,8 @@ Json RunArguments(const Plan& plan) {
   if (!plan.map_by.empty()) add("--map-by", plan.map_by);
   if (!plan.rank_by.empty()) add("--rank-by", plan.rank_by);
   if (!plan.bind_to.empty()) add("--bind-to", plan.bind_to);
+  if (!plan.output_marks.empty()) add("--output", plan.output_marks);
+  if (!plan.output_files.empty()) add("--output-filename", plan.output_files);
   for (const auto& [name, value] : plan.env) add("-x", absl::StrCat(name, "=", value));
   arguments.push_back("--");
   for (const std::string& word : plan.command) arguments.push_back(Literal(word));
@@ -143,7 +148,9 @@ void BeginContainer(const Plan& plan, const PodOptions& options, Json* container
 
 void EndContainer(Json* container) {
   Put(container, "terminationMessagePolicy", "FallbackToLogsOnError",
-      "the last lines of a failed container are muster's sentence: who caused the end, where and how");
+      "muster writes its verdict to /dev/termination-log, as JSON, also when all went well; what fails before that is said "
+      "last in "
+      "the log");
   (*container)["securityContext"] = ContainerSecurity();
 }
 
@@ -234,7 +241,8 @@ Json AgentTemplate(const Plan& plan, const PodOptions& options) {
       Json::array({"agent", "--coordinator", absl::StrCat(CoordinatorService(plan), ":", plan.port), "--join-key-file",
                    absl::StrCat(kKeyFolder, "/key"), "--node", absl::StrCat("$(", options.node_number, ")"), "--host",
                    "$(POD_NAME)@$(NODE_NAME)", "--address", "$(POD_IP)", "--slots", absl::StrCat(plan.workers_per_node),
-                   "--orphan-after", absl::StrCat(kOrphanAfterSeconds), "--home-if-no-folder"}),
+                   "--orphan-after", absl::StrCat(kOrphanAfterSeconds), "--home-if-no-folder", "--termination-message",
+                   kLastWordsFile}),
       "the index only says which node this is; ranks are the coordinator's to give, and of two pods of one index the newer "
       "counts");
   Json env = Json::array({EnvField("POD_NAME", "metadata.name"),

@@ -63,14 +63,25 @@ Json PodsService(const Plan& plan) {
   return service;
 }
 
-Json NetworkPolicy(const Plan& plan) {
+Json NetworkPolicy(const Plan& plan, bool restrict_egress) {
   Json policy = Object("networking.k8s.io/v1", "NetworkPolicy", Metadata(plan, plan.name));
   Json spec;
   spec["podSelector"] = {{"matchLabels", Labels(plan, "")}};
-  Put(&spec, "policyTypes", Json::array({"Ingress"}),
-      "what the program itself calls (storage, metrics) is not restricted; add Egress where that is known");
+  if (restrict_egress) {
+    spec["policyTypes"] = Json::array({"Ingress", "Egress"});
+  } else {
+    Put(&spec, "policyTypes", Json::array({"Ingress"}),
+        "what the program itself calls (storage, metrics) is not restricted; --restrict-egress, and a rule for each, where "
+        "that is known");
+  }
   Put(&spec, "ingress", Json::array({{{"from", Json::array({{{"podSelector", {{"matchLabels", Labels(plan, "")}}}}})}}}),
       "only pods of this job, at any port: ranks listen at ports that the kernel chooses, and prove membership with a key");
+  if (restrict_egress) {
+    Json dns = {{"ports", Json::array({{{"protocol", "UDP"}, {"port", 53}}, {{"protocol", "TCP"}, {"port", 53}}})}};
+    Json job = {{"to", Json::array({{{"podSelector", {{"matchLabels", Labels(plan, "")}}}}})}};
+    Put(&spec, "egress", Json::array({std::move(job), std::move(dns)}),
+        "the pods of this job, and DNS wherever it is: agents ask for the coordinator's name. Volumes are the node's to reach");
+  }
   policy["spec"] = std::move(spec);
   return policy;
 }
@@ -375,7 +386,7 @@ absl::StatusOr<std::vector<Manifest>> Render(const Plan& plan, const RenderOptio
     if (!volume.size.empty() && claims.insert(volume.claim).second) documents.push_back(VolumeClaim(plan, volume));
   }
   documents.push_back(CoordinatorServiceOf(plan));
-  documents.push_back(NetworkPolicy(plan));
+  documents.push_back(NetworkPolicy(plan, options.restrict_egress));
   documents.push_back(DisruptionBudget(plan, options.version));
   if (!plan.device_class.empty()) documents.push_back(DeviceClaim(plan));
   std::vector<Json> job;

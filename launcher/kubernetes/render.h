@@ -33,6 +33,7 @@ struct RenderOptions {
   int version = kVersionDefault;
   // The join key to put into a Secret among the documents; empty: the Secret is somebody else's, and only named.
   std::string join_key;
+  bool restrict_egress = false;  // pods reach each other and DNS, and nothing else
 };
 
 struct Manifest {

@@ -27,6 +27,7 @@ namespace {
 // The coordinator's end of the stream holds as much again; more belongs into the workers' pipes.
 constexpr size_t kOutputBytesMax = 4 << 20;
 constexpr absl::Duration kLastWords = absl::Seconds(2);
+constexpr absl::Duration kLookAfter = absl::Seconds(1);  // a stream that breaks is mostly back by then
 
 std::string HostName() {
   char name[HOST_NAME_MAX + 1] = {};
@@ -77,12 +78,14 @@ absl::StatusOr<std::unique_ptr<AgentProcess>> AgentProcess::Create(AgentProcessO
 }
 
 AgentProcess::~AgentProcess() {
+  if (asker_.joinable()) asker_.join();
   agent_.reset();  // ends the workers
   client_.reset();
 }
 
 absl::Status AgentProcess::TakeSignals() {
-  MUSTER_ASSIGN_OR_RETURN(signals_, WatchEndingSignals(loop_.get(), [this](int signal, const std::string& by) { OnSignal(signal, by); }));
+  MUSTER_ASSIGN_OR_RETURN(signals_,
+                          WatchEndingSignals(loop_.get(), [this](int signal, const std::string& by) { OnSignal(signal, by); }));
   return absl::OkStatus();
 }
 
@@ -197,6 +200,7 @@ int AgentProcess::Run() {
 
 void AgentProcess::OnMessage(v1::CoordinatorMessage message) {
   incarnation_ = std::max(incarnation_, message.incarnation());
+  if (message.has_stop() && message.stop().successor_comes() && options_.ask_for_successor) has_successor_ = true;
   if (message.has_hold_output()) {
     hold_output_ = message.hold_output().hold();
   } else if (agent_ != nullptr) {
@@ -216,6 +220,9 @@ bool AgentProcess::MustWait() const {
 // Training goes on without the coordinator, but not for ever: it may never come back, and somebody else may want the node.
 void AgentProcess::WaitForCoordinator() {
   stream_is_up_ = false;
+  if (options_.ask_for_successor && !look_ && !asker_.joinable() && !leaving_) {
+    look_ = loop_->After(kLookAfter, [this] { LookForSuccessor(); });
+  }
   if (orphan_ || leaving_) return;
   orphan_ = loop_->After(options_.orphan_after, [this] {
     orphan_.reset();
@@ -225,8 +232,36 @@ void AgentProcess::WaitForCoordinator() {
   });
 }
 
+void AgentProcess::LookForSuccessor() {
+  look_.reset();
+  if (stream_is_up_ || leaving_) return;
+  asker_ = std::thread([this] {
+    auto fetched = options_.ask_for_successor();
+    loop_->Post([this, fetched = std::move(fetched)]() mutable {
+      asker_.join();
+      OnSuccessor(std::move(fetched));
+    });
+  });
+}
+
+// A coordinator that is lost with its record is made again as one of another job, which knows nothing of ours.
+void AgentProcess::OnSuccessor(absl::StatusOr<FetchedTicket> fetched) {
+  if (stream_is_up_ || leaving_) return;
+  if (!fetched.ok() || fetched->ticket.job_id == options_.ticket.job_id) {
+    look_ = loop_->After(kLookAfter, [this] { LookForSuccessor(); });
+    return;
+  }
+  has_successor_ = true;
+  const std::string place = fetched->coordinator;
+  successor_ = *std::move(fetched);
+  Fail(kExitUnavailable, absl::StrCat("lost the coordinator at ", options_.coordinator, "; another has come in its place, at ",
+                                      place, ", so the workers on ", host_, " were ended and begin anew under it"));
+}
+
 void AgentProcess::StopWaiting() {
   stream_is_up_ = true;
+  if (look_) loop_->Cancel(*look_);
+  look_.reset();
   if (orphan_) loop_->Cancel(*orphan_);
   orphan_.reset();
 }
@@ -243,6 +278,10 @@ void AgentProcess::OnGone(const absl::Status& status) {
   if (!status.ok()) {
     exit_code_ = kExitInternal;
     SayError(absl::StrCat("the agent on ", host_, " cannot work: ", status.message()));
+  }
+  if (status.ok() && has_successor_) {
+    exit_code_ = kExitUnavailable;
+    SayError("the coordinator was asked to leave its place; waiting for the one that comes after it");
   }
   Leave();
 }
@@ -261,7 +300,8 @@ void AgentProcess::OnSignal(int signal, const std::string& by) {
     return Send(std::move(message));
   }
   if (leaving_) return loop_->Quit();
-  const std::string how = absl::StrCat("asked to end by ", ::sigabbrev_np(signal), by.empty() ? "" : absl::StrCat(" (", by, ")"));
+  const std::string how =
+      absl::StrCat("asked to end by ", ::sigabbrev_np(signal), by.empty() ? "" : absl::StrCat(" (", by, ")"));
   if (asked_ || agent_ == nullptr || !agent_->has_output()) {
     return Fail(128 + signal, absl::StrCat(how, "; the workers on ", host_, " are ended"));
   }
@@ -293,6 +333,8 @@ void AgentProcess::Leave() {
   leaving_ = true;
   if (orphan_) loop_->Cancel(*orphan_);
   orphan_.reset();
+  if (look_) loop_->Cancel(*look_);
+  look_.reset();
   if (refused_) return loop_->Quit();  // the client calls nothing any more
   output_->Flush();
   // Without a stream nobody would hear the last words.

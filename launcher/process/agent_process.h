@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -13,6 +14,7 @@
 #include "absl/time/time.h"
 #include "launcher/agent/agent.h"
 #include "launcher/channel/agent_client.h"
+#include "launcher/channel/join_key.h"
 #include "launcher/process/output_batch.h"
 #include "launcher/process/session_folder.h"
 #include "runtime/base/event_loop.h"
@@ -28,9 +30,12 @@ struct AgentProcessOptions {
   uint32_t slots = 0;   // workers that this node may hold; 0: as many as the coordinator wants here
   // Without a stream for so long, at the start or later, the workers are ended and the process with them.
   absl::Duration orphan_after = absl::Seconds(40);
-  UniqueFd line;        // what ends with whoever started us: then we end too; invalid: nobody
+  UniqueFd line;                   // what ends with whoever started us: then we end too; invalid: nobody
   bool signals_stop_job = false;   // an ending signal is told to the coordinator, as long as it is there, and does not end us
   bool home_if_no_folder = false;  // where the job's working directory does not exist workers start in HOME
+  // Whether a coordinator of another job stands where ours stood. Asked again and again, on a thread of its own, while there is no
+  // stream; takes a few seconds at most. Null: nobody asks.
+  std::function<absl::StatusOr<FetchedTicket>()> ask_for_successor;
   std::string guard_path;
   std::unique_ptr<SessionFolder> session_folder;  // of the workers' TMPDIR
   std::vector<std::string> environment;           // "NAME=value", the process's own: workers inherit it
@@ -48,6 +53,10 @@ class AgentProcess {
   // Runs until the job is over, or no coordinator is to be had, or a signal ends this node's part. Returns the exit status of the
   // process: 0, kExitUnavailable, kExitRefused, kExitInternal, or 128 + the signal; what is not 0 has been said on stderr.
   int Run();
+  // After Run() with kExitUnavailable and `ask_for_successor`: the coordinator has left its place to another, which is to be joined.
+  bool has_successor() const { return has_successor_; }
+  // Its ticket, where it has been found already.
+  std::optional<FetchedTicket> TakeSuccessor() { return std::move(successor_); }
 
  private:
   explicit AgentProcess(AgentProcessOptions options) : options_(std::move(options)) {}
@@ -63,6 +72,8 @@ class AgentProcess {
   bool MustWait() const;
   void WaitForCoordinator();
   void StopWaiting();
+  void LookForSuccessor();
+  void OnSuccessor(absl::StatusOr<FetchedTicket> fetched);
   void OnRefused(const absl::Status& why);
   void OnGone(const absl::Status& status);
   void OnSignal(int signal, const std::string& by);
@@ -77,13 +88,17 @@ class AgentProcess {
   std::unique_ptr<Agent> agent_;
   std::unique_ptr<OutputBatch> output_;
   std::optional<EventLoop::TimerId> orphan_;
+  std::optional<EventLoop::TimerId> look_;
+  std::thread asker_;  // while somebody asks for the successor
+  bool has_successor_ = false;
+  std::optional<FetchedTicket> successor_;
   bool joined_ = false;  // there was a session
   bool stream_is_up_ = false;
   bool refused_ = false;
   bool told_to_stop_ = false;
   bool hold_output_ = false;
   bool leaving_ = false;
-  bool asked_ = false;  // to end, by a signal
+  bool asked_ = false;         // to end, by a signal
   v1::EndingSettings ending_;  // the job's
   uint64_t incarnation_ = 0;   // greatest that a coordinator has had
   int exit_code_ = 0;

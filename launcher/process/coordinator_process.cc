@@ -181,7 +181,12 @@ absl::Status CoordinatorProcess::MakeCoordinator() {
   if (slots_->more_than_needed()) options.membership.nodes = slots_->needed();
   options.record_folder = job_folder_->path();
   Coordinator::Callbacks callbacks;
-  callbacks.send = [this](uint32_t node, const v1::CoordinatorMessage& message) { server_->Send(node, message); };
+  callbacks.send = [this](uint32_t node, const v1::CoordinatorMessage& message) {
+    if (!leaves_ || !message.has_stop()) return server_->Send(node, message);
+    v1::CoordinatorMessage stop = message;
+    stop.mutable_stop()->set_successor_comes(true);
+    server_->Send(node, stop);
+  };
   callbacks.finished = [this](const Judgement& judgement) { OnFinished(judgement); };
   callbacks.restarting = [this](const Judgement& why, uint64_t, uint32_t) { OnRestarting(why); };
   callbacks.happened = [this](const v1::JobEvent& event) { OnHappened(event); };
@@ -262,6 +267,8 @@ void CoordinatorProcess::OnCommand(const std::string& bytes) {
     }
     return Launch();
   }
+  // Who asks a process that nobody has started by hand to end wants its place; agents that come by themselves find the next.
+  if (message.has_stop() && message.stop().kind() == v1::StopRequest::TERMINATE && !launch_.join_key().empty()) leaves_ = true;
   if (message.has_stop()) RequestStop(KindOf(message.stop().kind()), Asker::kCommand, message.stop().by());
   if (message.has_signal()) SendSignal(message.signal());
   if (message.has_input() && input_ != nullptr) input_->Offer(std::move(*message.mutable_input()));

@@ -127,6 +127,7 @@ class CoordinatorProcess {
   std::optional<v1::Verdict> override_;  // an end that no table decided
   std::optional<Judgement> judgement_;
   bool stopping_ = false;
+  bool leaves_ = false;  // stopping, for another takes this place
   StopRequests stop_requests_;
   std::optional<RankInquiry> inquiry_;
   bool command_died_ = false;

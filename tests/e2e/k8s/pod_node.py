@@ -456,7 +456,8 @@ class Node:
         for job in self.jobs.values():
             for pod in job.pods:
                 if pod.exit_code is None and pod.process is not None:
-                    pod.kill()
+                    pod.runc("delete", "--force", pod.id)
+                    pod.process.kill()
                     pod.process.wait()
                 pod.release()
         self.switch.kill()

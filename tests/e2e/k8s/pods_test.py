@@ -1,14 +1,11 @@
 """The manifests of `muster k8s render`, run: pods as restricted runc containers from the built image, which train and are disturbed."""
 import json
 import os
-import subprocess
 import sys
-import tempfile
-import time
 import unittest
 
 import pod_node
-from muster_e2e import MUSTER, poll, read
+from muster_e2e import MUSTER, read
 
 try:
     import yaml
@@ -33,14 +30,12 @@ recovery: {{max_restarts: 5, last_call: 20s}}
 kubernetes: {{image: 'muster:latest', grace: 20s, volumes: [{{claim: words-data, path: /data, size: 1Gi}}]}}
 """
 
-
 def setUpModule():
     missing = pod_node.what_is_missing() or ("no python3-yaml" if yaml is None else "")
     if not missing and not os.path.isdir(IMAGE):
         missing = f"no image in {IMAGE} (scripts/image)"
     if missing:
         raise unittest.SkipTest(f"no pods here: {missing}")
-
 
 class PodsCase(TrainCase):
     undisturbed = None
@@ -92,7 +87,6 @@ class PodsCase(TrainCase):
             self.assertEqual(result[name], local[name], name)
         return result
 
-
 class Undisturbed(PodsCase):
     def test_trains_as_on_a_laptop_and_may_do_nothing_else(self):
         self.apply()
@@ -110,7 +104,97 @@ class Undisturbed(PodsCase):
             self.assertFalse(os.path.exists(f"/proc/{pid}/root/var/run/secrets"))
         self.assertGreaterEqual(seen, 3)
         self.finish()
+        self.wait(lambda: all(one.exit_code == 0 for one in self.workers.pods), "agents do not end with the job")
+        said = json.loads(self.coordinator.pods[0].message)
+        self.assertEqual((said["exit_code"], said["workers"], said["restarts"]), (0, 4, 0))
+        self.assertIn("all 4 workers ended with 0", said["sentence"])
+        self.assertEqual(json.loads(pod.message), {"exit_code": 0, "sentence": "the job is over", "host": f"{pod.name}@{pod.machine}"})
 
+    def test_a_failure_says_which_pod_of_which_machine(self):
+        self.apply(JOB.replace("--resume", "--optimizer, nonsense").replace("max_restarts: 5", "max_restarts: 0").replace("min: 2", "min: 4"))
+        self.node.start_jobs()
+        self.wait(lambda: self.coordinator.failed or self.coordinator.succeeded, "the job does not end")
+        self.assertTrue(self.coordinator.failed, self.node.story())
+        self.assertEqual([pod.exit_code for pod in self.coordinator.pods], [64])
+        said = json.loads(self.coordinator.pods[0].message)
+        self.assertEqual(said["exit_code"], 64)
+        self.assertRegex(said["sentence"], r"rank \d .*words-workers-\d-\w+@machine-\d")
+
+    def test_a_pod_that_waits_for_its_coordinator_can_be_deleted(self):
+        self.apply()
+        pod = self.workers.create(0)
+
+        def takes_sigterm():  # before it does, the first process of a container gets none
+            blocked = [line.split()[1] for pid in pod.pids() for line in read(f"/proc/{pid}/status", "r").splitlines() if line.startswith("SigBlk:")]
+            return any(int(one, 16) & 1 << 14 for one in blocked) and read(f"/proc/{pod.pids()[0]}/comm") == b"muster\n"
+        self.wait(takes_sigterm, "muster does not start")
+        pod.delete()
+        self.wait(lambda: pod.exit_code is not None, "it does not end")
+        self.assertEqual(pod.exit_code, 143, self.node.story())
+        self.assertLess(pod.ended_at - pod.deleted_at, pod.grace / 2)
+        self.assertIn("before there was a coordinator", json.loads(pod.message)["sentence"])
+
+
+class Disturbed(PodsCase):
+    """Something happens when a checkpoint stands; at the end the weights are those of an undisturbed run."""
+
+    def begin(self):
+        self.apply()
+        self.node.start_jobs()
+        self.wait(lambda: self.checkpoint_after(0), "no checkpoint")
+
+    def newest(self):
+        return json.loads(self.coordinator.pods[-1].message)
+
+    def test_a_pod_is_killed(self):
+        self.begin()
+        victim = self.workers.live(1)
+        victim.kill()
+        self.finish()
+        self.assertEqual(victim.exit_code, 137)
+        self.assertEqual([pod.index for pod in self.workers.pods], [0, 1, 1])
+        self.assertGreaterEqual(self.newest()["restarts"], 1)
+
+    def test_a_pod_is_drained(self):
+        self.begin()
+        victim = self.workers.live(1)
+        victim.delete()
+        self.finish()
+        self.assertEqual(victim.exit_code, 143, victim.text("stderr"))
+        self.assertLess(victim.ended_at - victim.deleted_at, victim.grace)
+        said = json.loads(victim.message)
+        self.assertEqual(said["exit_code"], 143)
+        self.assertIn("asked to end by TERM", said["sentence"])
+        self.assertEqual(self.workers.failures, 0, "a drained pod counts as a failure")
+
+    def test_two_pods_of_one_index(self):
+        self.begin()
+        older = self.workers.live(0)
+        newer = self.workers.create(0)
+        self.finish()
+        self.wait(lambda: older.exit_code is not None and newer.exit_code is not None, "pods do not end with the job")
+        self.assertEqual((older.exit_code, newer.exit_code), (77, 0), self.node.story())
+        self.assertEqual(json.loads(older.message)["exit_code"], 77)
+
+    def lose_coordinator(self, end):
+        self.begin()
+        first = self.coordinator.pods[0]
+        others = [pod.id for pod in self.workers.pods]
+        end(first)
+        self.finish()
+        self.assertEqual(len(self.coordinator.pods), 2, self.node.story())
+        self.assertEqual([pod.id for pod in self.workers.pods], others, "pods of agents were made anew")
+
+        return first
+
+    def test_the_coordinator_is_lost_with_its_record(self):
+        first = self.lose_coordinator(lambda pod: pod.kill())
+        self.assertEqual(first.exit_code, 137)
+
+    def test_the_coordinator_is_drained(self):
+        first = self.lose_coordinator(lambda pod: pod.delete())
+        self.assertEqual(first.exit_code, 143, first.text("stderr"))
+        self.assertEqual(json.loads(first.message)["exit_code"], 143)
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -105,9 +106,10 @@ kubernetes: {image: muster:1, port: 5000, grace: 90s, volumes: [{claim: c, path:
   const Json coordinator = Find(manifests, "Job", "words-coordinator"), agents = Find(manifests, "Job", "words-workers");
   EXPECT_THAT(Arguments(coordinator["spec"]["template"]),
               ElementsAre("run", "--starter", "join", "--join-key-file", "/run/muster/join/key", "--listen", "0.0.0.0:5000",
-                          "--name", "words", "--nodes", "2", "-np", "4", "--min-np", "2", "--max-restarts", "3", "--last-call",
-                          "90", "--kill-grace", "45", "--checkpoint-path", "/data/w", "--checkpoint-every", "7",
-                          "--checkpoint-keep", "2", "--map-by", "numa", "-x", "A=$$(B)", "--", "train", "$$(HOME)", "a b"));
+                          "--termination-message", "/dev/termination-log", "--name", "words", "--nodes", "2", "-np", "4",
+                          "--min-np", "2", "--max-restarts", "3", "--last-call", "90", "--kill-grace", "45",
+                          "--checkpoint-path", "/data/w", "--checkpoint-every", "7", "--checkpoint-keep", "2", "--map-by",
+                          "numa", "-x", "A=$$(B)", "--", "train", "$$(HOME)", "a b"));
   EXPECT_THAT(Arguments(agents["spec"]["template"]), ::testing::Contains("words-coordinator:5000"));
   EXPECT_EQ(agents["spec"]["completions"], 2);
   EXPECT_EQ(agents["spec"]["parallelism"], 2);
@@ -140,6 +142,32 @@ TEST(Render, TheKeyIsInASecretOnlyWhenItWasAskedFor) {
   for (const Manifest& one : without) EXPECT_NE(one.document["kind"], "Secret");
   EXPECT_EQ(Find(*Render(*plan, {.join_key = "k"}), "Secret", "words-join")["stringData"]["key"], "k");
   EXPECT_THAT(JoinSecretCommand(*plan), HasSubstr("create secret generic words-join --from-file=key=/dev/stdin"));
+}
+
+TEST(Render, OutputGoesWhereItOutlivesThePodOrIsNotTakenOver) {
+  const auto plan = PlanOf(absl::StrCat("name: w\ncommand: [a]\nstdin: all\noutput: {marks: [rank, host], files: /data/logs}\n",
+                                        "kubernetes: {image: a, volumes: [{claim: c, path: /data}]}\n"));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->notes, ElementsAre(HasSubstr("job.yaml:3: stdin has no effect")));
+  const auto arguments = Arguments(Find(*Render(*plan, {}), "Job", "w-coordinator")["spec"]["template"]);
+  EXPECT_THAT(absl::StrJoin(arguments, " "), HasSubstr("--output rank,host --output-filename /data/logs --"));
+
+  const auto elsewhere = PlanOf(absl::StrCat(kLeast, "output: {files: logs/%r.log}\n"));
+  ASSERT_TRUE(elsewhere.ok()) << elsewhere.status();
+  EXPECT_THAT(elsewhere->notes, ElementsAre(HasSubstr("job.yaml:4: output.files is not taken over")));
+  EXPECT_THAT(Arguments(Find(*Render(*elsewhere, {}), "Job", "words-coordinator")["spec"]["template"]),
+              ::testing::Not(::testing::Contains("--output-filename")));
+}
+
+TEST(Render, EgressIsRestrictedWhereItWasAskedFor) {
+  const auto plan = PlanOf(kLeast);
+  const Json open = Find(*Render(*plan, {}), "NetworkPolicy", "words"),
+             shut = Find(*Render(*plan, {.restrict_egress = true}), "NetworkPolicy", "words");
+  EXPECT_FALSE(open["spec"].contains("egress"));
+  EXPECT_EQ(shut["spec"]["policyTypes"], Json::array({"Ingress", "Egress"}));
+  ASSERT_EQ(shut["spec"]["egress"].size(), 2u);
+  EXPECT_EQ(shut["spec"]["egress"][0]["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/instance"], "words");
+  EXPECT_EQ(shut["spec"]["egress"][1]["ports"][0]["port"], 53);
 }
 
 TEST(Render, NamesTheNearestApi) {
