@@ -32,6 +32,9 @@ class MpiBackendCase(TrainCase):
     def by_muster(self, ranks, *words):
         return self.muster("run", "-np", str(ranks), "--backend", "mpi", *words)
 
+    def by_muster_on_two_nodes(self, ranks, *words):
+        return self.muster("run", "-np", str(ranks), "--nodes", "2", "--backend", "mpi", *words)
+
     def by_mpirun(self, ranks, *words):
         if not MPIRUN:
             self.skipTest("no mpirun of Open MPI here (package openmpi-bin)")
@@ -83,7 +86,7 @@ class Training(MpiBackendCase):
 
     def test_learns_what_the_native_backend_does(self):
         native = self.train(4)
-        for start in (self.by_muster, self.by_mpirun):
+        for start in (self.by_muster, self.by_muster_on_two_nodes, self.by_mpirun):
             with self.subTest(start=start.__name__):
                 mpi = self.result_of(start)
                 self.assertEqual(mpi["world_size"], 4)
