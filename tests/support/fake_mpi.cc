@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <set>
 #include <thread>
 
 #include "runtime/base/log.h"
@@ -54,13 +55,13 @@ class FakeMpi::Rank : public MpiApi {
   int BeginFarewell(MpiRequest* request) override {
     MutexLock lock(mpi_.mutex_);
     ++mpi_.farewells_;
-    *request = new Request{.is_farewell = true};
+    *request = others_.insert(std::make_unique<Request>(Request{.is_farewell = true})).first->get();
     return kMpiOk;
   }
   int BeginTell(const void* news, int64_t bytes, int rank, MpiRequest* request) override {
     MutexLock lock(mpi_.mutex_);
     mpi_.news_[rank].emplace_back(static_cast<const char*>(news), static_cast<size_t>(bytes));
-    *request = new Request{.is_told = true};
+    *request = others_.insert(std::make_unique<Request>(Request{.is_told = true})).first->get();
     return kMpiOk;
   }
   int BeginHear(void* news, int64_t bytes, MpiRequest* request) override {
@@ -85,7 +86,7 @@ class FakeMpi::Rank : public MpiApi {
     } else if (asked->deliver) {
       requests_.erase(asked->collective);
     } else {
-      delete asked;
+      std::erase_if(others_, [asked](const auto& other) { return other.get() == asked; });
     }
     return code;
   }
@@ -152,6 +153,7 @@ class FakeMpi::Rank : public MpiApi {
   int64_t begun_ = 0;
   std::map<int64_t, std::unique_ptr<Request>> requests_;  // collectives that are not done
   std::unique_ptr<Request> hearing_;
+  std::set<std::unique_ptr<Request>> others_;
 };
 
 FakeMpi::FakeMpi(FakeMpiOptions options) : options_(std::move(options)), ended_(static_cast<size_t>(options_.ranks), 0) {

@@ -35,18 +35,22 @@ void YieldThenNap(int64_t waited) {
   ::nanosleep(&nap, nullptr);
 }
 
+// Callers' buffers may lie at any address.
 template <typename T>
-void FinishFloats(T* data, int64_t count, int64_t divisor) {
+void FinishFloats(char* data, int64_t count, int64_t divisor) {
   for (int64_t i = 0; i < count; ++i) {
-    if (divisor != 1) data[i] /= static_cast<T>(divisor);
-    if (data[i] != data[i]) data[i] = std::numeric_limits<T>::quiet_NaN();
+    T value;
+    std::memcpy(&value, data + i * static_cast<int64_t>(sizeof value), sizeof value);
+    if (divisor != 1) value /= static_cast<T>(divisor);
+    if (value != value) value = std::numeric_limits<T>::quiet_NaN();
+    std::memcpy(data + i * static_cast<int64_t>(sizeof value), &value, sizeof value);
   }
 }
 
 // What the canonical tree does last: the average's division, and every NaN made the one.
 void FinishReduction(void* data, int64_t count, DataType type, int64_t divisor) {
-  if (type == DataType::kFloat32) FinishFloats(static_cast<float*>(data), count, divisor);
-  if (type == DataType::kFloat64) FinishFloats(static_cast<double*>(data), count, divisor);
+  if (type == DataType::kFloat32) FinishFloats<float>(static_cast<char*>(data), count, divisor);
+  if (type == DataType::kFloat64) FinishFloats<double>(static_cast<char*>(data), count, divisor);
 }
 
 int64_t DivisorOf(const Operation& operation) { return operation.op() == ReduceOp::kAvg ? operation.leaves->plan.leaves() : 1; }

@@ -27,11 +27,17 @@ T Pick(T a, T b) {
   return (a < b) == kMinimum ? a : b;
 }
 
+// The buffers may lie at any address.
 template <bool kMinimum, typename T>
 void PickAll(const void* in, void* in_out, int count) {
-  const T* a = static_cast<const T*>(in);
-  T* b = static_cast<T*>(in_out);
-  for (int i = 0; i < count; ++i) b[i] = Pick<kMinimum>(a[i], b[i]);
+  for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+    T a, b;
+    std::memcpy(&a, static_cast<const char*>(in) + i * sizeof a, sizeof a);
+    char* const to = static_cast<char*>(in_out) + i * sizeof b;
+    std::memcpy(&b, to, sizeof b);
+    b = Pick<kMinimum>(a, b);
+    std::memcpy(to, &b, sizeof b);
+  }
 }
 
 template <bool kMinimum>
