@@ -33,6 +33,7 @@ install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}
 
 # The MPI backend, a package of its own: who wants it has Open MPI, everybody else needs neither.
 if(TARGET muster_mpi)
+  add_dependencies(programs muster_mpi)
   install(TARGETS muster_mpi LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT mpi)
   install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/muster-mpi RENAME copyright COMPONENT mpi)
 endif()
