@@ -80,6 +80,8 @@ def quantity(text):
 
 
 class Pod:
+    made = 0  # in this process
+
     def __init__(self, node, job, index, number):
         self.node, self.job, self.index = node, job, index
         suffix = f"{number:05x}"
@@ -94,7 +96,8 @@ class Pod:
         if index is not None:
             self.labels["batch.kubernetes.io/job-completion-index"] = str(index)
         self.folder = os.path.join(node.folder, self.name)
-        self.id = f"muster-{os.getpid()}-{number}"
+        Pod.made += 1
+        self.id = f"muster-{os.getpid()}-{Pod.made}"  # never one of an earlier node's, whose cgroups may still end
         self.exit_code = None
         self.deleted_at = None      # monotonic
         self.ended_at = None

@@ -1,4 +1,5 @@
 """The manifests of `muster k8s render`, run: pods as restricted runc containers from the built image, which train and are disturbed."""
+import hashlib
 import json
 import os
 import sys
@@ -63,10 +64,19 @@ class PodsCase(TrainCase):
         """What the same training gives on this machine without any disturbance."""
         if PodsCase.undisturbed is None:
             result = os.path.join(self.folder, "local.json")
-            done = self.muster("run", "-np", "4", "train_words", "--data", self.data, "--steps", str(STEPS), "--result", result)
+            kept = os.path.join(self.folder, "local")
+            done = self.muster("run", "-np", "4", "--checkpoint-path", kept, "--checkpoint-every", str(EVERY), "train_words", "--data", self.data,
+                               "--steps", str(STEPS), "--result", result)
             self.assertEqual(done.returncode, 0, done.stderr)
             PodsCase.undisturbed = json.loads(read(result))
+            PodsCase.undisturbed_data = self.checkpoint_data(kept)
         return PodsCase.undisturbed
+
+    @staticmethod
+    def checkpoint_data(folder):
+        """Of the newest checkpoint: what its data files hold. Their names are never the same twice."""
+        newest = os.path.join(folder, f"step-{max(int(name[5:]) for name in os.listdir(folder) if name[:5] == 'step-')}")
+        return sorted(hashlib.sha256(read(os.path.join(newest, name))).hexdigest() for name in os.listdir(newest) if name.endswith(".safetensors"))
 
     def checkpoint_after(self, step):
         """True when a checkpoint of a later step stands."""
@@ -104,6 +114,8 @@ class Undisturbed(PodsCase):
             self.assertFalse(os.path.exists(f"/proc/{pid}/root/var/run/secrets"))
         self.assertGreaterEqual(seen, 3)
         self.finish()
+        self.assertEqual(self.checkpoint_data(self.checkpoints), self.undisturbed_data)
+        self.assertGreaterEqual(len(self.undisturbed_data), 1)
         self.wait(lambda: all(one.exit_code == 0 for one in self.workers.pods), "agents do not end with the job")
         said = json.loads(self.coordinator.pods[0].message)
         self.assertEqual((said["exit_code"], said["workers"], said["restarts"]), (0, 4, 0))
@@ -138,8 +150,8 @@ class Undisturbed(PodsCase):
 class Disturbed(PodsCase):
     """Something happens when a checkpoint stands; at the end the weights are those of an undisturbed run."""
 
-    def begin(self):
-        self.apply()
+    def begin(self, text=JOB):
+        self.apply(text)
         self.node.start_jobs()
         self.wait(lambda: self.checkpoint_after(0), "no checkpoint")
 
@@ -176,8 +188,8 @@ class Disturbed(PodsCase):
         self.assertEqual((older.exit_code, newer.exit_code), (77, 0), self.node.story())
         self.assertEqual(json.loads(older.message)["exit_code"], 77)
 
-    def lose_coordinator(self, end):
-        self.begin()
+    def lose_coordinator(self, end, text=JOB):
+        self.begin(text)
         first = self.coordinator.pods[0]
         others = [pod.id for pod in self.workers.pods]
         end(first)
@@ -190,6 +202,15 @@ class Disturbed(PodsCase):
     def test_the_coordinator_is_lost_with_its_record(self):
         first = self.lose_coordinator(lambda pod: pod.kill())
         self.assertEqual(first.exit_code, 137)
+
+    def test_the_coordinator_is_lost_and_its_record_stays(self):
+        self.lose_coordinator(lambda pod: pod.kill(), JOB.replace("grace: 20s", "grace: 20s, record: words-record"))
+        folder = os.path.join(self.node.claim("words-record"), "muster")
+        records = {name for name in os.listdir(folder) if read(os.path.join(folder, name, "record"))}
+        self.assertEqual(len(records), 2, "the record of the lost coordinator is gone")
+        newest = self.newest()["job_id"]
+        self.assertIn(newest, records)
+        self.assertEqual(json.loads(read(os.path.join(folder, newest, "verdict.json")))["exit_code"], 0)
 
     def test_the_coordinator_is_drained(self):
         first = self.lose_coordinator(lambda pod: pod.delete())
