@@ -286,6 +286,8 @@ void CoordinatorProcess::OnCommandGone(const absl::Status& why) {
   // As with mpirun, an attached job does not outlive its command.
   command_died_ = true;
   if (judgement_) return End();
+  // The first process of a container that is killed goes a moment before the others: its pod is made again.
+  if (!launch_.join_key().empty()) leaves_ = true;
   Fail(kExitHangUp, "command gone", "the command that the job was attached to has gone, so the job was ended");
   EndNow(StopKind::kHangup);
 }
