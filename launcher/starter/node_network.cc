@@ -15,12 +15,25 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status.h"
 
 namespace muster {
 namespace {
+
+// So many nodes know each other's link addresses from the beginning; more learn them by ARP.
+constexpr uint32_t kNeighboursMax = 256;
+constexpr uint32_t kCoordinatorLink = 0xffff;
+
+// Locally administered (RFC 7042).
+std::string LinkAddress(uint32_t node) { return absl::StrFormat("02:6d:75:73:%02x:%02x", node >> 8 & 0xff, node & 0xff); }
+
+std::string Neighbour(const std::string& address, uint32_t node, absl::string_view device) {
+  return absl::StrCat("neighbor replace ", address, " lladdr ", LinkAddress(node), " dev ", device, " nud permanent\n");
+}
 
 // iproute2's command, which is not in every user's PATH.
 std::string FindIp() {
@@ -123,16 +136,24 @@ absl::Status NodeNetwork::Build(uint32_t nodes, const std::vector<std::string>& 
     nodes_.push_back(std::move(place));
   }
   MUSTER_RETURN_IF_ERROR(Enter(coordinator_));
-  std::string lines = absl::StrCat("link set lo up\nlink add muster0 type bridge\naddress add ", CoordinatorAddress(),
-                                   "/16 dev muster0\nlink set muster0 up\n");
+  std::string lines =
+      absl::StrCat("link set lo up\nlink add muster0 address ", LinkAddress(kCoordinatorLink), " type bridge\naddress add ",
+                   CoordinatorAddress(), "/16 dev muster0\nlink set muster0 up\n");
   for (uint32_t node = 0; node < nodes; ++node) {
-    absl::StrAppend(&lines, "link add node", node, " type veth peer name eth0 netns /proc/", ::getpid(), "/fd/",
-                    nodes_[node].network.get(), "\nlink set node", node, " master muster0 up\n");
+    absl::StrAppend(&lines, "link add node", node, " type veth peer name eth0 address ", LinkAddress(node), " netns /proc/",
+                    ::getpid(), "/fd/", nodes_[node].network.get(), "\nlink set node", node, " master muster0 up\n",
+                    Neighbour(NodeAddress(node), node, "muster0"));
   }
   MUSTER_RETURN_IF_ERROR(RunIp(ip, lines));
+  // What ARP learns counts towards one bound for the whole machine (neigh/default/gc_thresh3, 1024 unless root has raised it): 33 nodes
+  // that all talk to each other exceed it, and then packets are lost at random. Permanent entries do not count.
+  std::string neighbours = Neighbour(CoordinatorAddress(), kCoordinatorLink, "eth0");
+  for (uint32_t node = 0; nodes <= kNeighboursMax && node < nodes; ++node)
+    neighbours += Neighbour(NodeAddress(node), node, "eth0");
   for (uint32_t node = 0; node < nodes; ++node) {
     MUSTER_RETURN_IF_ERROR(Inside(node, [&] {
-      return RunIp(ip, absl::StrCat("link set lo up\naddress add ", NodeAddress(node), "/16 dev eth0\nlink set eth0 up\n"));
+      return RunIp(
+          ip, absl::StrCat("link set lo up\naddress add ", NodeAddress(node), "/16 dev eth0\nlink set eth0 up\n", neighbours));
     }));
   }
   return absl::OkStatus();

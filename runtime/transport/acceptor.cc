@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/rand.h>
 #include <poll.h>
 #include <signal.h>
@@ -26,6 +28,9 @@ constexpr int kAcceptedAtOnce = 16;
 // After accept(2) failed for want of descriptors or memory: the listener stays readable, so do not ask at once.
 constexpr int kPauseMilliseconds = 100;
 
+// How long the kernel keeps a connection that says nothing to itself: one second, a retransmission of its own SYN.
+constexpr int kDeferSeconds = 1;
+
 void Bump(int event) {
   const uint64_t one = 1;
   (void)!::write(event, &one, sizeof one);
@@ -35,6 +40,8 @@ void Bump(int event) {
 
 absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Create(AcceptorOptions options) {
   std::unique_ptr<Acceptor> acceptor(new Acceptor(std::move(options)));
+  // Where the kernel cannot, silence takes a place in the table.
+  (void)::setsockopt(acceptor->options_.listener.get(), IPPROTO_TCP, TCP_DEFER_ACCEPT, &kDeferSeconds, sizeof kDeferSeconds);
   const int flags = ::fcntl(acceptor->options_.listener.get(), F_GETFL);
   if (flags < 0 || ::fcntl(acceptor->options_.listener.get(), F_SETFL, flags | O_NONBLOCK) != 0 ||
       ::fcntl(acceptor->options_.listener.get(), F_SETFD, FD_CLOEXEC) != 0 ||
@@ -96,8 +103,9 @@ void Acceptor::Loop() {
     const int64_t now = MonotonicNanoseconds();
     int64_t next = INT64_MAX;
     polled[0] = {stop_event_.get(), POLLIN, 0};
-    polled[1] = {now < paused_until ? -1 : options_.listener.get(), POLLIN, 0};
-    if (now < paused_until) next = paused_until;
+    const int64_t listen_at = std::max(paused_until, NextPlaceAt());
+    polled[1] = {now < listen_at ? -1 : options_.listener.get(), POLLIN, 0};
+    if (now < listen_at) next = listen_at;
     nfds_t count = 2;
     for (HalfOpen& half_open : half_open_) {
       if (!half_open.fd) continue;
@@ -120,30 +128,39 @@ void Acceptor::Loop() {
 // False where the machine has no room for another connection now.
 bool Acceptor::AcceptSome() {
   for (int i = 0; i < kAcceptedAtOnce; ++i) {
+    const int64_t now = MonotonicNanoseconds();
+    if (NextPlaceAt() > now) return true;
     sockaddr_storage from = {};
     socklen_t length = sizeof from;
     UniqueFd fd(::accept4(options_.listener.get(), reinterpret_cast<sockaddr*>(&from), &length, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!fd) return errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM;
-    HalfOpen& half_open = FreePlace();
-    half_open.fd = std::move(fd);
-    half_open.deadline = MonotonicNanoseconds() + absl::ToInt64Nanoseconds(options_.handshake_max);
-    half_open.from = FromSockaddr(from);
-    half_open.handshake = AcceptHandshake();
-    Read(&half_open);
+    HalfOpen* const place = PlaceToTake();
+    if (place->fd) Refuse(place, absl::StrCat(place->handshake.Unfinished("silent"), ", and ", kHalfOpenMax, " more came"));
+    place->fd = std::move(fd);
+    place->since = now;
+    place->deadline = now + absl::ToInt64Nanoseconds(options_.handshake_max);
+    place->from = FromSockaddr(from);
+    place->handshake = AcceptHandshake();
+    Read(place);
   }
   return true;
 }
 
-// Where none is free, the oldest that has not said a good HELLO goes, else the oldest.
-Acceptor::HalfOpen& Acceptor::FreePlace() {
+// A free one; else the oldest that has not said a good HELLO, else the oldest.
+Acceptor::HalfOpen* Acceptor::PlaceToTake() {
   HalfOpen* leaves = nullptr;
   for (HalfOpen& half_open : half_open_) {
-    if (!half_open.fd) return half_open;
-    const auto order = [](const HalfOpen& each) { return std::pair(each.handshake.greeted(), each.deadline); };
+    if (!half_open.fd) return &half_open;
+    const auto order = [](const HalfOpen& each) { return std::pair(each.handshake.greeted(), each.since); };
     if (leaves == nullptr || order(half_open) < order(*leaves)) leaves = &half_open;
   }
-  Refuse(leaves, absl::StrCat(leaves->handshake.Unfinished("silent"), ", and ", kHalfOpenMax, " more came"));
-  return *leaves;
+  return leaves;
+}
+
+// From when on another connection may be taken.
+int64_t Acceptor::NextPlaceAt() {
+  const HalfOpen* const place = PlaceToTake();
+  return place->fd ? place->since + absl::ToInt64Nanoseconds(kPlaceMin) : 0;
 }
 
 void Acceptor::Read(HalfOpen* half_open) {

@@ -1,7 +1,10 @@
 // The thread that takes connections on a mesh's listener, and turns away what is not a peer.
 //
 // It goes on for as long as the mesh lives, so that strangers are counted and named, and touches no established connection.
-// Half-open connections are bounded by a fixed table; where it is full the oldest stranger gives way.
+// Half-open connections are bounded by a fixed table. Those that say nothing do not reach it as long as the kernel keeps them
+// (TCP_DEFER_ACCEPT, where there is such a thing). Where it is full, newcomers wait in the kernel's queue until one of its places is free
+// or is held for kPlaceMin; then the oldest stranger gives way. So neither a flood of strangers nor a crowd of peers on a slow machine
+// keeps peers out: each has that time to answer.
 #ifndef MUSTER_RUNTIME_TRANSPORT_ACCEPTOR_H_
 #define MUSTER_RUNTIME_TRANSPORT_ACCEPTOR_H_
 
@@ -39,6 +42,7 @@ struct AcceptorOptions {
 class Acceptor {
  public:
   static constexpr int kHalfOpenMax = 64;
+  static constexpr absl::Duration kPlaceMin = absl::Milliseconds(250);
 
   // A proven connection: opened, non-blocking, positioned at the first frame.
   struct Arrival {
@@ -61,7 +65,7 @@ class Acceptor {
  private:
   struct HalfOpen {
     UniqueFd fd;
-    int64_t deadline = 0;  // MonotonicNanoseconds()
+    int64_t since = 0, deadline = 0;  // MonotonicNanoseconds()
     SocketAddress from;
     AcceptHandshake handshake;
   };
@@ -69,7 +73,8 @@ class Acceptor {
   explicit Acceptor(AcceptorOptions options) : options_(std::move(options)) {}
   void Loop();
   bool AcceptSome();
-  HalfOpen& FreePlace();
+  HalfOpen* PlaceToTake();
+  int64_t NextPlaceAt();
   void Read(HalfOpen* half_open);
   void Admit(HalfOpen* half_open);
   void Refuse(HalfOpen* half_open, std::string what);

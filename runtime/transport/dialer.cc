@@ -52,6 +52,7 @@ absl::Status Dial::Begin(int64_t now) {
   absl::StatusOr<UniqueFd> fd = BeginConnect(peer_.address);
   if (!fd.ok()) return Again(std::string(fd.status().message()), now);
   fd_ = *std::move(fd);
+  begun_ = now;
   state_ = State::kConnecting;
   wake_ = now + kConnectMax;
   return absl::OkStatus();

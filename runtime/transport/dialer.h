@@ -35,6 +35,10 @@ class Dial {
   absl::Status Advance(bool ready, int64_t now);
 
   bool open() const { return state_ == State::kOpen; }
+  // No try is under way: Advance begins one once wake() has come.
+  bool idle() const { return state_ == State::kPause; }
+  // A try is under way, and began less than `age` nanoseconds ago.
+  bool IsYoung(int64_t now, int64_t age) const { return !idle() && !open() && now - begun_ < age; }
   UniqueFd Take() { return std::move(fd_); }
   const MeshPeer& peer() const { return peer_; }
   int stream() const { return stream_; }
@@ -57,6 +61,7 @@ class Dial {
 
   State state_ = State::kPause;
   int64_t wake_ = 0;
+  int64_t begun_ = 0;  // the last try
   UniqueFd fd_;
   std::optional<DialHandshake> handshake_;
   std::array<char, kWelcomeBytes> answer_;

@@ -39,6 +39,9 @@ constexpr int kRoundsBetweenLooks = 4;
 // So many streams are asked directly while spinning; more are left to epoll.
 constexpr size_t kProbedMax = 2;
 constexpr int kEvents = 64;
+// Connections that a rank has on the way at once, and how long one counts among them: who answers late keeps the others waiting no longer.
+constexpr int kDialsYoungMax = 32;
+constexpr int64_t kDialIsYoung = 200 * kMillisecond;
 
 constexpr char kBlamedRankPayload[] = "muster/blamed_rank";
 absl::Status Blaming(int rank, absl::Status error) {
@@ -73,9 +76,10 @@ class Connecting {
         acceptor_(acceptor),
         fds_(options.peers.size() * party.streams),
         gone_since_(options.peers.size(), 0) {
-    for (const MeshPeer& peer : options.peers) {
-      if (peer.rank > options.rank) continue;
-      for (int stream = 0; stream < per_peer_; ++stream) dials_.emplace_back(&party, peer, stream, options.silence_max);
+    // The nearest below first: so ranks that begin together dial different peers, not all of them rank 0.
+    for (auto peer = options.peers.rbegin(); peer != options.peers.rend(); ++peer) {
+      if (peer->rank > options.rank) continue;
+      for (int stream = 0; stream < per_peer_; ++stream) dials_.emplace_back(&party, *peer, stream, options.silence_max);
     }
   }
 
@@ -101,13 +105,21 @@ class Connecting {
       polled_.push_back({gone_since_[peer] != 0 || IsComplete(peer) ? -1 : fds_[i].get(), POLLRDHUP, 0});
     }
     bool due = false;
-    for (const Dial& dial : dials_) due = due || (!dial.open() && dial.wake() <= now);
+    int young = 0;
+    for (const Dial& dial : dials_) young += dial.IsYoung(now, kDialIsYoung) ? 1 : 0;
+    for (const Dial& dial : dials_) {
+      due = due || (!dial.open() && dial.wake() <= now && !(dial.idle() && young >= kDialsYoungMax));
+    }
     if (::poll(polled_.data(), polled_.size(), due ? 0 : kLookMilliseconds) < 0 && errno != EINTR) {
       return ErrnoToStatus(errno, "poll while connecting to other nodes");
     }
     for (size_t i = 0; i < dials_.size(); ++i) {
       Dial& dial = dials_[i];
       if (dial.open()) continue;
+      if (dial.idle() && dial.wake() <= now) {
+        if (young >= kDialsYoungMax) continue;
+        ++young;
+      }
       if (absl::Status status = dial.Advance(polled_[i].revents != 0, now); !status.ok()) {
         return Blaming(dial.peer().rank, std::move(status));
       }

@@ -6,8 +6,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
@@ -81,6 +83,21 @@ TEST(NodeNetwork, JoinsNodesByTcp) {
                   .code() == absl::StatusCode::kCancelled);
   EXPECT_EQ(from_node_0, NodeNetwork::NodeAddress(0));
   EXPECT_NE(HostName(), "node0");
+}
+
+// The kernel keeps at most some 1024 learnt entries, of all namespaces together: 40 nodes that all talk would exceed that.
+TEST(NodeNetwork, NodesKnowEachOtherWithoutAskingWhoTheyAre) {
+  constexpr uint32_t kNodes = 40;
+  auto network = NodeNetwork::Create(kNodes);
+  if (!network.ok()) GTEST_SKIP() << network.status().message();
+  uint32_t permanent = 0;
+  const absl::Status counted = (*network)->Inside(kNodes - 1, [&] {
+    std::ifstream table("/proc/thread-self/net/arp");
+    for (std::string line; std::getline(table, line);) permanent += absl::StrContains(line, " 0x6 ") ? 1 : 0;
+    return absl::OkStatus();
+  });
+  ASSERT_TRUE(counted.ok()) << counted.message();
+  EXPECT_EQ(permanent, kNodes + 1) << "the nodes and the coordinator";
 }
 
 }  // namespace
