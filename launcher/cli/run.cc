@@ -25,6 +25,7 @@
 #include "launcher/job/write_file.h"
 #include "launcher/process/exit_codes.h"
 #include "launcher/process/last_words.h"
+#include "launcher/process/node_order.h"
 #include "launcher/process/report.h"
 #include "launcher/process/session_folder.h"
 #include "runtime/base/log.h"
@@ -342,6 +343,28 @@ absl::Status SettlePlacement(int64_t usable, RunOptions* options) {
   return absl::OkStatus();
 }
 
+// The nodes as the coordinator would arrange them, as far as the user's files tell it; what agents would add is not known.
+absl::Status Arrange(const v1::NetworkKnowledge& knowledge, std::vector<std::string>* hosts, std::vector<uint32_t>* slots) {
+  MUSTER_ASSIGN_OR_RETURN(const membership::OrderFunction order_of, MakeOrderFunction(knowledge));
+  if (!order_of) return absl::OkStatus();
+  std::vector<membership::NodeOffer> offers;
+  for (size_t i = 0; i < hosts->size(); ++i) {
+    offers.push_back({.node = static_cast<uint32_t>(i), .host = (*hosts)[i], .slots = 0, .topology = {}, .network = {}});
+  }
+  const membership::NodeOrder order = order_of(offers, {});
+  for (const std::string& note : order.notes) Say(note);
+  if (!order.plan.empty()) Say(order.plan);
+  std::vector<std::string> arranged;
+  std::vector<uint32_t> arranged_slots;
+  for (const uint32_t node : order.nodes) {
+    arranged.push_back((*hosts)[node]);
+    if (!slots->empty()) arranged_slots.push_back((*slots)[node]);
+  }
+  *hosts = std::move(arranged);
+  *slots = std::move(arranged_slots);
+  return absl::OkStatus();
+}
+
 int ShowMap(const RunOptions& options) {
   std::vector<std::string> hosts;
   std::vector<uint32_t> slots;
@@ -357,6 +380,7 @@ int ShowMap(const RunOptions& options) {
   for (int64_t node = 0; !named && node < options.nodes; ++node) hosts.push_back(absl::StrCat("node", node));
   if (char name[HOST_NAME_MAX + 1] = {}; !named && options.nodes == 1 && ::gethostname(name, sizeof name - 1) == 0)
     hosts[0] = name;
+  if (const absl::Status status = Arrange(options.network.knowledge, &hosts, &slots); !status.ok()) return UsageError(status.message());
   const auto text = PlannedMap(options.placement, options.workers, hosts, slots);
   return text.ok() ? Print(*text) : UsageError(text.status().message());
 }

@@ -1,6 +1,7 @@
 """muster topo show: files of all kinds, this machine, measured nodes; and jobs whose ranks follow a file."""
 import json
 import os
+import re
 import subprocess
 import unittest
 
@@ -90,6 +91,17 @@ class TopoTest(MusterCase):
         lines = sorted(line.split() for line in done.stdout.splitlines())
         self.assertEqual([rank for rank, _, _ in lines], [group for _, group, _ in lines], "ranks of groups follow the ranks")
         return [host for _, _, host in lines]
+
+    def test_the_map_shows_the_order_that_a_run_would_take(self):
+        conf = self.file("topology.conf", CONF)
+        for words, order in (([], ["node0", "node1", "node2", "node3"]), (["--topology-file", conf], ["node0", "node2", "node1", "node3"]),
+                             (["--topology-file", conf, "--map-by", "slot"], ["node0", "node1", "node2", "node3"])):
+            done = self.muster("run", "--nodes", "4", "-np", "4", "--do-not-launch", *words, "true")
+            self.assertEqual(re.findall(r"(?m)^node (\S+):", done.stdout), order, done.stderr)
+            self.assertEqual("ranks follow the network" in done.stderr, order[1] == "node2", done.stderr)
+        # Slots go with their hosts.
+        done = self.muster("run", "-H", "node3:1,node2:2,node0:3", "--do-not-launch", "--topology-file", conf, "true")
+        self.assertEqual(re.findall(r"(?m)^node (\S+): slots (\d)", done.stdout), [("node0", "3"), ("node2", "2"), ("node3", "1")], done.stderr)
 
     def test_ranks_follow_the_file_unless_the_user_says_otherwise(self):
         if os.geteuid() != 0:
