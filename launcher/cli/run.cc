@@ -380,7 +380,8 @@ int ShowMap(const RunOptions& options) {
   for (int64_t node = 0; !named && node < options.nodes; ++node) hosts.push_back(absl::StrCat("node", node));
   if (char name[HOST_NAME_MAX + 1] = {}; !named && options.nodes == 1 && ::gethostname(name, sizeof name - 1) == 0)
     hosts[0] = name;
-  if (const absl::Status status = Arrange(options.network.knowledge, &hosts, &slots); !status.ok()) return UsageError(status.message());
+  if (const absl::Status status = Arrange(options.network.knowledge, &hosts, &slots); !status.ok())
+    return UsageError(status.message());
   const auto text = PlannedMap(options.placement, options.workers, hosts, slots);
   return text.ok() ? Print(*text) : UsageError(text.status().message());
 }

@@ -1,8 +1,10 @@
 #include "launcher/planner/ring_order.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <optional>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -121,20 +123,68 @@ RingOrder PlanOrder(const Cluster& cluster, const GroupTree& tree, int rings) {
   return order;
 }
 
-std::vector<int> Extend(const GroupTree& tree, std::vector<int> ring, int node) {
+namespace {
+
+// What is measured between one node and the others, both ways.
+class WaysOf {
+ public:
+  WaysOf(const Cluster& cluster, int node) {
+    std::vector<double> slowness, latency;
+    for (const Cluster::Measurement& one : cluster.measurements) {
+      if ((one.from == node) == (one.to == node)) continue;
+      const bool comes = one.to == node;
+      Way& way = ways_[{comes, comes ? one.from : one.to}];
+      if (one.bytes_per_second > 0) slowness.push_back(way.slowness = 1 / one.bytes_per_second);
+      if (one.latency_ns > 0) latency.push_back(way.latency = static_cast<double>(one.latency_ns));
+    }
+    usual_ = {Middle(std::move(slowness)), Middle(std::move(latency))};
+  }
+
+  // Of a -> node -> b: the slowness of the slower step, and the latency of both.
+  std::pair<double, double> Through(int a, int b) const {
+    const Way in = Find(true, a), out = Find(false, b);
+    return {std::max(in.slowness, out.slowness), in.latency + out.latency};
+  }
+
+ private:
+  struct Way {
+    double slowness = 0, latency = 0;  // 0: not known
+  };
+
+  static double Middle(std::vector<double> values) {
+    if (values.empty()) return 0;
+    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+    std::nth_element(values.begin(), middle, values.end());
+    return *middle;
+  }
+
+  Way Find(bool comes, int other) const {
+    const auto found = ways_.find({comes, other});
+    if (found == ways_.end()) return usual_;
+    const Way& way = found->second;
+    return {way.slowness > 0 ? way.slowness : usual_.slowness, way.latency > 0 ? way.latency : usual_.latency};
+  }
+
+  std::map<std::pair<bool, int>, Way> ways_;
+  Way usual_;
+};
+
+}  // namespace
+
+std::vector<int> Extend(const Cluster& cluster, const GroupTree& tree, std::vector<int> ring, int node) {
   if (ring.empty()) return {node};
   const int size = static_cast<int>(ring.size()), place = tree.NaturalPlace(node), places = tree.nodes();
-  // Of the edge a -> b: how many crossings a -> node -> b has more, level by level, and how far a stands behind `node`.
-  using Added = std::pair<std::vector<int>, int>;
+  const WaysOf ways(cluster, node);
+  // Of the edge a -> b: how many crossings a -> node -> b has more, level by level; what its steps cost; how far a stands behind `node`.
+  using Added = std::tuple<std::vector<int>, std::pair<double, double>, int>;
   Added best;
   int behind = -1;
   for (int i = 0; i < size; ++i) {
     const int a = ring[At(i)], b = ring[At((i + 1) % size)];
     const int in = tree.SplitLevel(a, node), out = tree.SplitLevel(node, b), before = tree.SplitLevel(a, b);
-    Added added;
-    for (int level = 0; level < tree.levels(); ++level)
-      added.first.push_back((in <= level) + (out <= level) - (before <= level));
-    added.second = (place - tree.NaturalPlace(a) + places) % places;
+    std::vector<int> crossings;
+    for (int level = 0; level < tree.levels(); ++level) crossings.push_back((in <= level) + (out <= level) - (before <= level));
+    Added added(std::move(crossings), ways.Through(a, b), (place - tree.NaturalPlace(a) + places) % places);
     if (behind >= 0 && added >= best) continue;
     best = std::move(added);
     behind = i;

@@ -32,9 +32,11 @@ struct RingOrder {
 inline constexpr int kSearchedMax = 512;
 RingOrder PlanOrder(const Cluster& cluster, const GroupTree& tree, int rings);
 
-// `ring` with `node` put where it adds the fewest crossings, the outermost level first, and there behind its neighbour in natural
-// order: two edges are new, one is gone, all others stay. A ring with the fewest crossings possible still has them.
-std::vector<int> Extend(const GroupTree& tree, std::vector<int> ring, int node);
+// `ring` with `node` put where it adds the fewest crossings, the outermost level first; of such places where the slower of its two
+// steps is measured the fastest, then where both together have the least latency (a way that is not measured counts as the median of
+// those of `node`); and there behind its neighbour in natural order. Two edges are new, one is gone, all others stay. A ring with the
+// fewest crossings possible still has them.
+std::vector<int> Extend(const Cluster& cluster, const GroupTree& tree, std::vector<int> ring, int node);
 
 // `ring` without `node`: two edges are gone, one is new. A ring with the fewest crossings possible still has them.
 std::vector<int> Shrink(std::vector<int> ring, int node);

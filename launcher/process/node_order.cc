@@ -71,7 +71,7 @@ class Orderer {
     std::sort(by_number.begin(), by_number.end(),
               [&](int a, int b) { return offers[static_cast<size_t>(a)].node < offers[static_cast<size_t>(b)].node; });
     std::vector<int> ring = PlanOrder(cluster, tree, 1).nodes;
-    std::vector<int> kept = KeptRing(tree, offers, former);
+    std::vector<int> kept = KeptRing(cluster, tree, offers, former);
     if (!kept.empty() && !IsBetter(tree, ring, kept)) ring = std::move(kept);
     order->nodes.clear();
     for (const int node : ring) order->nodes.push_back(offers[static_cast<size_t>(node)].node);
@@ -83,8 +83,8 @@ class Orderer {
   }
 
   // The generation before without those that are gone, and newcomers where they belong; empty: there was none.
-  static std::vector<int> KeptRing(const GroupTree& tree, const std::vector<membership::NodeOffer>& offers,
-                                   const std::vector<uint32_t>& former) {
+  static std::vector<int> KeptRing(const Cluster& cluster, const GroupTree& tree,
+                                   const std::vector<membership::NodeOffer>& offers, const std::vector<uint32_t>& former) {
     std::map<uint32_t, int> place;
     for (size_t i = 0; i < offers.size(); ++i) place[offers[i].node] = static_cast<int>(i);
     std::vector<int> ring;
@@ -97,7 +97,7 @@ class Orderer {
     if (ring.empty()) return ring;
     for (const int node : tree.natural_order()) {
       const bool is_new = std::find(ring.begin(), ring.end(), node) == ring.end();
-      if (is_new) ring = Extend(tree, std::move(ring), node);
+      if (is_new) ring = Extend(cluster, tree, std::move(ring), node);
     }
     return ring;
   }

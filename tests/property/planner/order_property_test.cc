@@ -251,7 +251,7 @@ TEST(Order, AJoinOrALeaveChangesTwoEdgesAndKeepsTheFewestCrossings) {
         next = Shrink(ring, node);
       } else {
         std::swap(out[At(Below(random, static_cast<int>(out.size())))], out.back());
-        next = Extend(tree, ring, out.back());
+        next = Extend(cluster, tree, ring, out.back());
         out.pop_back();
       }
       gone = Without(EdgesOf(ring), EdgesOf(next));
@@ -262,6 +262,46 @@ TEST(Order, AJoinOrALeaveChangesTwoEdgesAndKeepsTheFewestCrossings) {
       EXPECT_EQ(CrossingsOf(tree, next), LeastCrossings(tree, next));
       ring = next;
     }
+  });
+}
+
+// Beside a plain search over all places of a newcomer, where all pairs are measured.
+TEST(Order, ANewcomerStandsWhereItsSlowerStepIsTheFastest) {
+  ForEachSeed(150, kProgram, [](std::mt19937_64& random) {
+    Cluster cluster = RandomCluster(random, 30);
+    const int size = static_cast<int>(cluster.nodes.size());
+    if (size < 3) return;
+    cluster.measurements.clear();
+    std::map<Edge, double> slowness;
+    for (int from = 0; from < size; ++from) {
+      for (int to = 0; to < size; ++to) {
+        if (from == to) continue;
+        const double speed = 1e9 * (1 + Below(random, 1000));
+        slowness[{from, to}] = 1 / speed;
+        cluster.measurements.push_back({from, to, 1000, speed});
+      }
+    }
+    std::shuffle(cluster.measurements.begin(), cluster.measurements.end(), random);
+    const GroupTree tree(cluster);
+    std::vector<int> ring = PlanOrder(cluster, tree, 1).nodes;
+    const int node = ring[At(Below(random, size))];
+    ring = Shrink(ring, node);
+    const auto slower = [&](const std::vector<int>& one) {
+      const auto here = std::find(one.begin(), one.end(), node) - one.begin();
+      const int before = one[At(static_cast<int>((here + size - 1) % size))],
+                after = one[At(static_cast<int>((here + 1) % size))];
+      return std::max(slowness.at({before, node}), slowness.at({node, after}));
+    };
+    std::pair<std::vector<int>, double> best;
+    for (int place = 0; place < size - 1; ++place) {
+      std::vector<int> one = ring;
+      one.insert(one.begin() + place, node);
+      std::pair<std::vector<int>, double> cost(CrossingsOf(tree, one), slower(one));
+      if (place == 0 || cost < best) best = std::move(cost);
+    }
+    const std::vector<int> extended = Extend(cluster, tree, ring, node);
+    EXPECT_EQ(CrossingsOf(tree, extended), best.first);
+    EXPECT_EQ(slower(extended), best.second);
   });
 }
 
