@@ -22,7 +22,7 @@ absl::StatusOr<ClusterSource> ReadCluster(const std::string& flag, const std::st
 
 // `cluster` with the nodes of these names alone, and what concerns them: their groups' links, measurements between them.
 // Errors: NotFound for a name that it does not have, with the nearest that it has.
-absl::StatusOr<Cluster> ChooseNodes(Cluster cluster, const std::string& flag, const std::vector<std::string>& names);
+absl::StatusOr<Cluster> ChooseNodes(const Cluster& cluster, const std::string& flag, const std::vector<std::string>& names);
 
 }  // namespace muster
 

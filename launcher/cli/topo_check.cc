@@ -166,7 +166,7 @@ int TopoCheck(const std::vector<std::string>& arguments) {
   if (!names.ok()) return Refused(names.status());
   const bool all_said = std::find(nccl->hosts.begin(), nccl->hosts.end(), "") == nccl->hosts.end();
   if (all_said) {
-    auto chosen = ChooseNodes(std::move(source->cluster), "--cluster", *names);
+    auto chosen = ChooseNodes(source->cluster, "--cluster", *names);
     if (!chosen.ok()) return Refused(chosen.status());
     source->cluster = *std::move(chosen);
   }

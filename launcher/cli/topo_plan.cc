@@ -208,7 +208,7 @@ absl::StatusOr<ClusterSource> SourceOf(const PlanFlags& flags) {
   if (!hosts.ok()) return absl::NotFoundError(hosts.status().message());
   std::vector<std::string> names;
   for (const Host& host : *hosts) names.push_back(host.name);
-  MUSTER_ASSIGN_OR_RETURN(source->cluster, ChooseNodes(std::move(source->cluster), "-H", names));
+  MUSTER_ASSIGN_OR_RETURN(source->cluster, ChooseNodes(source->cluster, "-H", names));
   return source;
 }
 
