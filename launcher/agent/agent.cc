@@ -341,6 +341,7 @@ absl::StatusOr<SpawnRequest> Agent::Request(const agent::Spawn& action) {
   }
   Worker& worker = workers_[request.slot];
   worker = Worker{.rank = action.place.rank(), .spawn = action.spawn};
+  spawned_[worker.rank] = {request.slot, worker.spawn};
   if (action.prepare->nodes() > 1) {
     MUSTER_ASSIGN_OR_RETURN(worker.listener, OpenDataListener(options_.address));
   }
@@ -353,6 +354,7 @@ void Agent::Do(agent::Spawn& action) {
   if (action.generation != spawning_) {
     spawning_ = action.generation;
     started_ = 0;
+    spawned_.clear();
     kills_before_ = ReadOutOfMemoryKills();
     topology_.Settle(*action.prepare);
     OpenMpi(action.generation);

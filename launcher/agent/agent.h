@@ -84,6 +84,10 @@ class Agent {
     UniqueFd pidfd;
     UniqueFd pty;  // a second descriptor of its pty's master
   };
+  struct Place {
+    uint32_t slot = 0;
+    uint32_t spawn = 0;
+  };
 
   static constexpr uint32_t kPmixSlot = ~0u;  // muster-pmix is no worker, but ends with the workers' tree
 
@@ -138,6 +142,7 @@ class Agent {
   std::unique_ptr<WorkerStreams> streams_;
   absl::Status streams_begun_;          // of the generation `spawning_`
   std::map<uint32_t, Worker> workers_;  // by slot
+  std::map<uint32_t, Place> spawned_;  // by rank: the workers of the generation `spawning_`, those that have ended too
   std::optional<winsize> window_size_;  // the last one that was said
   std::optional<OutOfMemoryKills> kills_before_;
   int usable_cores_ = 1;

@@ -66,6 +66,7 @@ void Agent::BeginMpi(const agent::BeginGeneration& action) {
   if (world.ok()) {
     exchange_.Begin(action.generation, prepare.places(0).node(), world->nodes);
     if (mpi_ != nullptr) begun = mpi_->Begin(*world);
+    exchange_.Listen();
   }
   if (begun.ok()) return;
   mpi_.reset();
@@ -78,16 +79,14 @@ void Agent::EndMpi() {
 }
 
 void Agent::OnMpiFailed(uint32_t rank, int exit_code, const std::string& why) {
-  // One that has ended is blamed by another.
-  auto by = std::find_if(workers_.begin(), workers_.end(), [rank](const auto& entry) { return entry.second.rank == rank; });
-  if (by == workers_.end()) by = workers_.begin();
-  if (by == workers_.end()) return;
-  agent::WorkerBlamed blamed{.slot = by->first,
+  const auto worker = spawned_.find(rank);
+  if (worker == spawned_.end()) return;
+  agent::WorkerBlamed blamed{.slot = worker->second.slot,
                              .blamed_rank = rank,
                              .reason = static_cast<uint32_t>(v1::AbortReason::kMpi),
                              .op_seq = 0,
                              .message = why,
-                             .spawn = by->second.spawn,
+                             .spawn = worker->second.spawn,
                              .exit_code = exit_code};
   return worker_is_ending_ ? Step(blamed) : Post(std::move(blamed));
 }

@@ -12,6 +12,7 @@ inline constexpr size_t kGathersBytesMax = size_t{64} << 20;      // of all gath
 inline constexpr size_t kGathersMax = 256;                        // at a time
 inline constexpr size_t kGatherNameBytesMax = 256;
 inline constexpr size_t kQuestionsMax = 4096;  // of one node, not answered yet
+inline constexpr size_t kHeldBytesMax = size_t{1} << 20;          // that come to a node before it has begun
 
 }  // namespace muster
 

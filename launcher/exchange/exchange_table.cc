@@ -85,11 +85,24 @@ std::vector<ExchangeTable::Send> ExchangeTable::Contribute(uint32_t node, const 
   gather.bytes += bytes;
   bytes_ += bytes;
   gather.parts[node] = contribution.data();
+  if (gather.parts.size() == 1 && gather.nodes.size() > 1) return TellAwaited(name, gather, contribution.rank());
   if (gather.parts.size() < gather.nodes.size()) return {};
   Gather done = std::move(gather);
   gathers_.erase(found);
   bytes_ -= done.bytes;
   return Complete(name, std::move(done));
+}
+
+// Once a gather, by its first part: no more messages than its end takes.
+std::vector<ExchangeTable::Send> ExchangeTable::TellAwaited(const std::string& name, const Gather& gather, uint32_t rank) const {
+  std::vector<Send> sends;
+  for (const uint32_t node : gather.nodes) {
+    if (gather.parts.contains(node)) continue;
+    sends.push_back(To(node));
+    sends.back().message.mutable_awaited()->set_name(name);
+    sends.back().message.mutable_awaited()->set_rank(rank);
+  }
+  return sends;
 }
 
 std::vector<ExchangeTable::Send> ExchangeTable::Complete(const std::string& name, Gather gather) {

@@ -1,5 +1,5 @@
 // The coordinator's side of what nodes of one generation give each other: all-gathers of bytes by name, and questions to a rank's
-// agent. Pure. It knows nothing of what the bytes mean, and decides nothing about members: a generation that loses one ends, and
+// agent. Whom a gather waits for is told who waits. Pure. It knows nothing of what the bytes mean, and decides nothing about members: a generation that loses one ends, and
 // all that waits here ends with it.
 #ifndef MUSTER_LAUNCHER_EXCHANGE_EXCHANGE_TABLE_H_
 #define MUSTER_LAUNCHER_EXCHANGE_EXCHANGE_TABLE_H_
@@ -44,6 +44,7 @@ class ExchangeTable {
   std::vector<Send> Contribute(uint32_t node, const v1::Contribution& contribution);
   std::vector<Send> Question(uint32_t node, const v1::RankQuestion& question);
   std::vector<Send> Answer(uint32_t node, const v1::RankAnswer& answer);
+  std::vector<Send> TellAwaited(const std::string& name, const Gather& gather, uint32_t rank) const;
   std::vector<Send> Complete(const std::string& name, Gather gather);
   std::vector<Send> Refuse(const std::string& name, const std::set<uint32_t>& nodes, const std::string& why);
   std::vector<Send> RefuseQuestion(uint32_t node, uint64_t id, const std::string& why);

@@ -27,11 +27,14 @@ class NodeExchange {
 
   // `node` is this one, `nodes` all that have places, ascending.
   void Begin(uint64_t generation, uint32_t node, std::vector<uint32_t> nodes);
+  // Who answers is known. Other nodes may have begun before this one: what they have asked so far is answered now.
+  void Listen();
   void End();
 
-  // Gives `data` to all `nodes` that call this with the same `name`, unused before in this generation; empty: to all nodes.
+  // Gives `data` to all `nodes` that call this with the same `name`, unused before in this generation; empty: to all nodes. `rank` is
+  // one of this node's that wait for it.
   // Errors in `done`: InvalidArgument (too long), FailedPrecondition (the coordinator refused it: why).
-  void Gather(const std::string& name, const std::vector<uint32_t>& nodes, std::string data,
+  void Gather(const std::string& name, const std::vector<uint32_t>& nodes, uint32_t rank, std::string data,
               std::function<void(absl::StatusOr<Parts>)> done);
 
   // Asks the agent of `rank`, on whichever node. Errors in `done`: as Gather; Unavailable where the other agent has no answer.
@@ -39,18 +42,28 @@ class NodeExchange {
 
   // Answers what other nodes ask; `reply` is to be called once, at any time. Null: nothing is known here.
   using Reply = std::function<void(absl::StatusOr<std::string>)>;
-  void OnQuestion(std::function<void(uint32_t rank, std::string data, Reply reply)> answer) { answer_ = std::move(answer); }
+  using Answerer = std::function<void(uint32_t asker, uint32_t rank, std::string data, Reply reply)>;  // `asker`: a node
+  void OnQuestion(Answerer answer) { answer_ = std::move(answer); }
+
+  // Told that `rank`, of another node, waits for this one in the gather `name`.
+  void OnAwaited(std::function<void(const std::string& name, uint32_t rank)> awaited) { awaited_ = std::move(awaited); }
 
   // Whether `message` is for this class, and what to do with it.
   static bool Takes(const v1::CoordinatorMessage& message);
   void Take(v1::CoordinatorMessage message);
 
  private:
+  void ForgetGeneration();
+  void Hold(v1::CoordinatorMessage message);
   void TakeQuestion(const v1::RankQuestion& question);
 
   std::function<void(v1::AgentMessage message)> send_;
-  std::function<void(uint32_t rank, std::string data, Reply reply)> answer_;
+  Answerer answer_;
+  std::function<void(const std::string& name, uint32_t rank)> awaited_;
   uint64_t generation_ = 0;  // 0: none
+  bool listening_ = false;
+  std::vector<v1::CoordinatorMessage> held_;  // until then; kHeldBytesMax
+  size_t held_bytes_ = 0;
   uint32_t node_ = 0;
   std::vector<uint32_t> nodes_;
   uint64_t next_question_ = 0;

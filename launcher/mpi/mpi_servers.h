@@ -7,12 +7,12 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "launcher/exchange/node_exchange.h"
 #include "launcher/mpi/mpi_environment.h"
+#include "launcher/mpi/mpi_roll.h"
 #include "launcher/mpi/mpi_world.h"
 #include "launcher/mpi/pmi_port.h"
 #include "launcher/mpi/pmix_port.h"
@@ -51,20 +51,21 @@ class MpiServers {
   void RankEnded(uint32_t rank, bool well);
 
  private:
-  MpiServers(MpiServersOptions options, Callbacks callbacks) : options_(std::move(options)), callbacks_(std::move(callbacks)) {}
-  MpiEvents Events();
-  void BlameNeverJoined();
+  MpiServers(NodeExchange* exchange, MpiServersOptions options, Callbacks callbacks)
+      : exchange_(exchange), options_(std::move(options)), callbacks_(std::move(callbacks)) {}
+  MpiEvents Events(MpiProtocol protocol);
+  void Fail(const MpiRoll::Complaints& complaints);
+  void OnAwaited(const std::string& gather, uint32_t rank);
 
+  NodeExchange* const exchange_;
   const MpiServersOptions options_;
   const Callbacks callbacks_;
   std::string shared_memory_folder_;
   std::unique_ptr<PmiPort> pmi_;
   std::unique_ptr<PmixPort> pmix_;
   std::optional<uint32_t> first_rank_;  // of this node; not before Begin
-  std::set<uint32_t> joined_;           // have called MPI_Init
-  std::set<uint32_t> left_;             // and MPI_Finalize
-  std::set<uint32_t> ended_;            // well, and had not joined
-  std::set<uint32_t> blamed_;
+  MpiRoll roll_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 }  // namespace muster

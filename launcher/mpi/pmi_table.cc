@@ -4,6 +4,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "launcher/mpi/mpi_events.h"
 #include "launcher/mpi/pmi_line.h"
 #include "muster/v1/mpi.pb.h"
 
@@ -112,7 +113,7 @@ PmiTable::Actions PmiTable::Barrier(uint32_t rank) {
     pair.set_value(value);
   }
   exchanging_ = true;
-  return {Exchange{absl::StrCat("pmi-", barriers_), pairs.SerializeAsString()}};
+  return {Exchange{absl::StrCat(kPmiGathers, barriers_), pairs.SerializeAsString()}};
 }
 
 PmiTable::Actions PmiTable::Release() {

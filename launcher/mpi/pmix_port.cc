@@ -29,8 +29,9 @@ PmixPort::~PmixPort() {
 
 absl::Status PmixPort::Begin(const MpiWorld& world) {
   world_ = world;
-  exchange_->OnQuestion([this, alive = alive_](uint32_t rank, const std::string&, NodeExchange::Reply reply) {
+  exchange_->OnQuestion([this, alive = alive_](uint32_t asker, uint32_t rank, const std::string&, NodeExchange::Reply reply) {
     if (!*alive) return;
+    events_.awaited(ARankOf(asker));
     // No program of this node has come yet: what is asked for will be there when the server is.
     if (link_ == nullptr && !failed_) StartOrFail();
     if (link_ == nullptr) return reply(absl::UnavailableError("no PMIx server on this node"));
@@ -44,6 +45,12 @@ absl::Status PmixPort::Begin(const MpiWorld& world) {
   MUSTER_RETURN_IF_ERROR(loop_->Add(listener_.get(), EPOLLIN, [this](uint32_t) { StartOrFail(); }));
   listening_ = true;
   return absl::OkStatus();
+}
+
+std::string PmixPort::ARankOf(uint32_t node) const {
+  const auto found = std::find(world_.nodes.begin(), world_.nodes.end(), node);
+  if (found == world_.nodes.end()) return absl::StrCat("a rank of node ", node);
+  return absl::StrCat("a rank on host ", world_.hosts[static_cast<size_t>(found - world_.nodes.begin())]);
 }
 
 void PmixPort::StartOrFail() {
@@ -139,7 +146,7 @@ void PmixPort::OnFence(v1::PmixFence fence) {
   }
   std::sort(nodes.begin(), nodes.end());
   exchange_->Gather(
-      absl::StrCat("pmix-", fence.name()), nodes, std::move(*fence.mutable_data()),
+      absl::StrCat(kPmixGathers, fence.name()), nodes, fence.rank(), std::move(*fence.mutable_data()),
       [this, alive = alive_, id = fence.id()](absl::StatusOr<NodeExchange::Parts> parts) {
         if (!*alive) return;
         v1::PmixCommand command;

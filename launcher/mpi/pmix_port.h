@@ -50,6 +50,7 @@ class PmixPort {
   void StartOrFail();  // says so where it cannot be started
   void OnReport(const std::string& bytes);
   void OnFence(v1::PmixFence fence);
+  std::string ARankOf(uint32_t node) const;
   void OnAsked(const v1::PmixAsked& asked);
   void Send(v1::PmixCommand command);
 

@@ -19,6 +19,15 @@ uint64_t HashOf(const std::vector<uint32_t>& ranks) {
   return hash;
 }
 
+// Of `ranks`, ascending (empty: of all), and on this node.
+uint32_t LowestHere(const v1::PmixWorld& world, const std::vector<uint32_t>& ranks) {
+  for (int rank = 0; rank < world.places_size(); ++rank) {
+    const bool meant = ranks.empty() || std::binary_search(ranks.begin(), ranks.end(), static_cast<uint32_t>(rank));
+    if (meant && world.places(rank).node() == world.node()) return static_cast<uint32_t>(rank);
+  }
+  return 0;
+}
+
 }  // namespace
 
 absl::Status CheckWorld(const v1::PmixWorld& world) {
@@ -57,6 +66,7 @@ v1::PmixFence FenceNames::Next(const v1::PmixWorld& world, std::vector<uint32_t>
   if (ranks.empty()) {
     for (const v1::PmixPlace& place : world.places()) nodes.insert(place.node());
   }
+  fence.set_rank(LowestHere(world, ranks));
   fence.mutable_nodes()->Add(nodes.begin(), nodes.end());
   const uint64_t number = ++fences_[ranks];
   fence.set_name(ranks.empty() ? absl::StrCat("all-", number)

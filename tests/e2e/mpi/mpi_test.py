@@ -226,6 +226,52 @@ class Ends(MpiCase):
                 self.assertRegex(self.words_of(result.stderr)[-1],
                                  r"rank 1 on host \S+ ended with status 0 and never called MPI_Init, as rank 0 did")
 
+    def test_a_rank_that_never_comes_is_named_where_only_others_nodes_wait_for_it(self):
+        words_of_it = r"rank 2 on host \S+ ended with status 0 and never called MPI_Init, as rank 0 did; 2 other ranks ended because of it"
+        for name, words in self.programs().items():
+            with self.subTest(library=name):
+                result = self.muster("run", "-np", "3", "--nodes", "2", *words, "absent", "2")
+                self.assertEqual(result.returncode, 70, result.stderr)
+                self.assertRegex(self.words_of(result.stderr)[-1], words_of_it)
+                self.nothing_left()
+                # And where it ends after the others have come there.
+                late = ["sh", "-c", 'if test $RANK = 2; then read line; else exec "$0" ring; fi', *words]
+                process = self.start("run", "-np", "3", "--nodes", "2", "--stdin", "2", *late, stdin=subprocess.PIPE)
+                self.assertTrue(poll(lambda: self.ranks_with_sockets() == {0, 1}, 10), self.ranks_with_sockets())
+                _, err = process.communicate("\n", timeout=DEADLINE)
+                self.assertEqual(process.returncode, 70, err)
+                self.assertRegex(self.words_of(err)[-1], words_of_it)
+                self.forget_job()
+
+    def test_a_rank_whose_values_are_asked_for_and_that_never_comes_is_named(self):
+        if not os.path.exists(PMIX_CLIENT):
+            self.skipTest("libpmix was not there when the tests were built (package libpmix-dev)")
+        program = f'if test $RANK = 2; then exit 0; else exec {PMIX_CLIENT}; fi'
+        result = self.muster("run", "-np", "3", "--nodes", "2", "sh", "-c", program)
+        self.assertEqual(result.returncode, 70, result.stderr)
+        self.assertRegex(self.words_of(result.stderr)[-1],
+                         r"rank 2 on host \S+ ended with status 0 and never called MPI_Init, as a rank on host \S+ did")
+
+    def test_a_world_of_two_libraries_is_named(self):
+        programs = self.programs()
+        if len(programs) < 2:
+            self.skipTest("needs Open MPI and MPICH")
+        for first, second, speaks_pmi, speaks_pmix in (("Open MPI", "MPICH", 2, 0), ("MPICH", "Open MPI", 0, 2)):
+            for options in ((), ("--nodes", "2"), ("--nodes", "2", "--map-by", "node")):
+                with self.subTest(first=first, options=options):
+                    result = self.muster("run", *options, "-np", "2", *programs[first], "ring", ":", "-np", "2", *programs[second],
+                                         "ring")
+                    self.assertEqual(result.returncode, 70, result.stderr)
+                    self.assertRegex(self.words_of(result.stderr)[-1],
+                                     r"rank \d .*on host \S+ speaks PMI-1, as programs of MPICH do, and rank \d speaks PMIx, as those "
+                                     r"of Open MPI do: they cannot be one MPI world, so build all programs of the job with the same "
+                                     r"MPI library")
+                    if "--map-by" not in options:
+                        self.assertRegex(self.words_of(result.stderr)[-1],
+                                         rf"rank {speaks_pmi} .* speaks PMI-1.* and rank {speaks_pmix} speaks PMIx.*; 3 other ranks ended")
+                    self.nothing_left()
+                    self.forget_job()
+
     def test_without_the_server_open_mpi_programs_are_told(self):
         words = self.words_for("Open MPI")
         copy = os.path.join(self.folder, "bin")
@@ -253,6 +299,18 @@ class Ends(MpiCase):
             self.assertTrue(process.stdout.readline())
         job_id = next(os.path.basename(folder) for folder in self.job_folders())
         return process, job_id
+
+    def ranks_with_sockets(self):
+        """Those that have asked for their place in the world."""
+        ranks = {}
+        for folder in self.job_folders():
+            ranks.update(self.processes_by_rank(os.path.basename(folder)))
+        def holds(pid):
+            try:
+                return any(os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:") for name in os.listdir(f"/proc/{pid}/fd"))
+            except OSError:
+                return False
+        return {rank for rank, pid in ranks.items() if holds(pid)}
 
     def processes_by_rank(self, job_id):
         found = {}
@@ -340,6 +398,15 @@ class Sequence(MpiCase):
         result = self.muster("run", "-np", "2", "sh", "-c", '"$0" ring && "$0" ring', *words)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(len([line for line in result.stdout.splitlines() if LINE.match(line)]), 4, result.stdout)
+
+    def test_programs_of_both_libraries_after_each_other(self):
+        mpich, openmpi = self.words_for("MPICH"), self.words_for("Open MPI")
+        for first, second in ((mpich, openmpi), (openmpi, mpich)):
+            for options in ((), ("--nodes", "2")):
+                with self.subTest(first=first, options=options):
+                    result = self.muster_nodes("-np", "4", *options, "sh", "-c", '"$0" ring && "$1" ring', *first, *second)
+                    self.assertEqual(result.returncode, 0, result.stderr)
+                    self.assertEqual(len([line for line in result.stdout.splitlines() if LINE.match(line)]), 8, result.stdout)
 
 
 if __name__ == "__main__":

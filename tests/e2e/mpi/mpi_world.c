@@ -4,7 +4,7 @@
  *   wait                the same, then waits for ever, in a barrier that rank 0 never enters
  *   abort CODE          rank 1 calls MPI_Abort(CODE), the others wait
  *   leave               rank 1 ends with 0 and without MPI_Finalize, the others wait
- *   absent              rank 1 ends with 0 and without MPI_Init
+ *   absent [RANK]       RANK (1) ends with 0 and without MPI_Init
  *   window              ranks of a node share memory of MPI's, then wait for ever
  *   busy SECONDS        all-reduces for that long
  */
@@ -44,7 +44,7 @@ int main(int argc, char** argv) {
   const char* what = argc > 1 ? argv[1] : "ring";
   const char* argument = argc > 2 ? argv[2] : "0";
   int rank, size;
-  if (strcmp(what, "absent") == 0 && strcmp(getenv("RANK"), "1") == 0) return 0;
+  if (strcmp(what, "absent") == 0 && strcmp(getenv("RANK"), argc > 2 ? argument : "1") == 0) return 0;
   MPI_Init(&argc, &argv);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &size);

@@ -14,6 +14,7 @@
 namespace muster {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
@@ -54,12 +55,34 @@ class ExchangeTableTest : public ::testing::Test {
     return told.size() == 1 ? *told.begin() : "";
   }
 
+  // "NODE of GATHER by RANK" of each one told that somebody waits for it; other sends make it fail.
+  static std::vector<std::string> AwaitedIn(const std::vector<ExchangeTable::Send>& sends) {
+    std::vector<std::string> told;
+    for (const auto& send : sends) {
+      EXPECT_TRUE(send.message.has_awaited()) << send.message.DebugString();
+      const v1::Awaited& awaited = send.message.awaited();
+      told.push_back(absl::StrCat(send.node, " of ", awaited.name(), " by ", awaited.rank()));
+    }
+    return told;
+  }
+
   v1::Members members_ = MembersOf({{2, 2}, {5, 1}, {7, 3}});
   ExchangeTable table_;
 };
 
+TEST_F(ExchangeTableTest, TellsOnceWhoIsWaitedFor) {
+  v1::AgentMessage first = Contribution(1, "a", "x");
+  first.mutable_contribution()->set_rank(2);
+  const auto sends = Take(5, first);
+  EXPECT_THAT(AwaitedIn(sends), ElementsAre("2 of a by 2", "7 of a by 2"));
+  for (const auto& send : sends) EXPECT_EQ(send.message.generation(), 1u);
+  EXPECT_THAT(Take(2, Contribution(1, "a", "x")), IsEmpty());
+  EXPECT_THAT(AwaitedIn(Take(7, Contribution(1, "some", "x", {2, 7}))), ElementsAre("2 of some by 0"));
+  EXPECT_THAT(RefusalIn(Take(5, Contribution(1, "refused", "x", {2, 3, 5}))), HasSubstr("take no part"));
+}
+
 TEST_F(ExchangeTableTest, TellsAllPartsByNodeOnceTheLastHasCome) {
-  EXPECT_THAT(Take(7, Contribution(1, "a", "seven")), IsEmpty());
+  EXPECT_THAT(AwaitedIn(Take(7, Contribution(1, "a", "seven"))), SizeIs(2));
   EXPECT_THAT(Take(2, Contribution(1, "a", "two")), IsEmpty());
   const auto sends = Take(5, Contribution(1, "a", ""));
   ASSERT_THAT(sends, SizeIs(3));
@@ -78,15 +101,15 @@ TEST_F(ExchangeTableTest, TellsAllPartsByNodeOnceTheLastHasCome) {
 }
 
 TEST_F(ExchangeTableTest, GathersOfSomeNodesAndOfOtherNamesGoSideBySide) {
-  EXPECT_THAT(Take(2, Contribution(1, "some", "x", {2, 7})), IsEmpty());
-  EXPECT_THAT(Take(2, Contribution(1, "all", "y")), IsEmpty());
+  EXPECT_THAT(AwaitedIn(Take(2, Contribution(1, "some", "x", {2, 7}))), SizeIs(1));
+  EXPECT_THAT(AwaitedIn(Take(2, Contribution(1, "all", "y"))), SizeIs(2));
   EXPECT_THAT(Take(7, Contribution(1, "some", "z", {2, 7})), SizeIs(2));
   EXPECT_EQ(table_.gathers_open(), 1u);
 }
 
 TEST_F(ExchangeTableTest, AnotherGenerationForgetsWhatIsOpenAndDropsWhatIsOld) {
-  EXPECT_THAT(Take(2, Contribution(1, "a", "old")), IsEmpty());
-  EXPECT_THAT(Take(2, Contribution(2, "a", "new"), 2), IsEmpty());
+  EXPECT_THAT(AwaitedIn(Take(2, Contribution(1, "a", "old"))), SizeIs(2));
+  EXPECT_THAT(AwaitedIn(Take(2, Contribution(2, "a", "new"), 2)), SizeIs(2));
   EXPECT_THAT(Take(5, Contribution(1, "a", "late"), 2), IsEmpty());
   EXPECT_EQ(table_.dropped(), 1u);
   EXPECT_THAT(Take(5, Contribution(2, "a", "new"), 2), IsEmpty());
@@ -121,11 +144,13 @@ TEST_F(ExchangeTableTest, WhatCannotBeIsRefusedToAllThatWouldWait) {
 }
 
 TEST_F(ExchangeTableTest, ManyOpenGathersHaveABound) {
-  for (size_t i = 0; i < kGathersMax; ++i) EXPECT_THAT(Take(2, Contribution(1, absl::StrCat("g", i), "x")), IsEmpty());
+  for (size_t i = 0; i < kGathersMax; ++i) {
+    EXPECT_THAT(AwaitedIn(Take(2, Contribution(1, absl::StrCat("g", i), "x"))), SizeIs(2));
+  }
   EXPECT_THAT(RefusalIn(Take(2, Contribution(1, "one more", "x"))), HasSubstr("256 others"));
   EXPECT_THAT(Take(5, Contribution(1, "g0", "x")), IsEmpty());
   EXPECT_THAT(Take(7, Contribution(1, "g0", "x")), SizeIs(3));
-  EXPECT_THAT(Take(2, Contribution(1, "now there is room", "x")), IsEmpty());
+  EXPECT_THAT(AwaitedIn(Take(2, Contribution(1, "now there is room", "x"))), SizeIs(2));
 }
 
 TEST_F(ExchangeTableTest, AQuestionGoesToTheRanksNodeAndItsAnswerBack) {
@@ -170,6 +195,7 @@ class Nodes {
         to_table_[node].push_back(std::move(message));
       });
       exchanges_[node]->Begin(generation_, node, all);
+      exchanges_[node]->Listen();
     }
   }
   NodeExchange& operator[](uint32_t node) { return *exchanges_.at(node); }
@@ -205,7 +231,7 @@ TEST(NodeExchange, EveryNodeGetsWhatEveryNodeGave) {
   int done = 0;
   for (int gather = 0; gather < 20; ++gather) {
     for (const uint32_t node : {0u, 3u, 4u, 9u}) {
-      nodes[node].Gather(absl::StrCat("g", gather), {}, absl::StrCat(gather, " of ", node), [&, gather](auto parts) {
+      nodes[node].Gather(absl::StrCat("g", gather), {}, 0, absl::StrCat(gather, " of ", node), [&, gather](auto parts) {
         ASSERT_TRUE(parts.ok()) << parts.status();
         NodeExchange::Parts wanted;
         for (const uint32_t from : {0u, 3u, 4u, 9u}) wanted.emplace_back(from, absl::StrCat(gather, " of ", from));
@@ -222,7 +248,7 @@ TEST(NodeExchange, AloneNothingIsSent) {
   NodeExchange alone([](const v1::AgentMessage&) { FAIL() << "nobody to send to"; });
   alone.Begin(1, 6, {6});
   bool done = false;
-  alone.Gather("a", {}, "x", [&](auto parts) {
+  alone.Gather("a", {}, 0, "x", [&](auto parts) {
     ASSERT_TRUE(parts.ok());
     EXPECT_EQ(*parts, (NodeExchange::Parts{{6, "x"}}));
     done = true;
@@ -233,7 +259,8 @@ TEST(NodeExchange, AloneNothingIsSent) {
 TEST(NodeExchange, QuestionsAreAnsweredByTheRanksAgent) {
   std::mt19937 random(1);
   Nodes nodes({{0, 1}, {1, 2}});
-  nodes[1].OnQuestion([](uint32_t rank, const std::string& data, NodeExchange::Reply reply) {
+  nodes[1].OnQuestion([](uint32_t asker, uint32_t rank, const std::string& data, NodeExchange::Reply reply) {
+    EXPECT_EQ(asker, 0u);
     if (rank == 2) return reply(absl::NotFoundError("rank 2 has nothing"));
     reply(absl::StrCat(data, " of ", rank));
   });
@@ -247,14 +274,73 @@ TEST(NodeExchange, QuestionsAreAnsweredByTheRanksAgent) {
   EXPECT_THAT(none, HasSubstr("nothing here knows it"));
 }
 
+TEST(NodeExchange, IsToldWhoWaitsForIt) {
+  std::mt19937 random(1);
+  Nodes nodes({{0, 1}, {1, 2}});
+  std::vector<std::string> told;
+  for (const uint32_t node : {0u, 1u}) {
+    nodes[node].OnAwaited([&told, node](const std::string& name, uint32_t rank) {
+      told.push_back(absl::StrCat(node, ": ", name, " by ", rank));
+    });
+  }
+  nodes[1].Gather("g", {}, 2, "x", [](const auto&) { FAIL() << "one has given nothing"; });
+  nodes.Deliver(&random);
+  EXPECT_THAT(told, ElementsAre("0: g by 2"));
+}
+
+v1::CoordinatorMessage QuestionOf(uint64_t generation, uint64_t id, const std::string& data) {
+  v1::CoordinatorMessage message;
+  message.set_generation(generation);
+  message.mutable_rank_question()->set_id(id);
+  message.mutable_rank_question()->set_rank(3);
+  message.mutable_rank_question()->set_node(5);
+  message.mutable_rank_question()->set_data(data);
+  return message;
+}
+
+// Other nodes may know the members, and begin, before this one.
+TEST(NodeExchange, WhatComesBeforeItHasBegunWaitsAndHasABound) {
+  std::vector<std::string> sent;
+  NodeExchange exchange([&sent](const v1::AgentMessage& message) {
+    const v1::RankAnswer& answer = message.rank_answer();
+    sent.push_back(absl::StrCat(answer.id(), " to ", answer.node(), ": ", answer.data(), answer.refused()));
+  });
+  v1::CoordinatorMessage awaited;
+  awaited.set_generation(2);
+  awaited.mutable_awaited()->set_name("g");
+  exchange.Take(awaited);
+  exchange.Take(QuestionOf(1, 7, "of a generation that is over"));
+  exchange.Take(QuestionOf(2, 8, "early"));
+  exchange.Take(QuestionOf(2, 9, std::string(kHeldBytesMax, 'x')));
+  EXPECT_THAT(sent, ElementsAre("9 to 5: it has been asked too much before it had begun"));
+  exchange.Begin(2, 0, {0, 1});
+  exchange.Take(QuestionOf(2, 10, "still early"));
+  int times_awaited = 0;
+  exchange.OnAwaited([&](const std::string&, uint32_t) { ++times_awaited; });
+  exchange.OnQuestion([](uint32_t, uint32_t rank, const std::string& data, const NodeExchange::Reply& reply) {
+    reply(absl::StrCat(data, " of ", rank));
+  });
+  EXPECT_THAT(sent, SizeIs(1));
+  exchange.Listen();
+  EXPECT_EQ(times_awaited, 1);
+  EXPECT_THAT(sent, ElementsAre(HasSubstr("9 to 5"), "8 to 5: early of 3", "10 to 5: still early of 3"));
+  // What waited for a generation that never began is forgotten with it.
+  exchange.End();
+  exchange.Take(QuestionOf(3, 11, "x"));
+  exchange.End();
+  exchange.Begin(3, 0, {0, 1});
+  exchange.Listen();
+  EXPECT_THAT(sent, SizeIs(3));
+}
+
 TEST(NodeExchange, WhatIsTooLongOrOutOfTimeIsRefusedHere) {
   NodeExchange exchange([](const v1::AgentMessage&) {});
   absl::Status status;
   const auto note = [&](auto parts) { status = parts.status(); };
-  exchange.Gather("a", {}, "x", note);
+  exchange.Gather("a", {}, 0, "x", note);
   EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
   exchange.Begin(1, 0, {0, 1});
-  exchange.Gather("a", {}, std::string(kContributionBytesMax + 1, 'x'), note);
+  exchange.Gather("a", {}, 0, std::string(kContributionBytesMax + 1, 'x'), note);
   EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
   EXPECT_THAT(status.message(), HasSubstr("1048577"));
 }

@@ -45,8 +45,16 @@ TEST(FenceNames, AreTheSameOnEveryNodeAndNeverTwice) {
   EXPECT_NE(here.Next(world, {}).name(), all.name());
   const v1::PmixFence some = here.Next(world, {4, 0});
   EXPECT_THAT(some.nodes(), ElementsAre(0, 2));
+  EXPECT_EQ(some.rank(), 0u);
   EXPECT_EQ(there.Next(world, {0, 4}).name(), some.name());
   EXPECT_NE(here.Next(world, {0, 5}).name(), some.name());
+}
+
+TEST(FenceNames, SayWhichRankOfTheirNodeWaits) {
+  FenceNames names;
+  const v1::PmixWorld world = WorldOf({0, 0, 1, 1, 0, 1}, 1);
+  EXPECT_EQ(names.Next(world, {}).rank(), 2u);
+  EXPECT_EQ(names.Next(world, {5, 3, 0}).rank(), 3u);
 }
 
 }  // namespace
