@@ -39,7 +39,8 @@ void RaiseOpenFilesLimit() {
 std::string WaitStatusText(int wait_status) {
   if (!WIFSIGNALED(wait_status)) return absl::StrCat("it ended with status ", WEXITSTATUS(wait_status));
   const char* const name = ::sigabbrev_np(WTERMSIG(wait_status));
-  return absl::StrCat("it was killed by signal ", WTERMSIG(wait_status), name == nullptr ? "" : absl::StrCat(" (SIG", name, ")"));
+  return absl::StrCat("it was killed by signal ", WTERMSIG(wait_status),
+                      name == nullptr ? "" : absl::StrCat(" (SIG", name, ")"));
 }
 
 }  // namespace
@@ -65,11 +66,12 @@ Agent::Agent(EventLoop* loop, AgentOptions options, Callbacks callbacks)
                        callbacks_.send(std::move(message));
                      },
                  .log = [this](LogLevel level, const std::string& line) { callbacks_.log(level, line); }}),
-      refusals_(loop, [this](v1::Refusal refusal) {
-        v1::AgentMessage message = NewMessage();
-        *message.mutable_refusal() = std::move(refusal);
-        callbacks_.send(std::move(message));
-      }),
+      refusals_(loop,
+                [this](v1::Refusal refusal) {
+                  v1::AgentMessage message = NewMessage();
+                  *message.mutable_refusal() = std::move(refusal);
+                  callbacks_.send(std::move(message));
+                }),
       exchange_([this](v1::AgentMessage message) {
         message.set_job_id(options_.job_id);
         message.set_generation(table_.generation());
@@ -355,6 +357,7 @@ void Agent::Do(agent::Spawn& action) {
     spawning_ = action.generation;
     started_ = 0;
     spawned_.clear();
+    mpi_blamed_.clear();
     kills_before_ = ReadOutOfMemoryKills();
     topology_.Settle(*action.prepare);
     OpenMpi(action.generation);
@@ -373,7 +376,8 @@ std::optional<ProgramError> Agent::ErrorOf(uint32_t rank, int wait_status) const
     if (auto error = ReadProgramError(ProgramErrorFile(options_.session_folder, rank))) return error;
   }
   constexpr int kUncaughtException = 1;  // what Python exits with
-  const bool may_be = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == kUncaughtException;
+  // After MPI_Abort, which mpi4py calls for one, a rank ends with any code, or as we end it.
+  const bool may_be = (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == kUncaughtException) || mpi_blamed_.contains(rank);
   return may_be ? ParseTraceback(error_tails_.Of(rank)) : std::nullopt;
 }
 

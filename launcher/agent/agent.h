@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -142,7 +143,7 @@ class Agent {
   std::unique_ptr<WorkerStreams> streams_;
   absl::Status streams_begun_;          // of the generation `spawning_`
   std::map<uint32_t, Worker> workers_;  // by slot
-  std::map<uint32_t, Place> spawned_;  // by rank: the workers of the generation `spawning_`, those that have ended too
+  std::map<uint32_t, Place> spawned_;   // by rank: the workers of the generation `spawning_`, those that have ended too
   std::optional<winsize> window_size_;  // the last one that was said
   std::optional<OutOfMemoryKills> kills_before_;
   int usable_cores_ = 1;
@@ -155,6 +156,7 @@ class Agent {
   std::optional<EventLoop::TimerId> timers_[agent::kTimers];
   NodeExchange exchange_;
   std::unique_ptr<MpiServers> mpi_;  // of the newest generation; null: none, or it cannot be had
+  std::set<uint32_t> mpi_blamed_;    // ranks of `spawned_` that MPI says something against
   bool worker_is_ending_ = false;    // within OnEnded: what speaks against it comes before its end
   std::unique_ptr<WorkerPort> port_;
   absl::StatusOr<BegunGuard> begun_guard_ = absl::FailedPreconditionError("the guard serves already");  // until Preflight

@@ -6,12 +6,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "launcher/agent/agent.h"
+#include "launcher/agent/environment.h"
 #include "launcher/guard/shared_memory.h"
 #include "launcher/mpi/mpi_world.h"
 
@@ -43,12 +42,7 @@ void Agent::StartPmix(UniqueFd control, UniqueFd listener) {
   request.slot = kPmixSlot;
   request.program = absl::StrCat(options_.guard_path.substr(0, options_.guard_path.rfind('/') + 1), "muster-pmix");
   request.argv = {"muster-pmix"};
-  for (const std::string& setting : options_.inherited_environment) {
-    // An outer launcher's are not for it, settings of libpmix are.
-    const bool of_outer = absl::StartsWith(setting, "PMIX_") && !absl::StartsWith(setting, "PMIX_MCA_");
-    if (!of_outer && !absl::StartsWith(setting, "TMPDIR=")) request.env.push_back(setting);
-  }
-  if (!options_.session_folder.empty()) request.env.push_back(absl::StrCat("TMPDIR=", options_.session_folder));
+  request.env = PmixServerEnvironment(options_.inherited_environment, options_.session_folder);
   request.stdin_fd = std::move(control);
   request.stdout_fd = std::move(listener);
   request.stderr_fd.Reset(::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0));
@@ -81,6 +75,7 @@ void Agent::EndMpi() {
 void Agent::OnMpiFailed(uint32_t rank, int exit_code, const std::string& why) {
   const auto worker = spawned_.find(rank);
   if (worker == spawned_.end()) return;
+  mpi_blamed_.insert(rank);
   agent::WorkerBlamed blamed{.slot = worker->second.slot,
                              .blamed_rank = rank,
                              .reason = static_cast<uint32_t>(v1::AbortReason::kMpi),

@@ -23,6 +23,11 @@ void Add(Variables* variables, const std::vector<std::string>& settings) {
   }
 }
 
+constexpr absl::string_view kPmixSettings = "PMIX_MCA_";  // of libpmix, which a user may choose
+
+// Where a process stands, and by whom it was started.
+bool IsPmixPlace(const std::string& name) { return absl::StartsWith(name, "PMIX_") && !absl::StartsWith(name, kPmixSettings); }
+
 // An Open MPI or MPICH program would otherwise call the launcher that muster itself was started by.
 bool BelongsToOuterLauncher(const std::string& name) {
   // What Slurm says of a task: of the agent's, that is, of which there is one a node.
@@ -32,14 +37,14 @@ bool BelongsToOuterLauncher(const std::string& name) {
       "SLURM_CPU_BIND", "SLURM_MPI_TYPE"};
   if (kTaskOfSlurm.count(name) != 0 || absl::StartsWith(name, "SLURM_STEP") || absl::StartsWith(name, "SLURM_SRUN_"))
     return true;
-  return absl::StartsWith(name, "PMIX_") || absl::StartsWith(name, "PMI_") || absl::StartsWith(name, "OMPI_COMM_WORLD_");
+  return IsPmixPlace(name) || absl::StartsWith(name, "PMI_") || absl::StartsWith(name, "OMPI_COMM_WORLD_");
 }
 
-// What mpirun says to Open MPI's programs about itself; where it has set it, that is.
+// What mpirun says to Open MPI's programs and to libpmix about itself; where it has set it, that is.
 bool BelongsToMpirun(const std::string& name) {
-  return absl::StartsWith(name, "OMPI_MCA_orte_") || absl::StartsWith(name, "OMPI_MCA_ess") ||
-         absl::StartsWith(name, "OMPI_MCA_pmix") || absl::StartsWith(name, "ORTE_") || name == "OMPI_MCA_initial_wdir" ||
-         name == "OMPI_MCA_mpi_yield_when_idle";
+  return absl::StartsWith(name, kPmixSettings) || absl::StartsWith(name, "OMPI_MCA_orte_") ||
+         absl::StartsWith(name, "OMPI_MCA_ess") || absl::StartsWith(name, "OMPI_MCA_pmix") || absl::StartsWith(name, "ORTE_") ||
+         name == "OMPI_MCA_initial_wdir" || name == "OMPI_MCA_mpi_yield_when_idle";
 }
 
 // Which programs the world has, as Open MPI 4.1 says it, and which of them a rank runs.
@@ -121,6 +126,20 @@ std::vector<std::string> WorkerEnvironment(const std::vector<std::string>& inher
   }
   std::vector<std::string> environment;
   environment.reserve(variables.size());
+  for (const auto& [name, value] : variables) environment.push_back(absl::StrCat(name, "=", value));
+  return environment;
+}
+
+std::vector<std::string> PmixServerEnvironment(const std::vector<std::string>& inherited, const std::string& temporary_folder) {
+  Variables variables;
+  Add(&variables, inherited);
+  const bool under_mpirun = variables.contains("PMIX_NAMESPACE");
+  std::erase_if(variables, [under_mpirun](const auto& variable) {
+    return IsPmixPlace(variable.first) || (under_mpirun && BelongsToMpirun(variable.first));
+  });
+  variables.erase("TMPDIR");
+  if (!temporary_folder.empty()) variables["TMPDIR"] = temporary_folder;
+  std::vector<std::string> environment;
   for (const auto& [name, value] : variables) environment.push_back(absl::StrCat(name, "=", value));
   return environment;
 }

@@ -42,12 +42,16 @@ struct WorkerPlace {
 };
 
 // `inherited` and `chosen` ("NAME=value") with the place's variables over them. Of an outer launcher's variables (PMIx, PMI, and
-// what mpirun sets for Open MPI) none is passed on. Defaults that only fill what is unset: PYTHONUNBUFFERED=1, OMP_NUM_THREADS=1 with
+// what mpirun sets for Open MPI and libpmix) none is passed on. Defaults that only fill what is unset: PYTHONUNBUFFERED=1, OMP_NUM_THREADS=1 with
 // more than one worker on the node, what Open MPI needs to know (MpiDefaults), and between nodes GLOO_SOCKET_IFNAME and
 // TP_SOCKET_IFNAME: PyTorch's gloo and TensorPipe else take the address that the host's own name resolves to, which other nodes may not
 // reach (127.0.1.1 on Debian).
 std::vector<std::string> WorkerEnvironment(const std::vector<std::string>& inherited, const std::vector<std::string>& chosen,
                                            const WorkerPlace& place);
+
+// muster-pmix's, which shares a library with the workers: `inherited`, with the settings of libpmix (PMIX_MCA_*) where and only where
+// workers inherit them too. What a user has chosen for the workers alone is not for it. `temporary_folder`, its TMPDIR; empty: none.
+std::vector<std::string> PmixServerEnvironment(const std::vector<std::string>& inherited, const std::string& temporary_folder);
 
 // Whether WorkerEnvironment would fill in OMP_NUM_THREADS: users are told once.
 bool WouldSetOmpThreads(const std::vector<std::string>& inherited, const std::vector<std::string>& chosen,

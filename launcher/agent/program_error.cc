@@ -72,6 +72,13 @@ std::string InnermostCall(absl::string_view trace) {
   return place.empty() ? "" : absl::StrCat(" ", place);
 }
 
+// Between two of these Open MPI says that MPI_Abort was called, which mpi4py does after the traceback.
+bool IsRule(absl::string_view line) {
+  constexpr size_t kCharactersMin = 40;
+  line = absl::StripAsciiWhitespace(line);
+  return line.size() >= kCharactersMin && line.find_first_not_of('-') == absl::string_view::npos;
+}
+
 std::string TextOf(const Json& object, const char* name) {
   if (!object.is_object()) return "";
   const auto found = object.find(name);
@@ -113,12 +120,17 @@ std::optional<ProgramError> ParseTraceback(absl::string_view text) {
   ProgramError error;
   std::string said;
   int after = 0;
+  bool in_box = false;
   for (absl::string_view line : absl::StrSplit(text.substr(line_begin), '\n')) {
     absl::ConsumePrefix(&line, prefix);
     if (absl::StripAsciiWhitespace(line).empty()) continue;
     if (said.empty()) absl::StrAppend(&error.trace, line, "\n");
     if (line == kBegin || absl::ascii_isspace(static_cast<unsigned char>(line[0]))) continue;
-    if (!said.empty() && ++after > kLinesAfterMax) return std::nullopt;
+    if (!said.empty() && IsRule(line)) {
+      in_box = !in_box;
+      continue;
+    }
+    if (!said.empty() && !in_box && ++after > kLinesAfterMax) return std::nullopt;
     if (said.empty()) said = OneLine(line);
   }
   if (said.empty()) return std::nullopt;

@@ -170,7 +170,9 @@ Check CheckCores() {
   return Warning("cores", text, "with more ranks than the quota they wait for each other; raise it or start fewer");
 }
 
-// Of what `program` writes; empty where it does not end well.
+constexpr unsigned kAnswerSeconds = 5;
+
+// Of what `program` writes; empty where it does not end well, or not soon.
 std::string FirstLineOf(const std::string& program, const char* argument) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return "";
@@ -178,6 +180,7 @@ std::string FirstLineOf(const std::string& program, const char* argument) {
   const pid_t pid = ::fork();
   if (pid == 0) {
     ::dup2(write_end.get(), STDOUT_FILENO);
+    ::alarm(kAnswerSeconds);  // outlives exec: whatever it hangs in, the kernel ends it
     ::execl(program.c_str(), program.c_str(), argument, nullptr);
     ::_exit(127);
   }
@@ -251,20 +254,13 @@ Check CheckPort() {
 }  // namespace
 
 std::vector<Check> CheckMachine() {
-  return {CheckGuard(),
-          CheckSharedMemory(),
-          CheckFutexWaitv(),
-          CheckRobustFutex(),
-          CheckPidfd(),
-          CheckProcessVmReadv(),
-          CheckSeccomp(),
-          CheckCores(),
-          CheckMemory(),
-          CheckOpenFiles(),
-          CheckCover(),
-          CheckMpi(),
-          CheckStateFolder(),
-          CheckFolder("temporary folder", TemporaryFolder(), "set TMPDIR to a folder that can be written"),
+  return {CheckGuard(),       CheckSharedMemory(),
+          CheckFutexWaitv(),  CheckRobustFutex(),
+          CheckPidfd(),       CheckProcessVmReadv(),
+          CheckSeccomp(),     CheckCores(),
+          CheckMemory(),      CheckOpenFiles(),
+          CheckCover(),       CheckMpi(),
+          CheckStateFolder(), CheckFolder("temporary folder", TemporaryFolder(), "set TMPDIR to a folder that can be written"),
           CheckPort()};
 }
 

@@ -17,16 +17,21 @@ namespace {
 
 constexpr size_t kCausesInSentence = 3;
 
-// Whether a program only says that another rank has gone. Source: gloo/transport/tcp/pair.cc, torch/csrc/distributed/c10d/socket.cpp
-// and ProcessGroupNCCL.cpp.
+bool HasOneOf(const std::string& text, const std::vector<absl::string_view>& words) {
+  return std::any_of(words.begin(), words.end(), [&text](absl::string_view one) { return absl::StrContains(text, one); });
+}
+
+// Whether a program only says that another rank has gone. The kernel's words count where a library of PyTorch's says them: a program
+// may as well miss its database. Source: gloo/transport/tcp/pair.cc, torch/csrc/distributed/c10d/socket.cpp, TCPStore.cpp,
+// exception.h and ProcessGroupNCCL.cpp.
 bool TellsOfALostPeer(const std::string& error) {
-  static const auto& kWords =
-      *new std::vector<absl::string_view>{"Connection closed by peer",   "Connection reset by peer",
-                                          "Connection refused",          "Broken pipe",
-                                          "failed to recv, got 0 bytes", "ncclRemoteError",
-                                          "remote process exited",       "Application timeout caused pair closure"};
-  return std::any_of(kWords.begin(), kWords.end(),
-                     [&error](absl::string_view words) { return absl::StrContains(error, words); });
+  static const auto& kOwnWords = *new std::vector<absl::string_view>{
+      "failed to recv, got 0 bytes", "ncclRemoteError", "remote process exited", "Application timeout caused pair closure"};
+  static const auto& kKernelsWords = *new std::vector<absl::string_view>{
+      "Connection closed by peer", "Connection reset by peer", "Connection refused", "Broken pipe"};
+  static const auto& kLibraries = *new std::vector<absl::string_view>{
+      "gloo", "Gloo", "c10d", "torch.distributed", "NCCL", "TCPStore", "SocketImpl", "client socket has failed to connect"};
+  return HasOneOf(error, kOwnWords) || (HasOneOf(error, kKernelsWords) && HasOneOf(error, kLibraries));
 }
 
 // Ranks without libmuster blame nobody: what they say stands in for it.
@@ -193,6 +198,10 @@ void Case::DescribeAccusation(const Rank& rank, Cause& cause) const {
     case v1::AbortReason::kMpi:
       cause.failure_class = "mpi";
       cause.sentence = absl::StrCat(Who(rank), " ", rank.accused->message);
+      if (rank.ended == nullptr || rank.ended->ending().program_error().empty()) return;
+      cause.program_error = rank.ended->ending().program_error();
+      cause.program_trace = rank.ended->ending().program_trace();
+      absl::StrAppend(&cause.sentence, ": ", cause.program_error);
       return;
     case v1::AbortReason::kMismatch:
       cause.failure_class = "wrong collective";

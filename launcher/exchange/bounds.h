@@ -11,8 +11,8 @@ inline constexpr size_t kGatheredBytesMax = size_t{32} << 20;     // all parts o
 inline constexpr size_t kGathersBytesMax = size_t{64} << 20;      // of all gathers that are not done
 inline constexpr size_t kGathersMax = 256;                        // at a time
 inline constexpr size_t kGatherNameBytesMax = 256;
-inline constexpr size_t kQuestionsMax = 4096;  // of one node, not answered yet
-inline constexpr size_t kHeldBytesMax = size_t{1} << 20;          // that come to a node before it has begun
+inline constexpr size_t kQuestionsMax = 4096;             // of one node, not answered yet
+inline constexpr size_t kHeldBytesMax = size_t{1} << 20;  // that come to a node before it has begun
 
 }  // namespace muster
 

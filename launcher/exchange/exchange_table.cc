@@ -94,7 +94,8 @@ std::vector<ExchangeTable::Send> ExchangeTable::Contribute(uint32_t node, const 
 }
 
 // Once a gather, by its first part: no more messages than its end takes.
-std::vector<ExchangeTable::Send> ExchangeTable::TellAwaited(const std::string& name, const Gather& gather, uint32_t rank) const {
+std::vector<ExchangeTable::Send> ExchangeTable::TellAwaited(const std::string& name, const Gather& gather,
+                                                            uint32_t rank) const {
   std::vector<Send> sends;
   for (const uint32_t node : gather.nodes) {
     if (gather.parts.contains(node)) continue;

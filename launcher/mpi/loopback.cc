@@ -36,11 +36,11 @@ void SendAtOnce(int socket) {
   ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
-// The one socket from `peer` to `own`. NotFound where the kernel cannot be asked so, or where nobody holds that socket any more: who
-// has closed it may have been anybody, and the kernel then says 0, which would be root.
+// The one socket from `peer` to `own`. Unimplemented where the kernel cannot be asked so. NotFound where nobody holds that socket any
+// more: who has closed it may have been anybody, and the kernel then says 0, which would be root.
 absl::StatusOr<uid_t> AskDiagnostics(const sockaddr_in& peer, const sockaddr_in& own) {
   const UniqueFd socket(::socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
-  if (!socket) return absl::NotFoundError("no sock_diag");
+  if (!socket) return absl::UnimplementedError("no sock_diag");
   struct {
     nlmsghdr header;
     inet_diag_req_v2 request;
@@ -57,15 +57,23 @@ absl::StatusOr<uid_t> AskDiagnostics(const sockaddr_in& peer, const sockaddr_in&
   question.request.id.idiag_dst[0] = own.sin_addr.s_addr;
   question.request.id.idiag_cookie[0] = question.request.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
   if (::send(socket.get(), &question, sizeof question, 0) != static_cast<ssize_t>(sizeof question)) {
-    return absl::NotFoundError("no sock_diag");
+    return absl::UnimplementedError("no sock_diag");
   }
   // The kernel answers within send(2).
   alignas(nlmsghdr) char buffer[4096];
   const ssize_t bytes = ::recv(socket.get(), buffer, sizeof buffer, MSG_DONTWAIT);
-  if (bytes < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(inet_diag_msg)))) return absl::NotFoundError("not known to sock_diag");
+  if (bytes < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(nlmsgerr)))) return absl::UnimplementedError("no answer of sock_diag");
   nlmsghdr header;
   memcpy(&header, buffer, sizeof header);
-  if (header.nlmsg_type != SOCK_DIAG_BY_FAMILY) return absl::NotFoundError("not known to sock_diag");
+  if (header.nlmsg_type == NLMSG_ERROR) {
+    nlmsgerr refusal;
+    memcpy(&refusal, buffer + NLMSG_HDRLEN, sizeof refusal);
+    // Anything else (no such module, no right to ask) says nothing of the socket.
+    if (refusal.error == -ENOENT) return absl::NotFoundError("its other end is closed");
+  }
+  if (header.nlmsg_type != SOCK_DIAG_BY_FAMILY || bytes < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(inet_diag_msg)))) {
+    return absl::UnimplementedError("no answer of sock_diag");
+  }
   inet_diag_msg answer;
   memcpy(&answer, buffer + NLMSG_HDRLEN, sizeof answer);
   if (answer.idiag_inode == 0) return absl::NotFoundError("its other end is closed");
@@ -85,7 +93,7 @@ absl::StatusOr<uid_t> LookInProc(const sockaddr_in& peer, const sockaddr_in& own
       return uid;
     }
   }
-  return absl::NotFoundError("neither sock_diag nor /proc/net/tcp knows who holds its other end");
+  return absl::NotFoundError("its other end is closed");
 }
 
 }  // namespace
@@ -137,7 +145,7 @@ absl::StatusOr<uid_t> PeerUser(int connected) {
     return ErrnoToStatus(errno, "the ends of a connection");
   }
   const auto user = AskDiagnostics(peer, own);
-  return user.ok() ? user : LookInProc(peer, own);
+  return absl::IsUnimplemented(user.status()) ? LookInProc(peer, own) : user;
 }
 
 }  // namespace muster

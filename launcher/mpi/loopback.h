@@ -29,7 +29,7 @@ absl::StatusOr<UniqueFd> ConnectOnLoopback(uint16_t port);
 absl::StatusOr<UniqueFd> AcceptOwn(int listener);
 
 // The user whose process holds the other end of `connected`, as the kernel tells. Source: sock_diag(7), else /proc/net/tcp
-// (proc(5)). Errors: NotFound (neither knows it: nobody holds the other end any more), others of those.
+// (proc(5)). Errors: NotFound (nobody holds the other end any more), others of those.
 absl::StatusOr<uid_t> PeerUser(int connected);
 
 }  // namespace muster

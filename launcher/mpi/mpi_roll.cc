@@ -74,8 +74,7 @@ void MpiRoll::LookForMix(Complaints* complaints) {
   std::string of_pmix;
   if (const auto rank = OneThatOnlySpeaks(MpiProtocol::kPmix)) {
     of_pmix = absl::StrCat("rank ", *rank);
-  } else if (const auto other = elsewhere_.find(MpiProtocol::kPmix);
-             other != elsewhere_.end() && !met_by_pmi_) {
+  } else if (const auto other = elsewhere_.find(MpiProtocol::kPmix); other != elsewhere_.end() && !met_by_pmi_) {
     of_pmix = other->second;
   } else {
     return;

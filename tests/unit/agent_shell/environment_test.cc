@@ -138,6 +138,21 @@ TEST(Environment, UnderMpirunWhatItSaysOfItselfIsNotPassedOn) {
   EXPECT_EQ(variables.at("PMIX_NAMESPACE"), "muster-world");
 }
 
+TEST(Environment, SettingsOfLibpmixReachTheWorkersAndTheirServerAlike) {
+  for (const bool under_mpirun : {false, true}) {
+    std::vector<std::string> inherited = {"PMIX_MCA_ptl_base_verbose=5", "PMIX_RANK=3", "TMPDIR=/elsewhere", "HOME=/root"};
+    if (under_mpirun) inherited.push_back("PMIX_NAMESPACE=7");
+    const auto worker = AsMap(WorkerEnvironment(inherited, {}, Place()));
+    const auto server = AsMap(PmixServerEnvironment(inherited, "/tmp/job"));
+    EXPECT_EQ(worker.contains("PMIX_MCA_ptl_base_verbose"), !under_mpirun);
+    EXPECT_EQ(server.contains("PMIX_MCA_ptl_base_verbose"), !under_mpirun);
+    EXPECT_FALSE(server.contains("PMIX_RANK") || server.contains("PMIX_NAMESPACE"));
+    EXPECT_EQ(server.at("TMPDIR"), "/tmp/job");
+    EXPECT_EQ(server.at("HOME"), "/root");
+    EXPECT_FALSE(AsMap(PmixServerEnvironment(inherited, "")).contains("TMPDIR"));
+  }
+}
+
 TEST(Environment, SettingsOfMpiLibrariesMayBeChosenAndPlacesMayNot) {
   const auto variables =
       AsMap(WorkerEnvironment({"OMPI_MCA_schizo=ompi"}, {"OMPI_MCA_mpi_yield_when_idle=0", "PMI_ID=77"}, Place()));

@@ -60,8 +60,8 @@ TEST(ProgramError, IsOneBoundedLineOfCharacters) {
   EXPECT_EQ(ParseProgramError(R"({"message": "\n  first\tone\u001b[1m  \nsecond"})")->error, "first one [1m");
   std::string two_bytes;
   for (size_t i = 0; i < kProgramErrorBytesMax; ++i) two_bytes += "\xc3\xa4";
-  for (const std::string& shift : {"", "x"}) {
-    const std::string error = ParseProgramError("{\"message\": \"" + shift + two_bytes + "\"}")->error;
+  for (const char* shift : {"", "x"}) {
+    const std::string error = ParseProgramError(std::string("{\"message\": \"") + shift + two_bytes + "\"}")->error;
     EXPECT_LE(error.size(), kProgramErrorBytesMax + 3);
     EXPECT_THAT(error, EndsWith("\xc3\xa4..."));
   }
@@ -155,6 +155,15 @@ TEST(NetworkInterface, IsFoundByItsAddressAndNeverLoopback) {
   EXPECT_EQ(InterfaceWith("192.0.2.77"), "");  // for documentation: nobody has it
   EXPECT_EQ(InterfaceWith("node-a"), "");
   EXPECT_EQ(InterfaceWith(""), "");
+}
+
+TEST(Traceback, IsFoundBeforeTheBoxThatOpenMpiDrawsForAnAbort) {
+  const std::string rule(74, '-'),
+      trace = "Traceback (most recent call last):\n  File \"a.py\", line 3, in <module>\nValueError: no tape\n";
+  const std::string box = rule + "\nMPI_ABORT was invoked on rank 1\nwith errorcode 1.\n\nNOTE: a\nb\nc\nd\n" + rule + "\n";
+  ASSERT_TRUE(ParseTraceback(trace + box));
+  EXPECT_EQ(ParseTraceback(trace + box)->error, "ValueError: no tape (a.py, line 3)");
+  EXPECT_FALSE(ParseTraceback(trace + box + "1\n2\n3\n4\n5\n6\n"));  // it went on
 }
 
 }  // namespace

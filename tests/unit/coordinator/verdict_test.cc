@@ -141,6 +141,26 @@ TEST(Verdict, ARankThatOnlyLostItsPeerIsNoCause) {
   EXPECT_THAT(judgement.verdict.sentence(), HasSubstr("Connection reset by peer"));
 }
 
+// Its own database's, say: nothing of a peer.
+TEST(Verdict, AConnectionThatAProgramMissesForItselfIsACause) {
+  for (const char* own : {"ConnectionRefusedError: [Errno 111] Connection refused (db.py, line 7)",
+                          "psycopg2.OperationalError: connection to server at 10.0.0.9 failed: Connection refused",
+                          "BrokenPipeError: [Errno 32] Broken pipe"}) {
+    Told told(2);
+    told.Ended(0, v1::Ending::EXITED, 1, 1000).Said(own).Ended(1, v1::Ending::SIGNALED, 9, 1002);
+    EXPECT_EQ(told.Judged().verdict.rank(), 0) << own;
+  }
+  for (const char* echo :
+       {"torch.distributed.DistNetworkError: The client socket has failed to connect to 10.0.0.1:7 (errno: 111 - Connection "
+        "refused).",
+        "torch.distributed.DistBackendError: NCCL error in: x.cpp:1, remote process exited or there was a network error",
+        "RuntimeError: Broken pipe: sendBytes failed on SocketImpl(fd=3)"}) {
+    Told told(2);
+    told.Ended(0, v1::Ending::EXITED, 1, 1000).Said(echo).Ended(1, v1::Ending::SIGNALED, 9, 1002);
+    EXPECT_EQ(told.Judged().verdict.rank(), 1) << echo;
+  }
+}
+
 TEST(Verdict, LeavingWhileOthersCallIsLeavingEarly) {
   Told told(2);
   told.Ended(1, v1::Ending::EXITED, 0).Blames(0, 1, AbortReason::kPeerLost).ByUs(0);
@@ -316,6 +336,19 @@ TEST(Verdict, MpiAbortIsTheRanksOwnWithTheCodeItGave) {
                 "rank 1 on host node-a called MPI_Abort with code 7; 2 other ranks ended because of it");
     }
   }
+}
+
+// mpi4py calls it for an exception; by then its agent may have been told to end it.
+TEST(Verdict, WhatTheProgramSaidBeforeMpiAbortStandsInTheSentence) {
+  Told told(2);
+  told.Blames(1, 1, AbortReason::kMpi, "called MPI_Abort with code 1").Ended(1, v1::Ending::SIGNALED, 15, 1000, true);
+  told.Said("ValueError: no such tape (tape.py, line 3)");
+  const Judgement judgement = told.ByUs(0).Judged();
+  EXPECT_EQ(judgement.verdict.sentence(),
+            "rank 1 on host node-a called MPI_Abort with code 1: ValueError: no such tape (tape.py, line 3); "
+            "1 other rank ended because of it");
+  EXPECT_EQ(judgement.verdict.program_error(), "ValueError: no such tape (tape.py, line 3)");
+  EXPECT_EQ(judgement.causes[0].program_trace, "Traceback: ValueError: no such tape (tape.py, line 3)");
 }
 
 TEST(Verdict, ARankThatEndedWellCanBeTheOneThatMpiMisses) {

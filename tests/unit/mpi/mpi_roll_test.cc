@@ -85,7 +85,8 @@ TEST(MpiRoll, AMixOfLibrariesIsNamedOnceByTheRankThatSpeaksPmi) {
 TEST(MpiRoll, AMixOfNodesIsNamedWhereItsRanksSpeakPmi) {
   MpiRoll of_pmi, of_pmix;
   EXPECT_THAT(of_pmi.Awaited(kPmix, "rank 0"), IsEmpty());
-  EXPECT_THAT(TextOf(of_pmi.Joined(kPmi, 2)), ElementsAre(HasSubstr("rank 2 speaks PMI-1, as programs of MPICH do, and rank 0")));
+  EXPECT_THAT(TextOf(of_pmi.Joined(kPmi, 2)),
+              ElementsAre(HasSubstr("rank 2 speaks PMI-1, as programs of MPICH do, and rank 0")));
   EXPECT_THAT(of_pmix.Joined(kPmix, 0), IsEmpty());
   EXPECT_THAT(of_pmix.Awaited(kPmi, "rank 2"), IsEmpty());
 }
