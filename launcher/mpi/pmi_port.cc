@@ -134,18 +134,19 @@ void PmiPort::Do(PmiTable::Actions actions) {
                                      ", which muster does not support; "
                                      "start all programs of the world on the command line: -np 1 A : -np 2 B"));
           } else {
-            exchange_->Gather(one.name, {}, ranks_.front(), std::move(one.data), [this, alive](absl::StatusOr<NodeExchange::Parts> parts) {
-              if (!*alive) return;
-              if (!parts.ok()) {
-                const std::string why(parts.status().message());
-                events_.failed(absl::StrCat("cannot exchange addresses with the other nodes: ", why));
-                return Do(table_->NotExchanged(why));
-              }
-              events_.met_by_pmi();
-              std::vector<std::string> texts;
-              for (auto& [node, text] : *parts) texts.push_back(std::move(text));
-              Do(table_->Exchanged(texts));
-            });
+            exchange_->Gather(one.name, {}, ranks_.front(), std::move(one.data),
+                              [this, alive](absl::StatusOr<NodeExchange::Parts> parts) {
+                                if (!*alive) return;
+                                if (!parts.ok()) {
+                                  const std::string why(parts.status().message());
+                                  events_.failed(absl::StrCat("cannot exchange addresses with the other nodes: ", why));
+                                  return Do(table_->NotExchanged(why));
+                                }
+                                events_.met_by_pmi();
+                                std::vector<std::string> texts;
+                                for (auto& [node, text] : *parts) texts.push_back(std::move(text));
+                                Do(table_->Exchanged(texts));
+                              });
           }
         },
         action);
