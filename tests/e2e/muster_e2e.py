@@ -73,7 +73,8 @@ def poll(condition, seconds=DEADLINE):
 
 def read(path, mode="rb"):
     try:
-        with open(path, mode) as file:
+        # A process may call itself by any bytes.
+        with open(path, mode, errors=None if "b" in mode else "surrogateescape") as file:
             return file.read()
     except OSError:
         return b"" if "b" in mode else ""
