@@ -1,6 +1,6 @@
 // The coordinator's side of what nodes of one generation give each other: all-gathers of bytes by name, and questions to a rank's
-// agent. Whom a gather waits for is told who waits. Pure. It knows nothing of what the bytes mean, and decides nothing about members: a generation that loses one ends, and
-// all that waits here ends with it.
+// agent. Whom a gather waits for is told who waits. Pure. It knows nothing of what the bytes mean, and decides nothing about members:
+// a generation that loses one ends, and all that waits here ends with it.
 #ifndef MUSTER_LAUNCHER_EXCHANGE_EXCHANGE_TABLE_H_
 #define MUSTER_LAUNCHER_EXCHANGE_EXCHANGE_TABLE_H_
 
