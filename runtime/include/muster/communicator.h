@@ -27,14 +27,19 @@ struct ShardedTensor {
 };
 inline constexpr int kShardsMax = 4096;
 
-// What a communicator's backend can do beyond the required methods; constant over its life.
+class DeviceCollectives;
+
+// What a communicator's backend can do beyond the required methods; constant over its life, but for membership_is_fixed and
+// aborts_between_polls, which a failure can make true.
 struct Capabilities {
   const char* backend = "";  // "native", "nccl", "mpi"
   bool windows_are_zero_copy = false;
   bool bits_follow_canonical_tree = false;  // sums follow the tree of ReduceOp; else only equal on all ranks and repeatable
   bool membership_is_fixed =
       false;  // after an error this process cannot be a member again: it has to end, and the job restarts
-  bool aborts_between_polls = false;  // a failed call's buffers may still be written to until the process ends
+  bool aborts_between_polls = false;       // a failed call's buffers may still be written to until the process ends
+  bool rounds_16_bit_at_each_hop = false;  // sums of 16-bit floats in device memory; in host memory they are rounded once
+  DeviceCollectives* device = nullptr;     // collectives on a GPU's memory (muster/device.h); null: host memory only
 };
 
 // Every rank makes the same calls in the same order, from one thread at a time; only Abort() may come from any thread.

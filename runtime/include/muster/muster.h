@@ -3,6 +3,7 @@
 #define MUSTER_MUSTER_H_
 
 #include "muster/communicator.h"
+#include "muster/device.h"
 #include "muster/optimizer.h"
 #include "muster/sampler.h"
 #include "muster/session.h"

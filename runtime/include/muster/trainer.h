@@ -150,7 +150,7 @@ class Trainer {
   virtual int64_t checkpoint_step() const = 0;  // the newest on disk; -1: none
   // Why the last checkpoint could not be written, if that is what failed the call before; else OK.
   virtual const absl::Status& checkpoint_failure() const = 0;
-  virtual int64_t resumed_step() const = 0;     // where this trainer began; 0: at the beginning
+  virtual int64_t resumed_step() const = 0;  // where this trainer began; 0: at the beginning
   // What was found damaged while resuming, and passed over: one sentence each, on rank 0.
   virtual const std::vector<std::string>& damaged_checkpoints() const = 0;
 
