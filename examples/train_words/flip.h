@@ -20,6 +20,7 @@ class FlippingPass final : public muster::Pass {
     if (parameter == 0) Flip(pass_.gradient(0));
     pass_.GradientReady(parameter);
   }
+  void* stream() const override { return pass_.stream(); }
   void BackwardBegins() override { pass_.BackwardBegins(); }
   uint64_t random_seed() const override { return pass_.random_seed(); }
   int64_t step() const override { return pass_.step(); }

@@ -94,7 +94,7 @@ absl::Status CheckOptions(std::span<const ParameterSpec> parameters, const Train
 
 absl::Status CheckAgreement(Communicator& communicator, std::span<const ParameterSpec> parameters,
                             const TrainerOptions& options) {
-  const std::array<Field, 13> fields = {{{"samples", options.samples},
+  const std::array<Field, 14> fields = {{{"samples", options.samples},
                                          {"batch", options.batch},
                                          {"shards", options.shards},
                                          {"accumulate", options.accumulate},
@@ -105,6 +105,7 @@ absl::Status CheckAgreement(Communicator& communicator, std::span<const Paramete
                                          {"having a checkpoint folder", options.checkpoint.folder.empty() ? 0 : 1},
                                          {"checkpoint.every_steps", options.checkpoint.every_steps},
                                          {"checkpoint.resume", options.checkpoint.resume ? 1 : 0},
+                                         {"device", static_cast<int64_t>(options.device)},
                                          {"the parameters' fingerprint", Fingerprint(parameters)},
                                          {"the optimizer's fingerprint", Fingerprint(options.optimizer)}}};
   std::vector<int64_t> mine;

@@ -98,10 +98,7 @@ absl::Status Checkpoints::ShareProgress(bool wait, bool* all_done) {
 // --- Saving ---
 
 std::span<std::byte> Checkpoints::TensorBytes(int block, int tensor) const {
-  const int parameters = static_cast<int>(tensors_.size()) / (1 + static_cast<int>(state_.header(block).moments));
-  const int section = tensor / parameters;
-  const int parameter = tensor % parameters;
-  float* const first = section == 0 ? state_.value(block, parameter) : state_.moment(block, section - 1, parameter);
+  float* const first = state_.host(block, SectionOf(tensor), ParameterOf(tensor));
   return {reinterpret_cast<std::byte*>(first), static_cast<size_t>(tensors_[static_cast<size_t>(tensor)].bytes())};
 }
 
@@ -183,6 +180,9 @@ absl::Status Checkpoints::WriteShare() {
       --unread_files_;
       changed_.SignalAll();
     };
+    for (const int tensor : plan_[file].tensors) {
+      MUSTER_RETURN_IF_ERROR(state_.Fetch(block_, SectionOf(tensor), ParameterOf(tensor)));
+    }
     MUSTER_ASSIGN_OR_RETURN(written_[file],
                             WriteCheckpointFile(files_, options_.folder, content_, plan_, static_cast<int>(file), data, read));
   }
@@ -274,7 +274,7 @@ absl::StatusOr<std::map<std::string, std::string>> Checkpoints::Resume() {
   }
   last_step_ = sizes[0];
   state_.Restore(last_step_);
-  MUSTER_RETURN_IF_ERROR(communicator_.Broadcast(state_.floats_of(state_.live()), 0, Deadline()));
+  MUSTER_RETURN_IF_ERROR(state_.SpreadAll(state_.live(), Deadline()));
   return attributes;
 }
 

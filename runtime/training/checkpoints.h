@@ -33,7 +33,8 @@ namespace muster {
 std::vector<CheckpointTensor> TensorsOf(std::span<const ParameterSpec> parameters, int moments);
 
 // A save runs beside training: rank 0 makes the folder (Begin), each rank writes its share of the files on a thread of its own
-// straight from the state block, which nobody changes until AwaitRead, and when all are done rank 0 commits. How far each rank is
+// straight from the state block (from a device: copied there), which nobody changes until AwaitRead, and when all are done rank 0
+// commits. How far each rank is
 // they tell one another in Advance, one small collective between two steps, and only while a save is under way.
 //
 // Every rank makes the same calls in the same order, from one thread, except the destructor. After an error of the communicator
@@ -77,7 +78,11 @@ class Checkpoints {
   absl::Status NextPhase();
   absl::StatusOr<int64_t> FindAndLoad(std::map<std::string, std::string>* attributes);
   absl::Status CheckFixed(const CheckpointContent& content, const std::string& path) const;
-  std::span<std::byte> TensorBytes(int block, int tensor) const;
+  // A tensor's place in the state.
+  int parameters() const { return static_cast<int>(tensors_.size()) / (1 + static_cast<int>(state_.header(0).moments)); }
+  int SectionOf(int tensor) const { return tensor / parameters(); }
+  int ParameterOf(int tensor) const { return tensor % parameters(); }
+  std::span<std::byte> TensorBytes(int block, int tensor) const;  // as the host sees them
   void StartThread(std::function<absl::Status()> work);
   absl::Status WriteShare();
   absl::Status CommitAndPrune();

@@ -12,24 +12,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "muster/communicator.h"
 #include "runtime/training/buckets.h"
 #include "runtime/training/fold.h"
+#include "runtime/training/place.h"
 
 namespace muster {
-
-// Floats on a 64-byte boundary, zero at first.
-class AlignedFloats {
- public:
-  explicit AlignedFloats(int64_t count);
-  float* data() const { return static_cast<float*>(memory_.get()); }
-
- private:
-  struct Free {
-    void operator()(void* memory) const;
-  };
-  std::unique_ptr<void, Free> memory_;
-};
 
 struct GradientOptions {
   int32_t shards = 0;
@@ -44,7 +31,7 @@ struct GradientOptions {
 class Gradients {
  public:
   // Collective. `counts` are elements by parameter; the first buckets hold the last parameters.
-  static absl::StatusOr<std::unique_ptr<Gradients>> Create(Communicator& communicator, std::vector<int64_t> counts,
+  static absl::StatusOr<std::unique_ptr<Gradients>> Create(Place& place, int world_size, int rank, std::vector<int64_t> counts,
                                                            const GradientOptions& options);
   ~Gradients();
 
@@ -52,13 +39,13 @@ class Gradients {
   absl::Status Recut(std::span<const int32_t> order);
   const BucketPlan& plan() const { return plan_; }
   // False after a Recut that failed: until one succeeds nothing else may be called.
-  bool has_windows() const { return windows_.size() == plan_.buckets.size(); }
+  bool has_buckets() const { return buckets_.size() == plan_.buckets.size(); }
 
   // Owned shards are counted from 0. Zeroes the gradient that Gradient() then points to.
-  void BeginShard(int32_t shard);
+  absl::Status BeginShard(int32_t shard);
   int32_t owned_shards() const { return static_cast<int32_t>(steps_.size()); }
 
-  // Where this shard's gradient of `parameter` is summed up; on a 64-byte boundary. Valid until Ready(parameter).
+  // Where at the place this shard's gradient of `parameter` is summed up; on a 64-byte boundary. Valid until Ready(parameter).
   float* Gradient(int32_t parameter) const;
 
   // This shard's gradient of `parameter` is complete.
@@ -71,31 +58,29 @@ class Gradients {
   // The gradient's sum over all shards of all ranks, after Wait and until the next BeginShard.
   const float* Sum(int32_t parameter) const { return Row(parameter, 0); }
 
-  // The all-reduce of `bucket` in this step, for its times; null before it started.
-  const Work* work(int32_t bucket) const { return works_[bucket].get(); }
+  // For the times of its all-reduce, after Wait.
+  const Bucket& bucket(int32_t number) const { return *buckets_[number]; }
 
   // Waits for operations in flight, whatever their result, so that the next step may begin.
   void Abandon();
 
  private:
-  Gradients(Communicator& communicator, std::vector<int64_t> counts, const GradientOptions& options);
-  absl::Status MakeWindows();
+  Gradients(Place& place, int world_size, int rank, std::vector<int64_t> counts, const GradientOptions& options);
   float* Row(int32_t parameter, int32_t partial) const;
   float* Target(int32_t parameter) const;  // where the fold of the current shard ends
   absl::Status StartFullBuckets();
 
-  Communicator& communicator_;
+  Place& place_;
   const std::vector<int64_t> counts_;
   const GradientOptions options_;
   const std::vector<FoldStep> steps_;
-  const int32_t rows_;                   // partials a window has room for
-  std::vector<int64_t> offsets_;         // in floats, by parameter, in leaf_ and levels_
-  std::vector<AlignedFloats> levels_;    // pending subtrees
-  std::unique_ptr<AlignedFloats> leaf_;  // a shard that completes pending subtrees
+  const int32_t rows_;                                // partials a bucket has room for
+  std::vector<int64_t> offsets_;                      // in floats, by parameter, in leaf_ and levels_
+  std::vector<std::unique_ptr<PlaceMemory>> levels_;  // pending subtrees
+  std::unique_ptr<PlaceMemory> leaf_;                 // a shard that completes pending subtrees
 
   BucketPlan plan_;
-  std::vector<std::unique_ptr<Window>> windows_;  // by bucket: rows_ partials one after another
-  std::vector<std::unique_ptr<Work>> works_;      // by bucket
+  std::vector<std::unique_ptr<Bucket>> buckets_;  // each holds rows_ partials
   std::vector<int32_t> missing_;                  // by bucket: parameters not ready
   int32_t next_bucket_ = 0;                       // the first not started
   int32_t shard_ = 0;

@@ -6,25 +6,26 @@
 #include <cstring>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <utility>
 
-#include "absl/strings/escaping.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "muster/sampler.h"
 #include "muster/shards.h"
 #include "runtime/base/status.h"
 #include "runtime/data/mix.h"
 #include "runtime/training/agreement.h"
 #include "runtime/training/checkpoints.h"
+#include "runtime/training/device_place.h"
 #include "runtime/training/digest.h"
-#include "runtime/training/fold.h"
 #include "runtime/training/gradients.h"
+#include "runtime/training/host_place.h"
+#include "runtime/training/losses.h"
+#include "runtime/training/run_place.h"
 #include "runtime/training/state.h"
 #include "runtime/training/trace.h"
+#include "runtime/training/trainer_at.h"
 #include "runtime/training/update.h"
 
 namespace muster {
@@ -56,7 +57,8 @@ absl::Status CheckWritable(const std::string& path) {
 
 class TrainerImpl final : public Trainer {
  public:
-  TrainerImpl(Communicator& communicator, std::vector<ParameterSpec> parameters, const TrainerOptions& options);
+  TrainerImpl(std::unique_ptr<Place> place, Communicator& communicator, std::vector<ParameterSpec> parameters,
+              const TrainerOptions& options);
   absl::Status Init();
 
   absl::StatusOr<StepResult> Step(const PassFunction& pass) override;
@@ -73,9 +75,11 @@ class TrainerImpl final : public Trainer {
   int64_t cursor() const override { return live().cursor; }
   const Sampler& sampler() const override { return sampler_; }
   int parameters() const override { return static_cast<int>(counts_.size()); }
-  std::span<const float> value(int i) const override {
+  std::span<const float> value(int i) const override;
+  std::span<const float> device_value(int i) const override {
     return {state_->value(state_->live(), i), static_cast<size_t>(counts_[i])};
   }
+  void* stream() const override { return place_->stream(); }
   std::span<float> initial_value(int i) override;
   std::vector<int64_t> rank_samples() const override;
   std::string SamplesSha256() const override;
@@ -97,10 +101,11 @@ class TrainerImpl final : public Trainer {
   absl::StatusOr<Loss> RunShard(int32_t shard, const PassFunction& pass);
   absl::StatusOr<Loss> SumOverShards(std::span<const Loss> leaves);
   absl::Status GatherSamples();
-  void WriteIdleState(const Loss& total);
+  absl::Status WriteIdleState(const Loss& total);
   void TraceReductions();
   void NoteCollective() { committed_step_ = step(); }
 
+  const std::unique_ptr<Place> place_;  // holds what the others point to
   Communicator& communicator_;
   const std::vector<ParameterSpec> specs_;
   std::vector<int64_t> counts_;
@@ -132,7 +137,7 @@ class PassImpl final : public Pass {
         random_seed_(random_seed) {}
 
   std::span<const int64_t> samples() const override { return samples_; }
-  std::span<const float> value(int i) const override { return trainer_.value(i); }
+  std::span<const float> value(int i) const override { return trainer_.device_value(i); }
   std::span<float> gradient(int i) override {
     return {trainer_.gradients_->Gradient(i), static_cast<size_t>(trainer_.counts_[i])};
   }
@@ -141,6 +146,7 @@ class PassImpl final : public Pass {
     trainer_.ready_times_[i] = absl::Now();
     status_.Update(trainer_.gradients_->Ready(i));
   }
+  void* stream() const override { return trainer_.stream(); }
   void BackwardBegins() override { backward_begin_ = absl::Now(); }
   uint64_t random_seed() const override { return random_seed_; }
   int64_t step() const override { return trainer_.step(); }
@@ -183,8 +189,10 @@ class PassImpl final : public Pass {
   absl::Status status_;
 };
 
-TrainerImpl::TrainerImpl(Communicator& communicator, std::vector<ParameterSpec> parameters, const TrainerOptions& options)
-    : communicator_(communicator),
+TrainerImpl::TrainerImpl(std::unique_ptr<Place> place, Communicator& communicator, std::vector<ParameterSpec> parameters,
+                         const TrainerOptions& options)
+    : place_(std::move(place)),
+      communicator_(communicator),
       specs_(std::move(parameters)),
       options_(options),
       sampler_(options.samples, Mix(options.seed, kOrder)),
@@ -194,15 +202,15 @@ TrainerImpl::TrainerImpl(Communicator& communicator, std::vector<ParameterSpec> 
 
 absl::Status TrainerImpl::Init() {
   const int world_size = communicator_.world_size();
-  MUSTER_ASSIGN_OR_RETURN(
-      state_, TrainingState::Create(communicator_, counts_, MomentsOf(options_.optimizer), Mix(options_.seed, kRandomState)));
+  MUSTER_ASSIGN_OR_RETURN(state_, TrainingState::Create(*place_, world_size, counts_, MomentsOf(options_.optimizer),
+                                                        Mix(options_.seed, kRandomState)));
   for (size_t i = 0; i < specs_.size(); ++i) {
     const uint64_t key = Mix(Mix(options_.seed, kInitialValues), i);
-    FillUniform(state_->value(0, static_cast<int32_t>(i)), counts_[i], specs_[i].initial_range, key);
+    FillUniform(state_->host(0, 0, static_cast<int32_t>(i)), counts_[i], specs_[i].initial_range, key);
   }
   const GradientOptions gradient_options{options_.shards, std::min(options_.first_bucket_bytes, options_.bucket_bytes),
                                          options_.bucket_bytes, options_.timeout};
-  MUSTER_ASSIGN_OR_RETURN(gradients_, Gradients::Create(communicator_, counts_, gradient_options));
+  MUSTER_ASSIGN_OR_RETURN(gradients_, Gradients::Create(*place_, world_size, communicator_.rank(), counts_, gradient_options));
   int64_t fed_max = 0;
   for (int rank = 0; rank < world_size; ++rank) {
     const int64_t begin = FirstSample(options_.batch, options_.shards, FirstShard(options_.shards, world_size, rank));
@@ -225,7 +233,7 @@ absl::StatusOr<StepResult> TrainerImpl::Step(const PassFunction& pass) {
 }
 
 absl::StatusOr<StepResult> TrainerImpl::TryStep(const PassFunction& pass) {
-  if (!broadcast_done_) MUSTER_RETURN_IF_ERROR(communicator_.Broadcast(state_->values(state_->live()), 0, Deadline()));
+  if (!broadcast_done_) MUSTER_RETURN_IF_ERROR(state_->SpreadValues(state_->live(), Deadline()));
   broadcast_done_ = true;
   if (!recut_done_ && passed_) MUSTER_RETURN_IF_ERROR(RecutByReadyTimes());
   fed_[0] = 0;
@@ -234,13 +242,14 @@ absl::StatusOr<StepResult> TrainerImpl::TryStep(const PassFunction& pass) {
     MUSTER_ASSIGN_OR_RETURN(const Loss loss, RunShard(shard, pass));
     losses.push_back(loss);
   }
+  MUSTER_RETURN_IF_ERROR(place_->AwaitStarts());
   MUSTER_ASSIGN_OR_RETURN(const Loss total, SumOverShards(losses));
   MUSTER_RETURN_IF_ERROR(GatherSamples());
   MUSTER_RETURN_IF_ERROR(gradients_->Wait());
   passed_ = true;
   const absl::Time begin = absl::Now();
   checkpoints_->AwaitRead(state_->idle());
-  WriteIdleState(total);
+  MUSTER_RETURN_IF_ERROR(WriteIdleState(total));
   if (!options_.trace.empty()) {
     TraceReductions();
     trace_.Add(Trace::Track::kCompute, "optimizer", "optimizer", begin, absl::Now(), step());
@@ -260,13 +269,13 @@ absl::Status TrainerImpl::RecutByReadyTimes() {
   MUSTER_RETURN_IF_ERROR(communicator_.Broadcast(MakeTensor(order.data(), static_cast<int64_t>(order.size())), 0, Deadline()));
   NoteCollective();
   // A cut that failed half-way (no memory for a window) is made again.
-  if (order != before || !gradients_->has_windows()) MUSTER_RETURN_IF_ERROR(gradients_->Recut(order));
+  if (order != before || !gradients_->has_buckets()) MUSTER_RETURN_IF_ERROR(gradients_->Recut(order));
   recut_done_ = true;
   return absl::OkStatus();
 }
 
 absl::StatusOr<Loss> TrainerImpl::RunShard(int32_t shard, const PassFunction& pass) {
-  gradients_->BeginShard(shard);
+  MUSTER_RETURN_IF_ERROR(gradients_->BeginShard(shard));
   const int32_t global_shard = first_shard() + shard;
   const int64_t begin = FirstSample(options_.batch, options_.shards, global_shard);
   const int64_t samples = FirstSample(options_.batch, options_.shards, global_shard + 1) - begin;
@@ -292,27 +301,9 @@ absl::StatusOr<Loss> TrainerImpl::RunShard(int32_t shard, const PassFunction& pa
 }
 
 absl::StatusOr<Loss> TrainerImpl::SumOverShards(std::span<const Loss> leaves) {
-  constexpr int64_t kRowBytes = 64;
-  struct alignas(kRowBytes) Row {
-    double numbers[kRowBytes / sizeof(double)] = {};  // the sum, the weight (exact up to 2^53)
-  };
-  const int world_size = communicator_.world_size();
-  std::vector<Row> rows(PartialsMax(options_.shards, world_size));
-  size_t row = 0;
-  for (const Partial& partial : OwnedPartials(options_.shards, world_size, communicator_.rank())) {
-    std::vector<double> sums, weights;
-    for (int32_t shard = partial.first; shard < partial.first + partial.count; ++shard) {
-      sums.push_back(leaves[shard - first_shard()].sum);
-      weights.push_back(static_cast<double>(leaves[shard - first_shard()].weight));
-    }
-    rows[row].numbers[0] = TreeSum(sums);
-    rows[row].numbers[1] = TreeSum(weights);
-    ++row;
-  }
-  const ShardedTensor partials{rows.data(), 2, kRowBytes, DataType::kFloat64, options_.shards};
-  MUSTER_RETURN_IF_ERROR(communicator_.AllReduceShards(partials, ReduceOp::kSum, Deadline()));
+  MUSTER_ASSIGN_OR_RETURN(const Loss total, SumLosses(communicator_, options_.shards, leaves, Deadline()));
   NoteCollective();
-  return Loss{rows[0].numbers[0], static_cast<int64_t>(rows[0].numbers[1])};
+  return total;
 }
 
 absl::Status TrainerImpl::GatherSamples() {
@@ -325,9 +316,10 @@ absl::Status TrainerImpl::GatherSamples() {
   return absl::InternalError(absl::StrFormat("the ranks fed %d samples in step %d, not %d", total, step(), options_.batch));
 }
 
-void TrainerImpl::WriteIdleState(const Loss& total) {
+absl::Status TrainerImpl::WriteIdleState(const Loss& total) {
   const int from = state_->live();
   const int to = state_->idle();
+  state_->BeginWrite();
   StateHeader header = state_->header(from);
   header.step += 1;
   header.cursor += options_.batch;
@@ -345,6 +337,7 @@ void TrainerImpl::WriteIdleState(const Loss& total) {
   state_->header(to) = header;
 
   const float scale = total.weight > 0 ? static_cast<float>(1.0 / static_cast<double>(total.weight)) : 0.0f;
+  const UpdateNumbers numbers = NumbersOf(options_.optimizer, state_->header(from).step, scale);
   const int moments = MomentsOf(options_.optimizer);
   for (int32_t i = 0; i < parameters(); ++i) {
     UpdateInput input{gradients_->Sum(i), state_->value(from, i), {}};
@@ -353,16 +346,17 @@ void TrainerImpl::WriteIdleState(const Loss& total) {
       input.moment[moment] = state_->moment(from, moment, i);
       output.moment[moment] = state_->moment(to, moment, i);
     }
-    Update(options_.optimizer, state_->header(from).step, scale, counts_[i], input, output);
+    MUSTER_RETURN_IF_ERROR(place_->Update(numbers, counts_[i], input, output));
   }
+  return place_->Finish();
 }
 
 void TrainerImpl::TraceReductions() {
   for (size_t bucket = 0; bucket < gradients_->plan().buckets.size(); ++bucket) {
-    const Work* work = gradients_->work(static_cast<int32_t>(bucket));
+    const Bucket& reduced = gradients_->bucket(static_cast<int32_t>(bucket));
     const int64_t bytes = gradients_->plan().buckets[bucket].floats * SizeOf(DataType::kFloat32);
     trace_.Add(Trace::Track::kCommunication, "all_reduce", absl::StrFormat("all-reduce bucket %d (%d bytes)", bucket, bytes),
-               work->StartTime(), work->EndTime(), step());
+               reduced.StartTime(), reduced.EndTime(), step());
   }
 }
 
@@ -391,16 +385,6 @@ absl::Status TrainerImpl::Finish() {
 
 // --- Checkpoints ---
 
-// What a run may only resume with when it is equal.
-std::map<std::string, std::string> FixedAttributes(const TrainerOptions& options) {
-  return {{"samples", absl::StrCat(options.samples)},
-          {"batch", absl::StrCat(options.batch)},
-          {"shards", absl::StrCat(options.shards)},
-          {"accumulate", absl::StrCat(options.accumulate)},
-          {"seed", absl::StrCat(options.seed)},
-          {"optimizer", options.optimizer.kind == OptimizerKind::kSgd ? "sgd" : "adamw"}};
-}
-
 absl::Status TrainerImpl::MakeCheckpoints() {
   checkpoints_ = std::make_unique<Checkpoints>(communicator_, PosixFileSystem(), options_.checkpoint, options_.timeout, *state_,
                                                TensorsOf(specs_, MomentsOf(options_.optimizer)), FixedAttributes(options_));
@@ -408,49 +392,34 @@ absl::Status TrainerImpl::MakeCheckpoints() {
 }
 
 std::map<std::string, std::string> TrainerImpl::Attributes() const {
-  std::vector<int32_t> order;
+  RunPlace place{live().cursor, live().weight, live().random_state, {}, {}};
+  std::memcpy(place.samples_digest.data(), live().samples_digest, place.samples_digest.size());
   for (const BucketPlan::Bucket& bucket : gradients_->plan().buckets) {
-    order.insert(order.end(), bucket.parameters.begin(), bucket.parameters.end());
+    place.bucket_order.insert(place.bucket_order.end(), bucket.parameters.begin(), bucket.parameters.end());
   }
-  return {{"cursor", absl::StrCat(live().cursor)},
-          {"weight", absl::StrCat(live().weight)},
-          {"random_state", absl::StrCat(live().random_state)},
-          {"samples_sha256", SamplesSha256()},
-          {"bucket_order", absl::StrJoin(order, ",")}};
+  return AttributesOf(place);
 }
 
 absl::Status TrainerImpl::Resume() {
   using Attributes = std::map<std::string, std::string>;
-  MUSTER_ASSIGN_OR_RETURN(Attributes attributes, checkpoints_->Resume());
+  MUSTER_ASSIGN_OR_RETURN(const Attributes attributes, checkpoints_->Resume());
   if (attributes.empty()) return absl::OkStatus();
   StateHeader& header = state_->header(state_->live());
   header.step = resumed_step_ = committed_step_ = step();
-  const std::string digest = absl::HexStringToBytes(attributes["samples_sha256"]);
-  const bool understood =
-      absl::SimpleAtoi(attributes["cursor"], &header.cursor) && absl::SimpleAtoi(attributes["weight"], &header.weight) &&
-      absl::SimpleAtoi(attributes["random_state"], &header.random_state) && digest.size() == sizeof(header.samples_digest);
-  std::vector<int32_t> order;
-  for (const absl::string_view word : absl::StrSplit(attributes["bucket_order"], ',', absl::SkipEmpty())) {
-    order.push_back(0);
-    if (!absl::SimpleAtoi(word, &order.back())) order.clear();
-  }
-  std::vector<int32_t> sorted = order;
-  std::sort(sorted.begin(), sorted.end());
-  for (int32_t i = 0; i < parameters(); ++i) {
-    if (sorted.size() == counts_.size() && sorted[static_cast<size_t>(i)] == i) continue;
-    sorted.clear();
-    break;
-  }
-  if (!understood || sorted.empty()) {  // every checksum was right, so another program wrote it
+  const std::optional<RunPlace> place = RunPlaceOf(attributes, parameters());
+  if (!place.has_value()) {  // every checksum was right, so another program wrote it
     return absl::FailedPreconditionError(
         absl::StrFormat("step-%d in %s is no checkpoint of a muster trainer: its attributes cursor, weight, random_state, "
                         "samples_sha256 and bucket_order cannot be read",
                         resumed_step_, options_.checkpoint.folder));
   }
-  std::memcpy(header.samples_digest, digest.data(), digest.size());
+  header.cursor = place->cursor;
+  header.weight = place->weight;
+  header.random_state = place->random_state;
+  std::memcpy(header.samples_digest, place->samples_digest.data(), place->samples_digest.size());
   std::ranges::fill(state_->rank_samples(state_->live()), 0);
   broadcast_done_ = recut_done_ = true;
-  return gradients_->Recut(order);
+  return gradients_->Recut(place->bucket_order);
 }
 
 absl::Status TrainerImpl::CheckpointIfDue() {
@@ -470,9 +439,15 @@ absl::Status TrainerImpl::SaveCheckpoint() {
   return absl::OkStatus();
 }
 
+std::span<const float> TrainerImpl::value(int i) const {
+  const int block = state_->live();
+  if (!state_->Fetch(block, 0, i).ok()) return {};
+  return {state_->host(block, 0, i), static_cast<size_t>(counts_[i])};
+}
+
 std::span<float> TrainerImpl::initial_value(int i) {
   if (broadcast_done_) return {};
-  return {state_->value(0, i), static_cast<size_t>(counts_[i])};
+  return {state_->host(0, 0, i), static_cast<size_t>(counts_[i])};
 }
 
 std::vector<int64_t> TrainerImpl::rank_samples() const {
@@ -494,13 +469,24 @@ std::string TrainerImpl::ParametersSha256() const {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(Communicator& communicator, std::vector<ParameterSpec> parameters,
-                                                         const TrainerOptions& options) {
+absl::StatusOr<std::unique_ptr<Trainer>> CreateTrainerAt(std::unique_ptr<Place> place, Communicator& communicator,
+                                                         std::vector<ParameterSpec> parameters, const TrainerOptions& options) {
   MUSTER_RETURN_IF_ERROR(CheckOptions(parameters, options, communicator.world_size()));
   MUSTER_RETURN_IF_ERROR(CheckAgreement(communicator, parameters, options));
-  auto trainer = std::make_unique<TrainerImpl>(communicator, std::move(parameters), options);
+  auto trainer = std::make_unique<TrainerImpl>(std::move(place), communicator, std::move(parameters), options);
   MUSTER_RETURN_IF_ERROR(trainer->Init());
   return trainer;
+}
+
+absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(Communicator& communicator, std::vector<ParameterSpec> parameters,
+                                                         const TrainerOptions& options) {
+  std::unique_ptr<Place> place;
+  if (options.device == Device::kCuda) {
+    MUSTER_ASSIGN_OR_RETURN(place, CreateCudaPlace(communicator, options.cuda_device));
+  } else {
+    place = std::make_unique<HostPlace>(communicator);
+  }
+  return CreateTrainerAt(std::move(place), communicator, std::move(parameters), options);
 }
 
 }  // namespace muster

@@ -5,27 +5,23 @@
 #include <cstdint>
 
 #include "muster/optimizer.h"
+#include "runtime/kernels/update_body.h"
 
 namespace muster {
+
+using kernels::UpdateInput;
+using kernels::UpdateNumbers;
+using kernels::UpdateOutput;
 
 // Moments that the optimizer keeps for each parameter: 0, 1 or 2.
 int MomentsOf(const OptimizerOptions& options);
 
-// Where a parameter's numbers are read from; moments beyond MomentsOf() are null.
-struct UpdateInput {
-  const float* gradient = nullptr;  // sum over the global batch
-  const float* value = nullptr;
-  const float* moment[2] = {nullptr, nullptr};
-};
-struct UpdateOutput {
-  float* value = nullptr;
-  float* moment[2] = {nullptr, nullptr};
-};
+// What an update needs that is the same for all elements. `step` counts updates from 0, and the gradient is multiplied by
+// `gradient_scale` first.
+UpdateNumbers NumbersOf(const OptimizerOptions& options, int64_t step, float gradient_scale);
 
-// Writes the `count` elements of `output` from those of `input`; the two do not overlap. `step` counts updates from 0, and the
-// gradient is multiplied by `gradient_scale` first.
-void Update(const OptimizerOptions& options, int64_t step, float gradient_scale, int64_t count, const UpdateInput& input,
-            const UpdateOutput& output);
+// Writes the `count` elements of `output` from those of `input`; the two do not overlap.
+void Update(const UpdateNumbers& numbers, int64_t count, const UpdateInput& input, const UpdateOutput& output);
 
 }  // namespace muster
 

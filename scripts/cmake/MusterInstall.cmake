@@ -38,6 +38,13 @@ if(TARGET muster_mpi)
   install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/muster-mpi RENAME copyright COMPONENT mpi)
 endif()
 
+# The CUDA kernels, a package of their own: they are big, and only nodes with GPUs use them.
+if(TARGET muster_cuda)
+  add_dependencies(programs muster_cuda)
+  install(TARGETS muster_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT cuda)
+  install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/muster-cuda RENAME copyright COMPONENT cuda)
+endif()
+
 if(NOT TARGET muster)
   return()
 endif()

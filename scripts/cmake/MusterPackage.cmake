@@ -33,4 +33,13 @@ if(TARGET muster_mpi)
  Runs the collectives of libmuster by Open MPI, for programs that mpirun
  starts and for muster run --backend mpi.")
 endif()
+if(TARGET muster_cuda)
+  list(APPEND CPACK_COMPONENTS_ALL cuda)
+  set(CPACK_DEBIAN_CUDA_PACKAGE_NAME muster-cuda)
+  set(CPACK_DEBIAN_CUDA_PACKAGE_DEPENDS "muster (= ${PROJECT_VERSION})")
+  set(CPACK_DEBIAN_CUDA_DESCRIPTION
+"kernels of muster for NVIDIA GPUs
+ Lets libmuster train in a GPU's memory. Holds the part of the CUDA runtime
+ it needs; NVIDIA's driver has to be there.")
+endif()
 include(CPack)

@@ -45,6 +45,17 @@ struct CheckpointOptions {
   bool resume = false;      // go on from the newest complete one; without any, from the beginning
 };
 
+// Where parameters, moments and gradients live, and what updates them. On a GPU, pointers that a pass is given are to its memory; bits
+// of sums and updates are those of the host.
+enum class Device {
+  kHost,
+  kCuda,  // an NVIDIA GPU
+};
+
+// How many GPUs this process can train on with Device::kCuda, at least 1.
+// Errors: FailedPrecondition: one sentence says what is missing (a GPU, its driver, the CUDA runtime, libmuster_cuda.so) and the remedy.
+absl::StatusOr<int> CudaDevices();
+
 struct TrainerOptions {
   int64_t samples = 0;     // size of the data set
   int64_t batch = 64;      // samples a step, over all ranks
@@ -57,6 +68,8 @@ struct TrainerOptions {
   std::string trace;                              // if set, Finish writes a trace for https://ui.perfetto.dev here (rank 0)
   absl::Duration timeout = absl::InfiniteDuration();  // of each collective
   CheckpointOptions checkpoint;
+  Device device = Device::kHost;
+  int32_t cuda_device = -1;  // kCuda: the GPU's number in CUDA; -1: the calling thread's current one
 };
 
 // A loss summed over samples, and what to divide by for the mean: the number of samples, tokens, ...
@@ -76,7 +89,7 @@ class Pass {
   // Numbers of the samples to train on, in [0, TrainerOptions::samples); at least one.
   virtual std::span<const int64_t> samples() const = 0;
 
-  // The parameter as it is in this step, on a 64-byte boundary.
+  // The parameter as it is in this step, on a 64-byte boundary; with Device::kCuda in the GPU's memory, as gradients are.
   virtual std::span<const float> value(int parameter) const = 0;
 
   // Where to ADD the gradient of the summed (not the mean) loss, on a 64-byte boundary. Zero at first, or the sum of the
@@ -85,7 +98,12 @@ class Pass {
 
   // This pass adds nothing more to the gradient of `parameter`. Calling it as early as possible, in the order of the backward
   // pass, is what lets the reduction run meanwhile. What is not marked is ready when the pass returns.
+  // With Device::kCuda what stream() holds by then makes the gradient; the call does not wait for it.
   virtual void GradientReady(int parameter) = 0;
+
+  // The cudaStream_t for the pass's work; null with Device::kHost. Values may be read and gradients added to by what is queued to it,
+  // or to streams that wait for it and that it waits for before GradientReady. The Loss has to be on the host when the pass returns.
+  virtual void* stream() const = 0;
 
   // The forward pass is done: only for the trace.
   virtual void BackwardBegins() = 0;
@@ -117,11 +135,11 @@ struct StepResult {
 // wait for this rank.
 class Trainer {
  public:
-  // Collective. Makes windows for the state (twice) and for gradients.
+  // Collective. Makes windows for the state (twice) and for gradients; with Device::kCuda the state is in the GPU's memory.
   // Errors: InvalidArgument (more ranks than shards, an extent or option out of range, or options that differ between ranks:
   // the message names the option, the rank and both values), ResourceExhausted (Communicator::CreateWindow; a
   // checkpoint folder that cannot be written), FailedPrecondition (the folder holds checkpoints of another run, naming what
-  // differs; or of this one, and resume is not set), DataLoss (there are checkpoints, but none is whole), and a trace file that
+  // differs; or of this one, and resume is not set; or Device::kCuda, and CudaDevices fails), DataLoss (there are checkpoints, but none is whole), and a trace file that
   // cannot be written.
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(Communicator& communicator, std::vector<ParameterSpec> parameters,
                                                          const TrainerOptions& options);
@@ -160,9 +178,15 @@ class Trainer {
   virtual const Sampler& sampler() const = 0;  // what stands at which place
 
   virtual int parameters() const = 0;
-  virtual std::span<const float> value(int parameter) const = 0;
 
-  // Before the first step, for initial values of the caller's own (rank 0's count); empty afterwards.
+  // For the host to read. With Device::kCuda the first call after a step copies it, and it is empty when the GPU has failed, of which
+  // the next Step tells.
+  virtual std::span<const float> value(int parameter) const = 0;
+  // As Pass::value and Pass::stream, for Evaluate: where the trainer computes.
+  virtual std::span<const float> device_value(int parameter) const = 0;
+  virtual void* stream() const = 0;
+
+  // Before the first step, for initial values of the caller's own (rank 0's count), in the host's memory; empty afterwards.
   virtual std::span<float> initial_value(int parameter) = 0;
 
   // Samples each rank has fed to its passes since this trainer began, by rank.

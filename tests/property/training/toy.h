@@ -80,28 +80,32 @@ inline TrainerOptions ToyOptions() {
   return options;
 }
 
-inline absl::StatusOr<ToyResult> TrainToy(Communicator& communicator, const TrainerOptions& options, int steps,
-                                          const Trainer::PassFunction& pass = ToyPass) {
-  auto trainer = Trainer::Create(communicator, ToyParameters(), options);
-  if (!trainer.ok()) return trainer.status();
+inline absl::StatusOr<ToyResult> TrainToy(Trainer& trainer, int steps, const Trainer::PassFunction& pass) {
   ToyResult result;
-  while ((*trainer)->step() < steps) {
-    auto step = (*trainer)->Step(pass);
+  while (trainer.step() < steps) {
+    auto step = trainer.Step(pass);
     if (!step.ok()) return step.status();
     result.losses.push_back(step->loss);
   }
-  auto evaluated = (*trainer)->Evaluate(1000, [](int64_t begin, int64_t end) -> absl::StatusOr<Loss> {
+  auto evaluated = trainer.Evaluate(1000, [](int64_t begin, int64_t end) -> absl::StatusOr<Loss> {
     double sum = 0;
     for (; begin < end; ++begin) sum += std::sin(static_cast<double>(begin)) * 1e6;
     return Loss{sum, 1};
   });
   if (!evaluated.ok()) return evaluated.status();
   result.evaluated = evaluated->sum;
-  if (absl::Status finished = (*trainer)->Finish(); !finished.ok()) return finished;
-  result.weights = (*trainer)->ParametersSha256();
-  result.samples = (*trainer)->SamplesSha256();
-  result.cursor = (*trainer)->cursor();
+  if (absl::Status finished = trainer.Finish(); !finished.ok()) return finished;
+  result.weights = trainer.ParametersSha256();
+  result.samples = trainer.SamplesSha256();
+  result.cursor = trainer.cursor();
   return result;
+}
+
+inline absl::StatusOr<ToyResult> TrainToy(Communicator& communicator, const TrainerOptions& options, int steps,
+                                          const Trainer::PassFunction& pass = ToyPass) {
+  auto trainer = Trainer::Create(communicator, ToyParameters(), options);
+  if (!trainer.ok()) return trainer.status();
+  return TrainToy(**trainer, steps, pass);
 }
 
 // Trains on `world_size` ranks; every rank must have the same result, which is returned. An error is a test's failure.

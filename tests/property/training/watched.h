@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "muster/communicator.h"
+#include "runtime/base/mutex.h"
 
 namespace muster::test {
 
@@ -14,9 +15,27 @@ class WatchedCommunicator final : public Communicator {
  public:
   explicit WatchedCommunicator(Communicator& inner) : inner_(inner) {}
 
-  // All-reduces started through StartAllReduceShards so far, and whether the one of that number is done.
-  size_t started() const { return works_.size(); }
-  bool IsDone(size_t number) const { return works_[number]->IsDone(); }
+  // All-reduces started through StartAllReduceShards so far, and whether the one of that number is done. Any thread.
+  size_t started() const {
+    MutexLock lock(mutex_);
+    return works_.size();
+  }
+  bool IsDone(size_t number) const {
+    MutexLock lock(mutex_);
+    return works_[number]->IsDone();
+  }
+  // Blocks until so many have been started and are done.
+  void AwaitDone(size_t count) {
+    for (size_t i = 0; i < count; ++i) {
+      std::shared_ptr<Work> work;
+      {
+        MutexLock lock(mutex_);
+        while (works_.size() <= i) started_.Wait(mutex_);
+        work = works_[i];
+      }
+      work->Wait().IgnoreError();
+    }
+  }
 
   void FailNextWindow() { next_window_fails_ = true; }
 
@@ -47,7 +66,9 @@ class WatchedCommunicator final : public Communicator {
                                                              absl::Time deadline) override {
     auto work = inner_.StartAllReduceShards(partials, op, deadline);
     if (!work.ok()) return work;
+    MutexLock lock(mutex_);
     works_.push_back(*std::move(work));
+    started_.SignalAll();
     return std::make_unique<Watched>(works_.back());
   }
   absl::StatusOr<std::unique_ptr<Work>> StartBroadcast(Tensor buffer, int root, absl::Time deadline) override {
@@ -81,7 +102,9 @@ class WatchedCommunicator final : public Communicator {
   };
 
   Communicator& inner_;
-  std::vector<std::shared_ptr<Work>> works_;
+  mutable Mutex mutex_;
+  CondVar started_;
+  std::vector<std::shared_ptr<Work>> works_ ABSL_GUARDED_BY(mutex_);
   bool next_window_fails_ = false;
 };
 

@@ -29,6 +29,7 @@ class PlainPass final : public muster::Pass {
   std::span<const float> value(int i) const override { return Span(const_cast<Tensor&>(values_[i])); }
   std::span<float> gradient(int i) override { return Span(gradients_[i]); }
   void GradientReady(int i) override { ready_.push_back(i); }
+  void* stream() const override { return nullptr; }
   void BackwardBegins() override {}
   uint64_t random_seed() const override { return 0; }
   int64_t step() const override { return 0; }

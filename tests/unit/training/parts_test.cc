@@ -11,6 +11,7 @@
 #include "runtime/training/buckets.h"
 #include "runtime/training/digest.h"
 #include "runtime/training/fold.h"
+#include "runtime/training/host_place.h"
 #include "runtime/training/state.h"
 #include "runtime/training/trace.h"
 #include "tests/support/reference.h"
@@ -120,7 +121,8 @@ TEST(Digest, KnowsTheStandardVectors) {
 TEST(State, BlocksAreAlignedAndFlipByOneWord) {
   test::ThreadWorld world(1);
   const std::vector<int64_t> counts = {3, 16, 17};
-  auto state = TrainingState::Create(world.communicator(0), counts, 2, 77);
+  HostPlace place(world.communicator(0));
+  auto state = TrainingState::Create(place, 1, counts, 2, 77);
   ASSERT_TRUE(state.ok()) << state.status();
   for (int block = 0; block < 2; ++block) {
     EXPECT_EQ((*state)->header(block).magic, kStateMagic);
@@ -130,8 +132,9 @@ TEST(State, BlocksAreAlignedAndFlipByOneWord) {
       for (int moment = -1; moment < 2; ++moment) {
         const float* tensor = moment < 0 ? (*state)->value(block, i) : (*state)->moment(block, moment, i);
         EXPECT_EQ(reinterpret_cast<uintptr_t>(tensor) % 64, 0u);
+        EXPECT_EQ(tensor, (*state)->host(block, 1 + moment, i));
         const auto* end = reinterpret_cast<const uint8_t*>(tensor + counts[i]);
-        EXPECT_LE(end, (*state)->bytes(block).data() + (*state)->bytes(block).size());
+        EXPECT_LE(end, reinterpret_cast<const uint8_t*>(&(*state)->header(block)) + (*state)->header(block).bytes);
       }
     }
   }

@@ -37,7 +37,7 @@ TEST(Update, SgdWithMomentumFollowsThePlainFormula) {
   for (int64_t step = 0; step < 20; ++step) {
     const Floats gradient = Random(count, 100 + step, -2, 2);
     Floats new_value(count), new_velocity(count);
-    Update(options, step, 0.5f, count, {gradient.data(), value.data(), {velocity.data(), nullptr}},
+    Update(NumbersOf(options, step, 0.5f), count, {gradient.data(), value.data(), {velocity.data(), nullptr}},
            {new_value.data(), {new_velocity.data(), nullptr}});
     for (int64_t i = 0; i < count; ++i) {
       want_velocity[i] = 0.9 * want_velocity[i] + gradient[i] * 0.5 + 0.05 * want_value[i];
@@ -59,7 +59,7 @@ TEST(Update, PlainSgdKeepsNoMoment) {
   ASSERT_EQ(MomentsOf(options), 0);
   const Floats value = {1, 2, 3}, gradient = {4, -8, 0};
   Floats out(3);
-  Update(options, 3, 0.25f, 3, {gradient.data(), value.data(), {}}, {out.data(), {}});
+  Update(NumbersOf(options, 3, 0.25f), 3, {gradient.data(), value.data(), {}}, {out.data(), {}});
   EXPECT_EQ(out, (Floats{0.75f, 2.5f, 3.0f}));
 }
 
@@ -74,7 +74,7 @@ TEST(Update, AdamWFollowsThePlainFormula) {
   for (int64_t step = 0; step < 30; ++step) {
     const Floats gradient = Random(count, 200 + step, -3, 3);
     Floats new_value(count), new_first(count), new_second(count);
-    Update(options, step, 0.25f, count, {gradient.data(), value.data(), {first.data(), second.data()}},
+    Update(NumbersOf(options, step, 0.25f), count, {gradient.data(), value.data(), {first.data(), second.data()}},
            {new_value.data(), {new_first.data(), new_second.data()}});
     for (int64_t i = 0; i < count; ++i) {
       const double g = gradient[i] * 0.25;
@@ -96,11 +96,11 @@ TEST(Update, BitsDoNotDependOnThePlaceInTheTensor) {
     const Floats value = Random(67, 3, -1, 1), gradient = Random(67, 4, -1, 1), first = Random(67, 5, -1, 1),
                  second = Random(67, 6, 0, 1);
     Floats whole(67), m(67), v(67);
-    Update(options, 9, 0.3f, 67, {gradient.data(), value.data(), {first.data(), second.data()}},
+    Update(NumbersOf(options, 9, 0.3f), 67, {gradient.data(), value.data(), {first.data(), second.data()}},
            {whole.data(), {m.data(), v.data()}});
     for (int64_t i = 0; i < 67; ++i) {
       float one, one_m, one_v;
-      Update(options, 9, 0.3f, 1, {&gradient[i], &value[i], {&first[i], &second[i]}}, {&one, {&one_m, &one_v}});
+      Update(NumbersOf(options, 9, 0.3f), 1, {&gradient[i], &value[i], {&first[i], &second[i]}}, {&one, {&one_m, &one_v}});
       EXPECT_EQ(one, whole[i]);
       EXPECT_EQ(one_m, m[i]);
     }
