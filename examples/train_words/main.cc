@@ -23,6 +23,7 @@
 #include "invent.h"
 #include "model.h"
 #include "muster/muster.h"
+#include "network.h"
 #include "options.h"
 #include "words.h"
 
@@ -91,6 +92,9 @@ Failure Prepare(muster::Communicator& world, const Options& options, WordList& w
     return {kUsageError,
             absl::StrFormat("--flip-gradient-bit %d: there are only %d ranks", options.flip_gradient_bit, world.world_size())};
   }
+  if (options.flip_gradient_bit >= 0 && options.device == "cuda") {
+    return {kUsageError, "--flip-gradient-bit: flips bits in the host's memory only; pass --device cpu"};
+  }
   absl::StatusOr<WordList> read = ReadWords(options.data);
   if (!read.ok()) return Fail(absl::IsNotFound(read.status()) ? kNoInput : kBadData, read.status());
   words = *std::move(read);
@@ -99,17 +103,32 @@ Failure Prepare(muster::Communicator& world, const Options& options, WordList& w
                                     words.training.size(), options.batch)};
 }
 
-// Every rank reads the data itself; the lowest rank that cannot, or that read something else than rank 0, speaks for all.
-Failure PrepareAll(muster::Communicator& world, const Options& options, WordList& words) {
-  const Failure mine = Prepare(world, options, words);
-  const int64_t send[2] = {mine.exit_code, static_cast<int64_t>(words.fingerprint)};
-  std::vector<int64_t> all(2 * world.world_size());
-  const absl::Status gathered = world.AllGather(muster::ConstTensor(send, 2, muster::DataType::kInt64),
+// How many GPUs this rank can use; --device cuda needs one.
+Failure CountGpus(const Options& options, int& gpus) {
+  gpus = 0;
+  if (options.device == "cpu" || options.flip_gradient_bit >= 0) return {};
+  const absl::StatusOr<int> devices = NetworkGpus();
+  if (devices.ok()) gpus = *devices;
+  if (devices.ok() || options.device == "auto") return {};
+  return {kNotInstalled, absl::StrCat("--device cuda: ", devices.status().message(), "; or train with --device cpu")};
+}
+
+// Every rank reads the data itself; the lowest rank that cannot, or that read something else than rank 0, speaks for all. `gpus`: those
+// that this rank may use, 0 if any rank has none.
+Failure PrepareAll(muster::Communicator& world, const Options& options, WordList& words, int& gpus) {
+  Failure mine = Prepare(world, options, words);
+  if (mine.exit_code == 0) mine = CountGpus(options, gpus);
+  constexpr int kNumbers = 3;
+  const int64_t send[kNumbers] = {mine.exit_code, static_cast<int64_t>(words.fingerprint), gpus};
+  std::vector<int64_t> all(kNumbers * world.world_size());
+  const absl::Status gathered = world.AllGather(muster::ConstTensor(send, kNumbers, muster::DataType::kInt64),
                                                 muster::MakeTensor(all.data(), static_cast<int64_t>(all.size())));
   if (!gathered.ok()) return FailCollective(gathered);
   for (int rank = 0; rank < world.world_size(); ++rank) {
-    if (all[2 * rank] != 0) return {static_cast<int>(all[2 * rank]), rank == world.rank() ? mine.message : ""};
-    if (all[2 * rank + 1] != all[1]) {
+    const int64_t* const of_rank = &all[kNumbers * rank];
+    if (of_rank[0] != 0) return {static_cast<int>(of_rank[0]), rank == world.rank() ? mine.message : ""};
+    if (of_rank[2] == 0) gpus = 0;
+    if (of_rank[1] != all[1]) {
       return {kBadData,
               world.rank() != 0 ? "" : absl::StrFormat("%s is not the same file on rank %d as on rank 0", options.data, rank)};
     }
@@ -117,8 +136,11 @@ Failure PrepareAll(muster::Communicator& world, const Options& options, WordList
   return {};
 }
 
-muster::TrainerOptions TrainerOptionsOf(const Options& options, const WordList& words) {
+// `gpu`: its number, or -1 for the host.
+muster::TrainerOptions TrainerOptionsOf(const Options& options, const WordList& words, int gpu) {
   muster::TrainerOptions trainer;
+  trainer.device = gpu < 0 ? muster::Device::kHost : muster::Device::kCuda;
+  trainer.cuda_device = gpu;
   trainer.samples = static_cast<int64_t>(words.training.size());
   trainer.batch = options.batch;
   trainer.shards = options.shards;
@@ -176,7 +198,7 @@ class Progress {
   absl::Time begin_ = absl::Now();
 };
 
-absl::Status TrainAll(muster::Session& session, muster::Trainer& trainer, Model& model, const WordList& words,
+absl::Status TrainAll(muster::Session& session, muster::Trainer& trainer, Network& network, const WordList& words,
                       const Options& options, Score& score) {
   Progress progress(session.rank() == 0, options);
   bool flip = session.rank() == options.flip_gradient_bit;
@@ -184,9 +206,9 @@ absl::Status TrainAll(muster::Session& session, muster::Trainer& trainer, Model&
   while (trainer.step() < options.steps) {
     absl::StatusOr<muster::StepResult> result = trainer.Step([&](muster::Pass& pass) -> absl::StatusOr<muster::Loss> {
       const std::vector<const Word*> batch = Select(words.training, pass.samples());
-      if (!std::exchange(flip, false)) return model.Train(pass, batch);
+      if (!std::exchange(flip, false)) return network.Train(pass, batch);
       FlippingPass flipping(pass);
-      return model.Train(flipping, batch);
+      return network.Train(flipping, batch);
     });
     if (!result.ok()) return result.status();
     score.characters += result->weight;
@@ -203,18 +225,18 @@ Model::Values ValuesOf(const muster::Trainer& trainer) {
   return values;
 }
 
-absl::StatusOr<double> HeldoutLoss(muster::Trainer& trainer, Model& model, const WordList& words) {
+absl::StatusOr<double> HeldoutLoss(muster::Trainer& trainer, Network& network, const WordList& words) {
   constexpr int64_t kWordsAtOnce = 64;
-  const Model::Values values = ValuesOf(trainer);
   const auto count = static_cast<int64_t>(words.heldout.size());
   absl::StatusOr<muster::Loss> loss = trainer.Evaluate(count, [&](int64_t begin, int64_t end) -> absl::StatusOr<muster::Loss> {
     muster::Loss sum;
     for (; begin < end; begin += kWordsAtOnce) {
       std::vector<const Word*> some;
       for (int64_t i = begin; i < std::min(end, begin + kWordsAtOnce); ++i) some.push_back(&words.heldout[i]);
-      const muster::Loss part = model.Evaluate(values, some);
-      sum.sum += part.sum;
-      sum.weight += part.weight;
+      const absl::StatusOr<muster::Loss> part = network.Evaluate(trainer, some);
+      if (!part.ok()) return part.status();
+      sum.sum += part->sum;
+      sum.weight += part->weight;
     }
     return sum;
   });
@@ -245,6 +267,7 @@ std::string ResultJson(const muster::Session& session, const muster::Trainer& tr
   result["bigram_loss"] = score.bigram;
   result["steps"] = trainer.committed_step();
   result["world_size"] = session.world_size();
+  result["device"] = trainer.stream() == nullptr ? "cpu" : "cuda";
   result["restarts"] = session.restarts();
   result["resumed_at_step"] = trainer.resumed_step();
   result["checkpoint_step"] = trainer.checkpoint_step();
@@ -302,10 +325,19 @@ void AddJobSettings(const muster::Session& session, Options& options) {
 
 Failure Train(muster::Session& session, const Options& options) {
   WordList words;
-  if (Failure failure = PrepareAll(session.world(), options, words); failure.exit_code != 0) return failure;
-  Model model({words.symbols(), options.context, options.embed, options.hidden});
+  int gpus = 0;
+  if (Failure failure = PrepareAll(session.world(), options, words, gpus); failure.exit_code != 0) return failure;
+  const ModelShape shape{words.symbols(), options.context, options.embed, options.hidden};
+  Model model(shape);
+  const int gpu = gpus == 0 ? -1 : session.local_rank() % gpus;
+  std::unique_ptr<Network> network = HostNetwork(model);
+  if (gpu >= 0) {
+    absl::StatusOr<std::unique_ptr<Network>> on_gpu = CudaNetwork(shape, gpu);
+    if (!on_gpu.ok()) return Fail(EXIT_FAILURE, on_gpu.status());
+    network = *std::move(on_gpu);
+  }
   absl::StatusOr<std::unique_ptr<muster::Trainer>> created =
-      muster::Trainer::Create(session.world(), model.Parameters(), TrainerOptionsOf(options, words));
+      muster::Trainer::Create(session.world(), model.Parameters(), TrainerOptionsOf(options, words, gpu));
   if (!created.ok()) {
     const absl::Status& status = created.status();
     const bool usage = absl::IsInvalidArgument(status) || absl::IsFailedPrecondition(status);
@@ -315,15 +347,15 @@ Failure Train(muster::Session& session, const Options& options) {
   }
   muster::Trainer& trainer = **created;
   if (session.rank() == 0) {
-    std::printf("%zu words to train on, %zu held out, %d symbols; %d %s, %d shards\n", words.training.size(),
+    std::printf("%zu words to train on, %zu held out, %d symbols; %d %s, %d shards%s\n", words.training.size(),
                 words.heldout.size(), words.symbols(), session.world_size(), session.world_size() == 1 ? "rank" : "ranks",
-                options.shards);
+                options.shards, gpu < 0 ? "" : ", on GPUs");
   }
   SayResumed(session, trainer);
   Score score;
-  const absl::Status trained = TrainAll(session, trainer, model, words, options, score);
+  const absl::Status trained = TrainAll(session, trainer, *network, words, options, score);
   if (!trained.ok()) return FailTraining(session, trainer, trained);
-  const absl::StatusOr<double> heldout = HeldoutLoss(trainer, model, words);
+  const absl::StatusOr<double> heldout = HeldoutLoss(trainer, *network, words);
   if (!heldout.ok()) return FailCollective(heldout.status());
   const absl::Status finished = trainer.Finish();
   if (!trainer.checkpoint_failure().ok()) return FailTraining(session, trainer, finished);

@@ -43,25 +43,14 @@ std::vector<muster::ParameterSpec> Model::Parameters() const {
           {"bias3", {symbols}}};
 }
 
-void Model::AddPosition(const Word& word, size_t position, int32_t target) {
-  for (int back = shape_.context; back > 0; --back) {
-    contexts_.push_back(static_cast<size_t>(back) <= position ? word[position - back] : 0);
-  }
-  targets_.push_back(target);
-}
-
-void Model::AddPositions(const Word& word) {
-  for (size_t i = 0; i < word.size(); ++i) AddPosition(word, i, word[i]);
-  AddPosition(word, word.size(), 0);
-}
-
 muster::Loss Model::Forward(const Values& values) {
-  const auto positions = static_cast<Eigen::Index>(targets_.size());
+  const auto positions = static_cast<Eigen::Index>(positions_.targets.size());
   const ConstMatrixMap embedding(values[kEmbedding].data(), shape_.symbols, shape_.embed);
   at_->input.resize(positions, shape_.context * shape_.embed);
   for (Eigen::Index i = 0; i < positions; ++i) {
     for (int slot = 0; slot < shape_.context; ++slot) {
-      at_->input.row(i).segment(slot * shape_.embed, shape_.embed) = embedding.row(contexts_[i * shape_.context + slot]);
+      at_->input.row(i).segment(slot * shape_.embed, shape_.embed) =
+          embedding.row(positions_.contexts[i * shape_.context + slot]);
     }
   }
   const auto layer = [&](const Matrix& input, int weight, int units, Matrix& output) {
@@ -78,7 +67,7 @@ muster::Loss Model::Forward(const Values& values) {
   for (Eigen::Index i = 0; i < positions; ++i) {
     auto row = at_->output.row(i).array();
     const float largest = row.maxCoeff();
-    const float chosen = row(targets_[i]) - largest;
+    const float chosen = row(positions_.targets[i]) - largest;
     row = (row - largest).exp();
     const float total = row.sum();
     row /= total;
@@ -88,8 +77,8 @@ muster::Loss Model::Forward(const Values& values) {
 }
 
 void Model::Backward(const Values& values, muster::Pass& pass) {
-  const auto positions = static_cast<Eigen::Index>(targets_.size());
-  for (Eigen::Index i = 0; i < positions; ++i) at_->output(i, targets_[i]) -= 1.0f;
+  const auto positions = static_cast<Eigen::Index>(positions_.targets.size());
+  for (Eigen::Index i = 0; i < positions; ++i) at_->output(i, positions_.targets[i]) -= 1.0f;
   // Gradients of a layer's bias and weight, marked as they become ready, and of its input.
   const auto layer = [&](const Matrix& input, int weight, const Matrix& output) {
     RowMap(pass.gradient(weight + 1).data(), output.cols()) += output.colwise().sum();
@@ -106,7 +95,8 @@ void Model::Backward(const Values& values, muster::Pass& pass) {
   MatrixMap embedding(pass.gradient(kEmbedding).data(), shape_.symbols, shape_.embed);
   for (Eigen::Index i = 0; i < positions; ++i) {
     for (int slot = 0; slot < shape_.context; ++slot) {
-      embedding.row(contexts_[i * shape_.context + slot]) += at_->gradient.row(i).segment(slot * shape_.embed, shape_.embed);
+      embedding.row(positions_.contexts[i * shape_.context + slot]) +=
+          at_->gradient.row(i).segment(slot * shape_.embed, shape_.embed);
     }
   }
   pass.GradientReady(kEmbedding);
@@ -122,16 +112,13 @@ muster::Loss Model::Train(muster::Pass& pass, std::span<const Word* const> words
 }
 
 muster::Loss Model::Evaluate(const Values& values, std::span<const Word* const> words) {
-  contexts_.clear();
-  targets_.clear();
-  for (const Word* word : words) AddPositions(*word);
+  positions_ = Positions::Of(words, shape_.context);
   return Forward(values);
 }
 
 std::vector<float> Model::Next(const Values& values, const Word& prefix) {
-  contexts_.clear();
-  targets_.clear();
-  AddPosition(prefix, prefix.size(), 0);
+  positions_ = Positions();
+  positions_.Add(prefix, prefix.size(), 0, shape_.context);
   Forward(values);
   return {at_->output.data(), at_->output.data() + shape_.symbols};
 }

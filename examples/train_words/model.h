@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "muster/trainer.h"
+#include "positions.h"
 #include "words.h"
 
 struct ModelShape {
@@ -40,12 +41,9 @@ class Model {
   struct Activations;
   muster::Loss Forward(const Values& values);
   void Backward(const Values& values, muster::Pass& pass);
-  void AddPositions(const Word& word);
-  void AddPosition(const Word& word, size_t position, int32_t target);
 
   const ModelShape shape_;
-  std::vector<int32_t> contexts_;  // positions x context symbols, the farthest first
-  std::vector<int32_t> targets_;   // by position
+  Positions positions_;
   std::unique_ptr<Activations> at_;
 };
 

@@ -35,6 +35,9 @@ and on the data.
   --lr X               learning rate                                     [0.01, sgd 0.2]
   --seed N             of initial weights and the order of words         [1]
 
+  --device NAME        auto, cpu, or cuda: an NVIDIA GPU for each rank, the one of its local rank (auto: cuda where every rank has
+                       one). A GPU's bits are its own, not the processor's                                                [auto]
+
   --checkpoint-dir DIR   where checkpoints are kept, shared by all nodes [the job's --checkpoint-path]
   --checkpoint-every N   steps between two of them                       [the job's, else 100]
   --checkpoint-keep N    the newest so many stay                         [the job's, else 3]
@@ -113,6 +116,10 @@ absl::Status SetFlag(absl::string_view flag, const std::string& value, Options& 
     double rate = 0;
     if (!absl::SimpleAtod(value, &rate) || !std::isfinite(rate) || rate <= 0) return Bad(flag, value, "a number above 0");
     return options.learning_rate = rate, absl::OkStatus();
+  }
+  if (flag == "--device") {
+    if (value != "auto" && value != "cpu" && value != "cuda") return Bad(flag, value, "auto, cpu or cuda");
+    return options.device = value, absl::OkStatus();
   }
   if (flag == "--optimizer") {
     if (value != "adamw" && value != "sgd") return Bad(flag, value, "adamw or sgd");

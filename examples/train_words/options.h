@@ -17,6 +17,7 @@ struct Options {
   int32_t embed = 32;
   int32_t hidden = 128;
   std::string optimizer = "adamw";
+  std::string device = "auto";
   double learning_rate = 0;  // 0: a good one for the optimizer
   uint64_t seed = 1;
   int64_t bucket_bytes = int64_t{25} << 20;
