@@ -134,7 +134,7 @@ absl::StatusOr<MeasuredLinks> MeasureLinks(const MeasureOptions& options) {
         "--measure needs two nodes or more; name them with -H node-a,node-b, --hostfile or --nodes 2");
   }
   MeasuredLinks links;
-  if (options.nodes <= kAllPairsMax) {
+  if (options.nodes <= options.all_pairs_max) {
     MUSTER_ASSIGN_OR_RETURN(links, RunRounds(options, TournamentRounds(options.nodes)));
   } else {
     const int rounds = SampledRoundsFor(options.nodes, kSmallestGroup);

@@ -18,6 +18,7 @@ struct MeasureOptions {
   std::vector<std::string> run_words;  // of `muster run`: -H, --hostfile, --nodes, --starter as typed
   std::vector<std::string> names;      // of the nodes, in the order of ranks; empty: as they call themselves
   int nodes = 0;                       // how many
+  int all_pairs_max = kAllPairsMax;    // of more nodes only a sample of pairs is measured
 };
 
 struct MeasuredLinks {
@@ -25,7 +26,7 @@ struct MeasuredLinks {
   std::vector<Cluster::Measurement> measurements;  // each pair in both directions
 };
 
-// Runs the job: all pairs in a tournament of up to kAllPairsMax nodes; of more a sample, and then one node of each group that shows.
+// Runs the job: all pairs in a tournament of up to all_pairs_max nodes; of more a sample, and then one node of each group that shows.
 // Bounded: a pair takes some 30 ms and moves at most 8 MiB each way; a job that hangs is ended after a time that the number of rounds
 // gives. Errors: InvalidArgument (fewer than two nodes), Unavailable (the job failed; it has said why).
 absl::StatusOr<MeasuredLinks> MeasureLinks(const MeasureOptions& options);

@@ -44,6 +44,7 @@ struct ShowFlags {
   std::vector<std::string> hosts;
   std::string hostfile;
   int64_t nodes = 0;
+  int64_t all_pairs = -1;  // -1: not said
   std::string starter;
   bool measure = false;
   std::string svg;
@@ -62,6 +63,9 @@ FlagSet Declare(ShowFlags* show) {
                "and at most 8 MiB each way a pair");
   flags.Text("--hostfile", "FILE", &show->hostfile, "with --measure: hosts, one a line");
   flags.Count("--nodes", "K", &show->nodes, 1, 128, "with --measure: K nodes, on this machine where no hosts are named");
+  flags.Count("--all-pairs", "N", &show->all_pairs, 0, 4096,
+              absl::StrCat("with --measure: up to N nodes all pairs are measured, of more a sample (",
+                           kAllPairsMax, ")"));
   flags.Text("--starter", "WAY", &show->starter, "with --measure: how nodes are reached, as with muster run");
   flags.Text("--svg", "FILE", &show->svg, "draw it, as SVG");
   flags.Switch("--json", &show->json, "one JSON object, which is a cluster file again");
@@ -125,6 +129,7 @@ absl::StatusOr<MeasureOptions> MeasureOf(const ShowFlags& show, const std::vecto
     MUSTER_ASSIGN_OR_RETURN(const std::string text, ReadTextFile("--hostfile", show.hostfile));
     MUSTER_ASSIGN_OR_RETURN(hosts, ParseHostFile(show.hostfile, text));
   }
+  if (show.all_pairs >= 0) options.all_pairs_max = static_cast<int>(show.all_pairs);
   options.nodes = hosts.empty() ? static_cast<int>(show.nodes) : static_cast<int>(hosts.size());
   if (!hosts.empty() && show.nodes > 0) options.nodes = std::min(options.nodes, static_cast<int>(show.nodes));
   for (size_t i = 0; !hosts.empty() && i < static_cast<size_t>(options.nodes); ++i) options.names.push_back(hosts[i].name);
@@ -173,8 +178,8 @@ absl::StatusOr<Found> Find(const ShowFlags& show) {
     found.network.notes.insert(found.network.notes.begin(), notes.begin(), notes.end());
     return found;
   }
-  if (!show.hostfile.empty() || show.nodes > 0 || !show.starter.empty()) {
-    return absl::InvalidArgumentError("--hostfile, --nodes and --starter say where to measure; add --measure");
+  if (!show.hostfile.empty() || show.nodes > 0 || show.all_pairs >= 0 || !show.starter.empty()) {
+    return absl::InvalidArgumentError("--hostfile, --nodes, --all-pairs and --starter say what to measure; add --measure");
   }
   MUSTER_ASSIGN_OR_RETURN(const std::vector<std::string> nodes, WantedNodes(show, allocation));
   if (texts.empty() && allocation.empty()) {

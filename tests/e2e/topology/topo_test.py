@@ -85,6 +85,21 @@ class TopoTest(MusterCase):
             self.assertGreater(int(one["latency"].removesuffix("ns")), 0)
             self.assertGreater(int(one["speed"].removesuffix("B/s")), 0)
 
+    def test_many_nodes_measure_a_sample(self):
+        done = self.muster("topo", "show", "--measure", "--nodes", "12", "--all-pairs", "8", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        cluster = json.loads(done.stdout)
+        self.assertEqual([node["name"] for node in cluster["nodes"]], [f"node{i}" for i in range(12)])
+        pairs = {frozenset((one["from"], one["to"])) for one in cluster["measurements"]}
+        self.assertEqual(len(pairs) * 2, len({(one["from"], one["to"]) for one in cluster["measurements"]}))
+        # Ten rounds of six pairs, none of them twice; there are 66. One node of each group that shows may have met the others' besides.
+        self.assertGreater(len(pairs), 30)
+        self.assertLess(len(pairs), 66)
+        self.assertEqual(set().union(*pairs), {f"node{i}" for i in range(12)})
+        done = self.muster("topo", "show", "--all-pairs", "8")
+        self.assertEqual(done.returncode, 64)
+        self.assertIn("add --measure", done.stderr)
+
     def hosts_by_rank(self, *words):
         done = self.muster("run", *words, "--nodes", "4", "-np", "4", "sh", "-c", "echo $RANK $GROUP_RANK $(hostname)")
         self.assertEqual(done.returncode, 0, done.stderr)
