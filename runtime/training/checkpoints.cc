@@ -38,6 +38,7 @@ Checkpoints::Checkpoints(Communicator& communicator, FileSystem& files, const Ch
       timeout_(timeout),
       state_(state),
       tensors_(std::move(tensors)),
+      parameters_(static_cast<int>(tensors_.size()) / (1 + static_cast<int>(state.header(0).moments))),
       fixed_(std::move(fixed)) {}
 
 Checkpoints::~Checkpoints() {

@@ -79,9 +79,8 @@ class Checkpoints {
   absl::StatusOr<int64_t> FindAndLoad(std::map<std::string, std::string>* attributes);
   absl::Status CheckFixed(const CheckpointContent& content, const std::string& path) const;
   // A tensor's place in the state.
-  int parameters() const { return static_cast<int>(tensors_.size()) / (1 + static_cast<int>(state_.header(0).moments)); }
-  int SectionOf(int tensor) const { return tensor / parameters(); }
-  int ParameterOf(int tensor) const { return tensor % parameters(); }
+  int SectionOf(int tensor) const { return tensor / parameters_; }
+  int ParameterOf(int tensor) const { return tensor % parameters_; }
   std::span<std::byte> TensorBytes(int block, int tensor) const;  // as the host sees them
   void StartThread(std::function<absl::Status()> work);
   absl::Status WriteShare();
@@ -94,6 +93,7 @@ class Checkpoints {
   const absl::Duration timeout_;
   TrainingState& state_;
   const std::vector<CheckpointTensor> tensors_;
+  const int parameters_;
   const std::map<std::string, std::string> fixed_;
 
   Phase phase_ = Phase::kIdle;

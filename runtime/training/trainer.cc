@@ -22,6 +22,7 @@
 #include "runtime/training/gradients.h"
 #include "runtime/training/host_place.h"
 #include "runtime/training/losses.h"
+#include "runtime/training/pass.h"
 #include "runtime/training/run_place.h"
 #include "runtime/training/state.h"
 #include "runtime/training/trace.h"
@@ -86,8 +87,6 @@ class TrainerImpl final : public Trainer {
   std::string ParametersSha256() const override;
 
  private:
-  friend class PassImpl;
-
   const StateHeader& live() const { return state_->header(state_->live()); }
   absl::Time Deadline() const { return absl::Now() + options_.timeout; }
   int32_t first_shard() const { return FirstShard(options_.shards, communicator_.world_size(), communicator_.rank()); }
@@ -99,6 +98,7 @@ class TrainerImpl final : public Trainer {
   absl::StatusOr<StepResult> TryStep(const PassFunction& pass);
   absl::Status RecutByReadyTimes();
   absl::StatusOr<Loss> RunShard(int32_t shard, const PassFunction& pass);
+  PassContext Context();
   absl::StatusOr<Loss> SumOverShards(std::span<const Loss> leaves);
   absl::Status GatherSamples();
   absl::Status WriteIdleState(const Loss& total);
@@ -124,69 +124,6 @@ class TrainerImpl final : public Trainer {
   std::vector<absl::Time> ready_times_;  // by parameter, in this rank's last pass
   std::vector<int64_t> fed_;             // [0]: how many samples this rank fed in this step; then their numbers
   std::vector<int64_t> gathered_;        // fed_ of all ranks
-};
-
-// One call of the user's function.
-class PassImpl final : public Pass {
- public:
-  PassImpl(TrainerImpl& trainer, int32_t shard, bool last_of_shard, std::vector<int64_t> samples, uint64_t random_seed)
-      : trainer_(trainer),
-        shard_(shard),
-        last_of_shard_(last_of_shard),
-        samples_(std::move(samples)),
-        random_seed_(random_seed) {}
-
-  std::span<const int64_t> samples() const override { return samples_; }
-  std::span<const float> value(int i) const override { return trainer_.device_value(i); }
-  std::span<float> gradient(int i) override {
-    return {trainer_.gradients_->Gradient(i), static_cast<size_t>(trainer_.counts_[i])};
-  }
-  void GradientReady(int i) override {
-    if (!last_of_shard_ || trainer_.gradients_->IsReady(i)) return;
-    trainer_.ready_times_[i] = absl::Now();
-    status_.Update(trainer_.gradients_->Ready(i));
-  }
-  void* stream() const override { return trainer_.stream(); }
-  void BackwardBegins() override { backward_begin_ = absl::Now(); }
-  uint64_t random_seed() const override { return random_seed_; }
-  int64_t step() const override { return trainer_.step(); }
-  int32_t shard() const override { return shard_; }
-
-  // Runs the function, marks what it did not, and traces it.
-  absl::StatusOr<Loss> Run(const TrainerImpl::PassFunction& pass) {
-    const absl::Time begin = absl::Now();
-    absl::StatusOr<Loss> loss = pass(*this);
-    if (!loss.ok()) {
-      trainer_.communicator_.Abort(
-          Annotate(loss.status(), absl::StrCat("rank ", trainer_.communicator_.rank(), " in its pass")));
-      return loss;
-    }
-    for (const BucketPlan::Bucket& bucket : trainer_.gradients_->plan().buckets) {
-      for (const int32_t parameter : bucket.parameters) GradientReady(parameter);
-    }
-    if (!trainer_.options_.trace.empty()) AddToTrace(begin, absl::Now());
-    if (!status_.ok()) return status_;
-    return loss;
-  }
-
- private:
-  void AddToTrace(absl::Time begin, absl::Time end) {
-    const std::string shard = absl::StrCat(" shard ", shard_);
-    if (backward_begin_ == absl::InfinitePast()) {
-      trainer_.trace_.Add(Trace::Track::kCompute, "pass", absl::StrCat("pass", shard), begin, end, step());
-      return;
-    }
-    trainer_.trace_.Add(Trace::Track::kCompute, "forward", absl::StrCat("forward", shard), begin, backward_begin_, step());
-    trainer_.trace_.Add(Trace::Track::kCompute, "backward", absl::StrCat("backward", shard), backward_begin_, end, step());
-  }
-
-  TrainerImpl& trainer_;
-  const int32_t shard_;
-  const bool last_of_shard_;
-  const std::vector<int64_t> samples_;
-  const uint64_t random_seed_;
-  absl::Time backward_begin_ = absl::InfinitePast();
-  absl::Status status_;
 };
 
 TrainerImpl::TrainerImpl(std::unique_ptr<Place> place, Communicator& communicator, std::vector<ParameterSpec> parameters,
@@ -289,8 +226,8 @@ absl::StatusOr<Loss> TrainerImpl::RunShard(int32_t shard, const PassFunction& pa
     std::copy(numbers.begin(), numbers.end(), fed_.begin() + 1 + fed_[0]);
     fed_[0] += static_cast<int64_t>(numbers.size());
     const uint64_t random_seed = Mix(Mix(live().random_state, global_shard), i);
-    PassImpl one(*this, global_shard, i + 1 == passes, std::move(numbers), random_seed);
-    MUSTER_ASSIGN_OR_RETURN(const Loss loss, one.Run(pass));
+    MUSTER_ASSIGN_OR_RETURN(const Loss loss,
+                            RunPass(Context(), {global_shard, i + 1 == passes, std::move(numbers), random_seed}, pass));
     sum.sum += loss.sum;
     sum.weight += loss.weight;
   }
@@ -298,6 +235,11 @@ absl::StatusOr<Loss> TrainerImpl::RunShard(int32_t shard, const PassFunction& pa
     MUSTER_RETURN_IF_ERROR(gradients_->Ready(parameter));
   }
   return sum;
+}
+
+PassContext TrainerImpl::Context() {
+  return {
+      communicator_, *gradients_, *state_, counts_, place_->stream(), ready_times_, options_.trace.empty() ? nullptr : &trace_};
 }
 
 absl::StatusOr<Loss> TrainerImpl::SumOverShards(std::span<const Loss> leaves) {

@@ -18,9 +18,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/mutex.h"
-#include "runtime/training/device_place.h"
 #include "runtime/training/host_place.h"
-#include "runtime/training/trainer_at.h"
+#include "tests/property/training/device_toy.h"
 #include "tests/property/training/toy.h"
 #include "tests/property/training/watched.h"
 #include "tests/support/fake_cuda.h"
@@ -30,40 +29,6 @@ namespace muster::test {
 namespace {
 
 using testing::HasSubstr;
-
-// ToyPass as kernels on the pass's stream. `between` is called after each parameter's kernel was queued and before it is marked.
-Trainer::PassFunction DevicePass(FakeCuda& cuda, std::function<void(int parameter, CudaStream)> between = nullptr) {
-  return [&cuda, between = std::move(between)](Pass& pass) -> absl::StatusOr<Loss> {
-    auto loss = std::make_shared<Loss>();
-    for (int parameter = static_cast<int>(ToyParameters().size()) - 1; parameter >= 0; --parameter) {
-      const std::vector<int64_t> samples(pass.samples().begin(), pass.samples().end());
-      const std::span<const float> value = pass.value(parameter);
-      const float* const from = cuda.HostView(value.data());
-      float* const to = cuda.HostView(pass.gradient(parameter).data());
-      const int code = cuda.Enqueue(pass.stream(), [=, count = value.size()] {
-        for (const int64_t sample : samples) {
-          for (size_t i = 0; i < count; ++i) {
-            to[i] += ToyGradient(sample, parameter, static_cast<int64_t>(i), from[i]);
-            loss->sum += from[i] * 0.1 + static_cast<double>(sample);
-          }
-        }
-      });
-      if (code != kCudaOk) return absl::InternalError("the GPU has failed in a pass");
-      if (between) between(parameter, pass.stream());
-      pass.GradientReady(parameter);
-    }
-    loss->weight = 3 * static_cast<int64_t>(pass.samples().size());
-    if (cuda.Synchronize(pass.stream()) != kCudaOk) return absl::InternalError("the GPU has failed in a pass");
-    return *loss;
-  };
-}
-
-absl::StatusOr<std::unique_ptr<Trainer>> CreateOn(FakeCuda& cuda, FakeKernels& kernels, Communicator& communicator,
-                                                  const TrainerOptions& options) {
-  auto place = CreateDevicePlace(communicator, std::shared_ptr<CudaApi>(&cuda, [](CudaApi*) {}), kernels, 0);
-  if (!place.ok()) return place.status();
-  return CreateTrainerAt(*std::move(place), communicator, ToyParameters(), options);
-}
 
 absl::StatusOr<ToyResult> TrainOnDevice(FakeCuda& cuda, Communicator& communicator, const TrainerOptions& options, int steps) {
   FakeKernels kernels(cuda);
