@@ -2,7 +2,8 @@
 #
 # One package holds commands, library and headers. The library's interface is that of one version (find_package wants the same minor
 # version), workers are built where they run, and a job needs the same muster on every node: a runtime package beside a development
-# package would be two that must always be installed together. muster-mpi, the MPI backend, is apart: it needs Open MPI.
+# package would be two that must always be installed together. Apart are muster-mpi, the MPI backend, which
+# needs Open MPI, and muster-cuda, the kernels for GPUs.
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME muster)
 set(CPACK_PACKAGE_CONTACT "The muster developers <muster@localhost>")
@@ -20,7 +21,7 @@ set(CPACK_DEBIAN_PACKAGE_SECTION science)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_MUSTER_PACKAGE_RECOMMENDS "iproute2, openssh-client")
 # What the public headers include.
-set(CPACK_DEBIAN_MUSTER_PACKAGE_SUGGESTS "libabsl-dev, cmake, muster-mpi")
+set(CPACK_DEBIAN_MUSTER_PACKAGE_SUGGESTS "libabsl-dev, cmake, muster-mpi, muster-cuda")
 set(CPACK_DEB_COMPONENT_INSTALL ON)
 set(CPACK_COMPONENTS_ALL muster)
 set(CPACK_DEBIAN_MUSTER_PACKAGE_NAME muster)

@@ -10,7 +10,7 @@ from muster_e2e import all_pids, read, send
 from train_case import TrainCase, some_words
 
 SYSTEM_WORDS = "/usr/share/dict/words"
-KEYS = ["heldout_loss", "bigram_loss", "steps", "world_size", "restarts", "resumed_at_step", "checkpoint_step", "generation",
+KEYS = ["heldout_loss", "bigram_loss", "steps", "world_size", "device", "restarts", "resumed_at_step", "checkpoint_step", "generation",
         "weights_sha256", "samples_sha256",
         "seconds", "tokens_per_second", "rank_samples"]
 

@@ -1,0 +1,89 @@
+// A rank of the checks that scripts/gpu-check makes: under muster run, over whichever backend it names.
+//
+//   gpu_worker gpus                     how many GPUs can be trained on here; 69 and why if none
+//   gpu_worker until-error DYING        all-reduces until one fails, and says how it failed; rank DYING kills itself (SIGKILL) on the way
+//   gpu_worker rate                     how fast all-reduces are
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/time/clock.h"
+#include "muster/session.h"
+#include "muster/trainer.h"
+#include "runtime/base/status.h"
+
+namespace muster {
+namespace {
+
+constexpr int kNoGpu = 69;
+
+absl::Status UntilError(Session& session, int dying) {
+  constexpr int kDiesAt = 50, kEnd = 100'000;
+  constexpr int64_t kFloats = 1 << 16;
+  Communicator& world = session.world();
+  MUSTER_ASSIGN_OR_RETURN(const auto buffer, world.CreateWindow(kFloats * SizeOf(DataType::kFloat32)));
+  for (int i = 0; i < kEnd; ++i) {
+    if (i == kDiesAt && session.rank() == dying) ::kill(::getpid(), SIGKILL);
+    const absl::Status status = world.AllReduce({buffer->data(), kFloats, DataType::kFloat32}, ReduceOp::kSum);
+    if (status.ok()) continue;
+    std::printf("survivor %d: all-reduce %d: %s\n", session.rank(), i, status.ToString().c_str());
+    std::fflush(stdout);
+    ::_exit(EXIT_FAILURE);  // the session is over: nothing to leave
+  }
+  return absl::InternalError("nothing failed");
+}
+
+absl::Status Rate(Session& session) {
+  Communicator& world = session.world();
+  for (int64_t bytes = int64_t{1} << 12; bytes <= int64_t{1} << 28; bytes <<= 4) {
+    MUSTER_ASSIGN_OR_RETURN(const auto buffer, world.CreateWindow(bytes));
+    const Tensor tensor{buffer->data(), bytes / SizeOf(DataType::kFloat32), DataType::kFloat32};
+    const int times = bytes > (1 << 22) ? 5 : 20;
+    MUSTER_RETURN_IF_ERROR(world.AllReduce(tensor, ReduceOp::kSum));
+    MUSTER_RETURN_IF_ERROR(world.Barrier());
+    const absl::Time begin = absl::Now();
+    for (int i = 0; i < times; ++i) MUSTER_RETURN_IF_ERROR(world.AllReduce(tensor, ReduceOp::kSum));
+    const double seconds = absl::ToDoubleSeconds(absl::Now() - begin) / times;
+    if (session.rank() != 0) continue;
+    std::printf("%s, %d ranks: all-reduce of %ld bytes takes %.1f us, %.3f GB/s\n", world.capabilities().backend,
+                world.world_size(), static_cast<long>(bytes), seconds * 1e6, static_cast<double>(bytes) / seconds * 1e-9);
+  }
+  return absl::OkStatus();
+}
+
+int SayGpus() {
+  const absl::StatusOr<int> gpus = CudaDevices();
+  if (gpus.ok()) return std::printf("%d\n", *gpus), EXIT_SUCCESS;
+  std::printf("%s\n", std::string(gpus.status().message()).c_str());
+  return kNoGpu;
+}
+
+int Run(const std::string& mode, const std::string& argument) {
+  int dying = -1;
+  if (mode == "until-error" && !absl::SimpleAtoi(argument, &dying)) return 64;
+  auto session = Session::Create();
+  absl::Status status = session.status();
+  if (status.ok()) {
+    status = mode == "until-error" ? UntilError(**session, dying) : Rate(**session);
+  }
+  if (status.ok()) return EXIT_SUCCESS;
+  std::fprintf(stderr, "gpu_worker %s: %s\n", mode.c_str(), status.ToString().c_str());
+  return EXIT_FAILURE;
+}
+
+}  // namespace
+}  // namespace muster
+
+int main(int argc, char** argv) {
+  const std::string mode = argc > 1 ? argv[1] : "";
+  if (mode == "gpus") return muster::SayGpus();
+  if (mode == "until-error" || mode == "rate") return muster::Run(mode, argc > 2 ? argv[2] : "");
+  std::fprintf(stderr, "usage: gpu_worker gpus | until-error DYING | rate\n");
+  return 64;
+}
