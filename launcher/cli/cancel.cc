@@ -37,7 +37,8 @@ constexpr char kUsage[] = R"(usage: muster cancel [JOB] [options]
 
 Ends a job as SIGTERM to its `muster run` would: the workers are asked to end and killed after
 5 seconds. Waits until the job is over and says how it ended. JOB is the beginning of a job's
-id; without it the newest job.
+id; without it the newest job. Where agents join by themselves (--starter join) SIGTERM would
+mean that another coordinator takes this one's place, so it is ended as Ctrl-C would.
 
 examples
   muster cancel
@@ -87,11 +88,12 @@ bool IsPending(pid_t process, int signal) {
 // A second signal means now; two that are pending at once would be one.
 absl::Status Terminate(const StoredJob& job, bool now) {
   MUSTER_ASSIGN_OR_RETURN(const UniqueFd owner, OpenOwner(job));
+  const int signal = job.status.agents_join ? SIGINT : SIGTERM;
   const int64_t begin = MonotonicNanoseconds();
   for (int i = 0; i < (now ? 2 : 1); ++i) {
-    while (i > 0 && IsPending(job.owner, SIGTERM) && absl::Nanoseconds(MonotonicNanoseconds() - begin) < kSignalTaken)
+    while (i > 0 && IsPending(job.owner, signal) && absl::Nanoseconds(MonotonicNanoseconds() - begin) < kSignalTaken)
       absl::SleepFor(kBetweenLooks);
-    if (::syscall(SYS_pidfd_send_signal, owner.get(), SIGTERM, nullptr, 0) == 0) continue;
+    if (::syscall(SYS_pidfd_send_signal, owner.get(), signal, nullptr, 0) == 0) continue;
     if (errno == ESRCH) return i > 0 ? absl::OkStatus() : absl::NotFoundError("nobody runs the job any more");
     return ErrnoToStatus(errno, absl::StrCat("cannot signal process ", job.owner, " of job ", job.brief()));
   }

@@ -94,6 +94,7 @@ std::string StatusJson(const JobStatus& status) {
                      {"workers_now", status.workers_now},
                      {"nodes_wanted", status.nodes_wanted},
                      {"detached", status.detached},
+                     {"agents_join", status.agents_join},
                      {"generation", status.generation},
                      {"restarts", status.restarts},
                      {"restarts_used", status.restarts_used},
@@ -128,6 +129,7 @@ absl::StatusOr<JobStatus> ParseStatus(absl::string_view text) {
   Take(json, "workers_now", &status.workers_now);
   Take(json, "nodes_wanted", &status.nodes_wanted);
   Take(json, "detached", &status.detached);
+  Take(json, "agents_join", &status.agents_join);
   Take(json, "generation", &status.generation);
   Take(json, "restarts", &status.restarts);
   Take(json, "restarts_used", &status.restarts_used);

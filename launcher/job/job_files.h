@@ -72,6 +72,8 @@ struct JobStatus {
   int64_t workers_now = 0;  // members of this generation
   int64_t nodes_wanted = 1;
   bool detached = false;
+  // Agents come by themselves: SIGTERM to the job's process means that another takes its place, SIGINT ends the job.
+  bool agents_join = false;
   uint64_t generation = 0;
   int64_t restarts = 0;       // of the whole job
   int64_t restarts_used = 0;  // of max_restarts: since the last new checkpoint

@@ -103,6 +103,7 @@ JobStatus FirstStatusOf(const v1::Launch& launch, const std::string& host) {
   status.workers_min = launch.workers_min() > 0 ? launch.workers_min() : launch.workers();
   status.nodes_wanted = launch.nodes();
   status.detached = launch.detached();
+  status.agents_join = launch.starter() == v1::Launch::JOIN && !launch.detached();
   status.max_restarts = launch.max_restarts();
   status.checkpoint_path = launch.job().checkpoint().path();
   status.output_files = launch.job().output().file_pattern();

@@ -131,6 +131,7 @@ JobStatus SomeStatus() {
   status.state = "running";
   status.started_unix_ms = 1'700'000'000'000;
   status.workers = 4;
+  status.agents_join = true;
   status.generation = 3;
   status.restarts = 2;
   status.committed_step = 41;
@@ -146,6 +147,7 @@ TEST_F(Job, StatusAndEventsComeBackFromTheirText) {
   ASSERT_TRUE(status.ok()) << status.status();
   EXPECT_EQ(StatusJson(*status), StatusJson(SomeStatus()));
   EXPECT_EQ(status->nodes[1].state, "lost");
+  EXPECT_TRUE(status->agents_join);
   EXPECT_EQ(status->history[0].step, 40);
   EXPECT_EQ(status->checkpoint_step, -1);
   EXPECT_EQ(ParseStatus("{\"state\": 7, \"workers\": \"x\", \"ranks\": [1], \"new\": {}}")->state, "starting");
