@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -19,6 +20,7 @@
 #include "launcher/cli/run_job_file.h"
 #include "launcher/cli/run_options.h"
 #include "launcher/cli/subcommand.h"
+#include "launcher/cli/topology_files.h"
 #include "launcher/job/write_file.h"
 #include "launcher/kubernetes/render.h"
 #include "launcher/process/exit_codes.h"
@@ -130,6 +132,22 @@ int WriteFolder(const std::string& folder, const std::string& header, const std:
   return kExitOk;
 }
 
+// What the job file says of the network goes with the manifests: in the cluster its files are not to be had.
+absl::Status ReadNetwork(const std::string& file, const JobFile& job, kubernetes::Plan* plan) {
+  if (!job.topology.files) return absl::OkStatus();
+  TopologyFileOptions options;
+  options.files = job.topology.files->value;
+  const auto files = ReadTopologyFiles(absl::StrCat(file, ":", job.topology.files->line, ": topology.files:"), options);
+  if (!files.ok()) return files.status();
+  for (size_t i = 0; i < files->size(); ++i) {
+    const std::string& word = options.files[i];
+    const std::string& path = (*files)[i].file.path;
+    const std::string kind(absl::EndsWith(word, path) ? word.substr(0, word.size() - path.size()) : "");
+    plan->network_files.push_back(kubernetes::MakeNetworkFile(kind, path, i, (*files)[i].text));
+  }
+  return kubernetes::CheckNetworkFiles(file, *plan);
+}
+
 int RenderCommand(const std::vector<std::string>& arguments) {
   RenderFlags render;
   FlagSet flags = DeclareRender(&render);
@@ -155,8 +173,9 @@ int RenderCommand(const std::vector<std::string>& arguments) {
   if (const auto run = ParseRunOptions({"-f", render.file}, &help_wanted, &*job); absl::IsFailedPrecondition(run.status())) {
     return Fail(kExitJobFile, run.status());
   }
-  const auto plan = kubernetes::MakePlan(render.file, *job);
+  auto plan = kubernetes::MakePlan(render.file, *job);
   if (!plan.ok()) return Fail(kExitJobFile, plan.status());
+  if (const absl::Status network = ReadNetwork(render.file, *job, &*plan); !network.ok()) return Fail(kExitJobFile, network);
   if (render.new_join_key) options.join_key = FreshKey();
   options.restrict_egress = render.restrict_egress;
   const auto manifests = kubernetes::Render(*plan, options);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -95,6 +96,7 @@ class Planner {
     plan_.cpu = CpuText(each * Or(r.cpu_millis, kCpuMillisDefault));
     plan_.memory = BytesText(each * Or(r.memory_bytes, kMemoryBytesDefault));
     plan_.gpus = each * Or(r.gpu, int64_t{0});
+    plan_.label_keys = Or(job_.topology.label_keys, std::string());
     plan_.map_by = Or(job_.placement.map_by, std::string());
     plan_.rank_by = Or(job_.placement.rank_by, std::string());
     plan_.bind_to = Or(job_.placement.bind_to, std::string());
@@ -188,9 +190,6 @@ class Planner {
          "the output of all ranks");
     note(job_.standard_input && job_.standard_input->value != "none", place(job_.standard_input),
          "stdin has no effect on Kubernetes: a pod has no standard input");
-    note(job_.topology.files.has_value(), place(job_.topology.files), "topology.files has no effect on Kubernetes");
-    note(job_.topology.label_keys.has_value(), place(job_.topology.label_keys),
-         "topology.label_keys has no effect on Kubernetes");
     note(job_.ssh.hosts.has_value(), job_.ssh.hosts ? job_.ssh.hosts->line : 0, "starter.ssh has no effect on Kubernetes");
     note(job_.ssh.hostfile.has_value(), job_.ssh.hostfile ? job_.ssh.hostfile->line : 0,
          "starter.ssh has no effect on Kubernetes");
@@ -208,6 +207,25 @@ class Planner {
 };
 
 }  // namespace
+
+Plan::NetworkFile MakeNetworkFile(const std::string& kind, const std::string& path, size_t number, std::string text) {
+  constexpr size_t kNameMax = 200;  // a key of a ConfigMap may have 253
+  std::string name = path.substr(path.rfind('/') + 1).substr(0, kNameMax);
+  for (char& c : name) {
+    if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) && c != '-' && c != '_' && c != '.') c = '_';
+  }
+  return {kind, absl::StrCat(number, "-", name), std::move(text)};
+}
+
+absl::Status CheckNetworkFiles(const std::string& file, const Plan& plan) {
+  size_t bytes = 0;
+  for (const Plan::NetworkFile& one : plan.network_files) bytes += one.text.size();
+  if (bytes <= kNetworkBytesMax) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      file, ": topology.files: have ", bytes, " bytes together, and a ConfigMap holds ", kNetworkBytesMax,
+      " of them; of Kubernetes' nodes keep names and labels alone: kubectl get nodes -o json | jq '.items | "
+      "map({(.metadata.name): .metadata.labels}) | add'"));
+}
 
 absl::StatusOr<Plan> MakePlan(const std::string& file, const JobFile& job) { return Planner(file, job).Make(); }
 

@@ -52,6 +52,15 @@ struct Plan {
   std::string priority_class;
   std::string mesh;  // "istio", "linkerd"; empty: none
   std::string topology_required, topology_preferred;
+  // What is known of the network between the nodes: texts of topology.files, which the job file's reader does not open; whoever makes
+  // the plan fills them in.
+  struct NetworkFile {
+    std::string kind;  // "slurm:"; empty: seen from the text
+    std::string name;  // a key of a ConfigMap: letters, digits, '-', '_', '.'
+    std::string text;
+  };
+  std::vector<NetworkFile> network_files;  // the most trusted first
+  std::string label_keys;                  // as --label-keys takes them; empty: the known ones
   std::vector<std::pair<std::string, std::string>> node_selector;
   struct Toleration {
     std::string key, value, effect;
@@ -66,6 +75,12 @@ struct Plan {
   int64_t agents() const { return nodes + spares; }  // a pod each
   bool can_restart() const { return max_restarts > 0; }
 };
+
+// A file of topology.files under a name that a ConfigMap may have: `word` is [KIND:]FILE, `number` its place among them.
+Plan::NetworkFile MakeNetworkFile(const std::string& kind, const std::string& path, size_t number, std::string text);
+// The files of a plan go into one ConfigMap, which holds a mebibyte with all that is around it. Errors: InvalidArgument with the remedy.
+inline constexpr size_t kNetworkBytesMax = 1000 << 10;
+absl::Status CheckNetworkFiles(const std::string& file, const Plan& plan);
 
 // A name so long that every object and host name that is made of it fits 63 characters.
 inline constexpr size_t kNameBytesMax = 40;

@@ -9,6 +9,9 @@ namespace {
 constexpr char kKeyFolder[] = "/run/muster/join";
 constexpr char kLastWordsFile[] = "/dev/termination-log";  // where Kubernetes looks unless told otherwise
 constexpr char kRecordFolder[] = "/var/lib/muster";
+constexpr char kNetworkFolder[] = "/run/muster/network";
+constexpr char kPodFolder[] = "/run/muster/pod";
+constexpr int kNodeLabelsCopied = 35;  // since then a pod has the region and zone of its node (KEP-4742, beta)
 constexpr int64_t kOrphanAfterSeconds = 300;  // an image may have to be pulled before there is a coordinator
 
 Json EnvField(const std::string& name, const std::string& path) {
@@ -66,6 +69,24 @@ std::string Literal(const std::string& text) {
   return literal;
 }
 
+// Where the pod's node stands in the network, for its agent: the labels of the pod.
+void AddOwnLabels(const Plan& plan, int version, Json* volumes, Json* mounts, Json* env) {
+  Json volume;
+  Put(&volume, "name", "pod",
+      absl::StrCat("the pod's labels, and among them what is known of its node's place in the network: ",
+                   version >= kNodeLabelsCopied
+                       ? "region and zone are copied by Kubernetes (KEP-4742), racks and leaves"
+                       : absl::StrCat("Kubernetes ", VersionText(version),
+                                      " copies none of the node's (from ", VersionText(kNodeLabelsCopied),
+                                      " on region and zone); all of them"),
+                   " by a webhook on pods/binding, where there is one. topology.files in job.yaml says it for all nodes"));
+  volume["downwardAPI"]["items"] = Json::array({{{"path", "labels"}, {"fieldRef", {{"fieldPath", "metadata.labels"}}}}});
+  volumes->push_back(std::move(volume));
+  mounts->push_back({{"name", "pod"}, {"mountPath", kPodFolder}, {"readOnly", true}});
+  env->push_back({{"name", "MUSTER_POD_LABELS"}, {"value", absl::StrCat(kPodFolder, "/labels")}});
+  if (!plan.label_keys.empty()) env->push_back({{"name", "MUSTER_LABEL_KEYS"}, {"value", Literal(plan.label_keys)}});
+}
+
 Json RunArguments(const Plan& plan) {
   Json arguments = {"run",
                     "--starter",
@@ -96,6 +117,10 @@ Json RunArguments(const Plan& plan) {
   if (!plan.map_by.empty()) add("--map-by", plan.map_by);
   if (!plan.rank_by.empty()) add("--rank-by", plan.rank_by);
   if (!plan.bind_to.empty()) add("--bind-to", plan.bind_to);
+  for (const Plan::NetworkFile& file : plan.network_files) {
+    add("--topology-file", absl::StrCat(file.kind, kNetworkFolder, "/", file.name));
+  }
+  if (!plan.label_keys.empty()) add("--label-keys", plan.label_keys);
   if (!plan.output_marks.empty()) add("--output", plan.output_marks);
   if (!plan.output_files.empty()) add("--output-filename", plan.output_files);
   for (const auto& [name, value] : plan.env) add("-x", absl::StrCat(name, "=", value));
@@ -183,6 +208,7 @@ Json AgentResources(const Plan& plan, Json* pod) {
 }  // namespace
 
 std::string CoordinatorService(const Plan& plan) { return absl::StrCat(plan.name, "-coordinator"); }
+std::string NetworkConfigMap(const Plan& plan) { return absl::StrCat(plan.name, "-network"); }
 
 Json Labels(const Plan& plan, const std::string& component) {
   Json labels = {{"app.kubernetes.io/name", "muster"}, {"app.kubernetes.io/instance", plan.name}};
@@ -222,6 +248,10 @@ Json CoordinatorTemplate(const Plan& plan, const PodOptions& options) {
   volumes.push_back(std::move(record));
   mounts.push_back({{"name", "record"}, {"mountPath", kRecordFolder}});
   AddVolumes(plan, /*data=*/false, &volumes, &mounts);
+  if (!plan.network_files.empty()) {
+    volumes.push_back({{"name", "network"}, {"configMap", {{"name", NetworkConfigMap(plan)}}}});
+    mounts.push_back({{"name", "network"}, {"mountPath", kNetworkFolder}, {"readOnly", true}});
+  }
   container["volumeMounts"] = std::move(mounts);
   EndContainer(&container);
   pod["containers"] = Json::array({std::move(container)});
@@ -252,7 +282,6 @@ Json AgentTemplate(const Plan& plan, const PodOptions& options) {
   if (!options.node_number_label.empty()) {
     env.push_back(EnvField(options.node_number, absl::StrCat("metadata.labels['", options.node_number_label, "']")));
   }
-  container["env"] = std::move(env);
   Put(&container, "resources", AgentResources(plan, &pod),
       absl::StrCat("for the ", plan.workers_per_node, plan.workers_per_node == 1 ? " worker" : " workers",
                    " of a pod together; limits equal requests, so a static CPU manager gives whole cores. Windows of libmuster "
@@ -262,6 +291,8 @@ Json AgentTemplate(const Plan& plan, const PodOptions& options) {
                        ? ""
                        : "\nresources in job.yaml does not say all of it: 1 core and 1Gi a worker are assumed"));
   AddVolumes(plan, /*data=*/true, &volumes, &mounts);
+  AddOwnLabels(plan, options.version, &volumes, &mounts, &env);
+  container["env"] = std::move(env);
   container["volumeMounts"] = std::move(mounts);
   if (options.restart_in_place) {
     Put(&container, "restartPolicy", "Never",

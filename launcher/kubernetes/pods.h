@@ -19,6 +19,8 @@ Json Labels(const Plan& plan, const std::string& component);
 Json Metadata(const Plan& plan, const std::string& name, const std::string& component = "");
 
 std::string CoordinatorService(const Plan& plan);
+// The ConfigMap of the plan's network files.
+std::string NetworkConfigMap(const Plan& plan);
 
 struct PodOptions {
   int version = kVersionDefault;

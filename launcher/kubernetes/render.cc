@@ -38,6 +38,14 @@ Json JoinSecret(const Plan& plan, const std::string& key) {
   return secret;
 }
 
+Json NetworkFiles(const Plan& plan) {
+  Json map = Object("v1", "ConfigMap", Metadata(plan, NetworkConfigMap(plan)));
+  Json data;
+  for (const Plan::NetworkFile& file : plan.network_files) data[file.name] = file.text;
+  Put(&map, "data", std::move(data), "topology.files of the job file, as they were when this was rendered");
+  return map;
+}
+
 Json CoordinatorServiceOf(const Plan& plan) {
   Json service = Object("v1", "Service", Metadata(plan, CoordinatorService(plan), kCoordinator));
   Json spec;
@@ -381,6 +389,7 @@ absl::StatusOr<std::vector<Manifest>> Render(const Plan& plan, const RenderOptio
   }
   std::vector<Json> documents = {ServiceAccount(plan)};
   if (!options.join_key.empty()) documents.push_back(JoinSecret(plan, options.join_key));
+  if (!plan.network_files.empty()) documents.push_back(NetworkFiles(plan));
   std::set<std::string> claims;
   for (const PlannedVolume& volume : plan.volumes) {
     if (!volume.size.empty() && claims.insert(volume.claim).second) documents.push_back(VolumeClaim(plan, volume));

@@ -48,6 +48,7 @@ LabelIndex::LabelIndex(const LabelSet& set) {
 
 const NodeLabels* LabelIndex::Find(absl::string_view node) const {
   if (const auto found = exact_.find(node); found != exact_.end()) return found->second;
+  if (const size_t at = node.rfind('@'); at != absl::string_view::npos) return Find(node.substr(at + 1));
   const auto found = short_.find(ShortName(node));
   return found == short_.end() ? nullptr : found->second;
 }

@@ -44,7 +44,7 @@ inline constexpr size_t kLabelFileBytesMax = 64 << 20;
 std::string PathText(const std::vector<Label>& path);
 
 // Finds nodes of a set under the names that a job has for them: as written, else without what follows the first '.' where that names
-// one node only ("node-a.cluster.example" is node-a).
+// one node only ("node-a.cluster.example" is node-a). A pod, whose host is called POD@NODE, stands where its node stands.
 class LabelIndex {
  public:
   explicit LabelIndex(const LabelSet& set);  // borrowed

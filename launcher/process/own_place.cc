@@ -29,7 +29,7 @@ void Fill(const std::vector<Label>& path, v1::NetworkPlace* place) {
   }
 }
 
-void ReadPodLabels(const std::string& path, const std::string& host, v1::NetworkPlace* place) {
+void ReadPodLabels(const std::string& path, const std::string& keys, const std::string& host, v1::NetworkPlace* place) {
   place->set_source("the labels of the pod");
   std::ifstream file(path, std::ios::binary);
   std::string text(kPodLabelsMax, '\0');
@@ -40,7 +40,17 @@ void ReadPodLabels(const std::string& path, const std::string& host, v1::Network
     return;
   }
   text.resize(static_cast<size_t>(file.gcount()));
-  const auto sets = ReadDownwardLabels(path, text, host);
+  std::optional<LabelDialect> own_keys;
+  if (!keys.empty()) {
+    auto parsed = ParseLabelKeys(keys);
+    if (!parsed.ok()) {
+      place->set_note(absl::StrCat("host ", host, ": MUSTER_LABEL_KEYS: ", parsed.status().message(),
+                                   ": where the node stands is not known"));
+      return;
+    }
+    own_keys = *std::move(parsed);
+  }
+  const auto sets = ReadDownwardLabels(path, text, host, own_keys ? &*own_keys : nullptr);
   if (!sets.ok()) {
     place->set_note(absl::StrCat("host ", host, ": ", sets.status().message(), ": where the node stands is not known"));
   } else if (!sets->empty()) {
@@ -64,7 +74,9 @@ v1::NetworkPlace FindOwnPlace(const std::vector<std::string>& environment, const
     if (!place.path().empty() || !place.note().empty()) return place;
     place.Clear();  // Slurm without a network
   }
-  if (const auto path = Find(environment, "MUSTER_POD_LABELS"); path && !path->empty()) ReadPodLabels(*path, host, &place);
+  if (const auto path = Find(environment, "MUSTER_POD_LABELS"); path && !path->empty()) {
+    ReadPodLabels(*path, Find(environment, "MUSTER_LABEL_KEYS").value_or(""), host, &place);
+  }
   return place;
 }
 

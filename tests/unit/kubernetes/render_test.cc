@@ -170,6 +170,40 @@ TEST(Render, EgressIsRestrictedWhereItWasAskedFor) {
   EXPECT_EQ(shut["spec"]["egress"][1]["ports"][0]["port"], 53);
 }
 
+TEST(Render, WhatIsKnownOfTheNetworkGoesWithTheJob) {
+  auto plan = PlanOf(absl::StrCat(kLeast, "topology: {files: [nodes.json], label_keys: [example.com/rack]}\n"));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->notes, ElementsAre());
+  plan->network_files.push_back(MakeNetworkFile("kubernetes:", "files/no des.json", 0, "{}"));
+  plan->network_files.push_back(MakeNetworkFile("", "/etc/slurm/topology.conf", 1, "SwitchName=a Nodes=b"));
+  ASSERT_TRUE(CheckNetworkFiles("job.yaml", *plan).ok());
+  const auto manifests = *Render(*plan, {});
+  EXPECT_EQ(WithoutComments(Find(manifests, "ConfigMap", "words-network"))["data"],
+            (Json{{"0-no_des.json", "{}"}, {"1-topology.conf", "SwitchName=a Nodes=b"}}));
+  const Json coordinator = Find(manifests, "Job", "words-coordinator")["spec"]["template"];
+  EXPECT_THAT(absl::StrJoin(Arguments(coordinator), " "),
+              HasSubstr("--topology-file kubernetes:/run/muster/network/0-no_des.json --topology-file "
+                        "/run/muster/network/1-topology.conf --label-keys example.com/rack --"));
+  EXPECT_THAT(coordinator["spec"]["volumes"].dump(), HasSubstr(R"({"name":"network","configMap":{"name":"words-network"}})"));
+  const Json agent = Find(manifests, "Job", "words-workers")["spec"]["template"]["spec"];
+  EXPECT_THAT(agent["containers"][0]["env"].dump(),
+              HasSubstr(R"({"name":"MUSTER_LABEL_KEYS","value":"example.com/rack"})"));
+
+  plan->network_files[0].text.assign(kNetworkBytesMax, 'x');
+  EXPECT_THAT(std::string(CheckNetworkFiles("job.yaml", *plan).message()),
+              HasSubstr("job.yaml: topology.files: have 1024020 bytes together, and a ConfigMap holds 1024000 of them"));
+}
+
+TEST(Render, AnAgentIsToldTheLabelsOfItsPod) {
+  for (const Api api : {Api::kJob, Api::kJobSet, Api::kTrainJob, Api::kMpiJob}) {
+    std::string all;
+    const auto manifests = Render(*PlanOf(kLeast), {.api = api});
+    for (const Manifest& one : *manifests) all += WithoutComments(one.document).dump();
+    EXPECT_THAT(all, HasSubstr(R"({"name":"MUSTER_POD_LABELS","value":"/run/muster/pod/labels"})"));
+    EXPECT_THAT(all, HasSubstr(R"("downwardAPI":{"items":[{"path":"labels","fieldRef":{"fieldPath":"metadata.labels"}}]})"));
+  }
+}
+
 TEST(Render, NamesTheNearestApi) {
   EXPECT_THAT(std::string(ApiFromText("jobst").status().message()), HasSubstr("did you mean jobset?"));
   EXPECT_EQ(*ApiFromText("mpijob"), Api::kMpiJob);

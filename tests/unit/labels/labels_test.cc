@@ -55,6 +55,17 @@ TEST(Labels, FindsNodesWithAndWithoutTheirDomain) {
   EXPECT_EQ(index.Find("d"), nullptr);
 }
 
+TEST(Labels, APodStandsWhereItsNodeStands) {
+  const LabelSet set{"x", {On("machine-1", "s", "l"), On("machine-2.example", "s", "m")}, {}};
+  const LabelIndex index(set);
+  ASSERT_NE(index.Find("words-workers-0-abcde@machine-1"), nullptr);
+  EXPECT_EQ(index.Find("words-workers-0-abcde@machine-1")->node, "machine-1");
+  ASSERT_NE(index.Find("words-workers-1-abcde@machine-2"), nullptr);
+  EXPECT_EQ(index.Find("words-workers-1-abcde@machine-2")->path[1].value, "m");
+  EXPECT_EQ(index.Find("machine-1@elsewhere"), nullptr);
+  EXPECT_EQ(index.Find("pod@"), nullptr);
+}
+
 TEST(Labels, AContradictionNamesBothSidesAndWhatWasTaken) {
   const LabelSet file{"topology.conf", {On("a", "s", "l0"), On("b", "s", "l0"), On("c", "s", "l1")}, {}};
   const LabelSet zones{"nodes.json", {{"a", {{"rack", "r0"}}}, {"b", {{"rack", "r1"}}}, {"c", {{"rack", "r0"}}}}, {}};

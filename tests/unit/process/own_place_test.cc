@@ -38,6 +38,11 @@ TEST(OwnPlace, OrOfThePodsLabels) {
   const std::string path = pattern + "/labels";
   std::ofstream(path) << "topology.kubernetes.io/zone=\"z\"\ncloud.google.com/gce-topology-block=\"b\"\n";
   EXPECT_EQ(Text(FindOwnPlace({"MUSTER_POD_LABELS=" + path}, "n")), "the labels of the pod: zone z, block b");
+  std::ofstream(path) << "example.com/rack=\"r\"\ntopology.kubernetes.io/zone=\"z\"\n";
+  EXPECT_EQ(Text(FindOwnPlace({"MUSTER_LABEL_KEYS=example.com/rack", "MUSTER_POD_LABELS=" + path}, "n")),
+            "the labels of the pod: rack r");
+  EXPECT_THAT(std::string(FindOwnPlace({"MUSTER_LABEL_KEYS=a,a", "MUSTER_POD_LABELS=" + path}, "n").note()),
+              HasSubstr("host n: MUSTER_LABEL_KEYS: two keys make a level a"));
   std::ofstream(path) << "nonsense\n";
   EXPECT_THAT(std::string(FindOwnPlace({"MUSTER_POD_LABELS=" + path}, "n").note()),
               HasSubstr("labels:1: \"nonsense\" is no label"));
