@@ -1,103 +1,18 @@
 """The manifests of `muster k8s render`, run: pods as restricted runc containers from the built image, which train and are disturbed."""
-import hashlib
 import json
 import os
-import sys
 import unittest
 
 import pod_node
-from muster_e2e import MUSTER, read
+from muster_e2e import read
+from pods_case import JOB, JobCase, checkpoint_data, skip_without_pods
 
-try:
-    import yaml
-except ImportError:
-    yaml = None
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "train"))
-from train_case import TrainCase, some_words  # noqa: E402
-
-BUILD = os.path.dirname(os.path.dirname(os.path.abspath(MUSTER)))
-IMAGE = os.path.join(BUILD, "image", "root")
-STEPS, EVERY = 300, 20
-JOB = f"""
-name: words
-command: [train_words, --data, /data/words.txt, --steps, "{STEPS}", --result, /data/result.json, --resume]
-workers: {{min: 2, max: 4, per_node: 2}}
-resources: {{cpu: 2, memory: 256Mi}}
-env: {{OMP_NUM_THREADS: "1"}}
-checkpoint: {{path: /data/checkpoints, every_steps: {EVERY}, keep: 2}}
-recovery: {{max_restarts: 5, last_call: 20s}}
-kubernetes: {{image: 'muster:latest', grace: 20s, volumes: [{{claim: words-data, path: /data, size: 1Gi}}]}}
-"""
 
 def setUpModule():
-    missing = pod_node.what_is_missing() or ("no python3-yaml" if yaml is None else "")
-    if not missing and not os.path.isdir(IMAGE):
-        missing = f"no image in {IMAGE} (scripts/image)"
-    if missing:
-        raise unittest.SkipTest(f"no pods here: {missing}")
+    skip_without_pods()
 
-class PodsCase(TrainCase):
-    undisturbed = None
 
-    def setUp(self):
-        super().setUp()
-        self.node = pod_node.Node(os.path.join(self.folder, "node"), IMAGE)
-        self.addCleanup(self.node.close)
-        claim = self.node.claim("words-data")
-        self.result = os.path.join(claim, "result.json")
-        self.checkpoints = os.path.join(claim, "checkpoints")
-        with open(os.path.join(claim, "words.txt"), "w", encoding="utf-8") as file:
-            file.write("".join(word + "\n" for word in some_words()))
-
-    def apply(self, text=JOB, *arguments):
-        path = os.path.join(self.folder, "job.yaml")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-        rendered = self.muster("k8s", "render", "-f", path, "--new-join-key", *arguments)
-        self.assertEqual(rendered.returncode, 0, rendered.stderr)
-        self.node.apply(yaml.safe_load_all(rendered.stdout))
-        self.coordinator, self.workers = self.node.job("words-coordinator"), self.node.job("words-workers")
-
-    def expected(self):
-        """What the same training gives on this machine without any disturbance."""
-        if PodsCase.undisturbed is None:
-            result = os.path.join(self.folder, "local.json")
-            kept = os.path.join(self.folder, "local")
-            done = self.muster("run", "-np", "4", "--checkpoint-path", kept, "--checkpoint-every", str(EVERY), "train_words", "--data", self.data,
-                               "--steps", str(STEPS), "--result", result)
-            self.assertEqual(done.returncode, 0, done.stderr)
-            PodsCase.undisturbed = json.loads(read(result))
-            PodsCase.undisturbed_data = self.checkpoint_data(kept)
-        return PodsCase.undisturbed
-
-    @staticmethod
-    def checkpoint_data(folder):
-        """Of the newest checkpoint: what its data files hold. Their names are never the same twice."""
-        newest = os.path.join(folder, f"step-{max(int(name[5:]) for name in os.listdir(folder) if name[:5] == 'step-')}")
-        return sorted(hashlib.sha256(read(os.path.join(newest, name))).hexdigest() for name in os.listdir(newest) if name.endswith(".safetensors"))
-
-    def checkpoint_after(self, step):
-        """True when a checkpoint of a later step stands."""
-        try:
-            names = os.listdir(self.checkpoints)
-        except OSError:
-            return False
-        return any(int("".join(filter(str.isdigit, name)) or 0) > step for name in names)
-
-    def wait(self, condition, what, seconds=60):
-        self.assertTrue(self.node.wait(condition, seconds), f"{what}\n{self.node.story()}")
-
-    def finish(self):
-        self.wait(lambda: self.coordinator.succeeded or self.coordinator.failed, "the job does not end")
-        self.assertTrue(self.coordinator.succeeded, self.node.story())
-        result, local = json.loads(read(self.result)), self.expected()
-        for name in ("weights_sha256", "samples_sha256"):
-            self.assertEqual(result[name], local[name], name)
-        return result
-
-class Undisturbed(PodsCase):
+class Undisturbed(JobCase):
     def test_trains_as_on_a_laptop_and_may_do_nothing_else(self):
         self.apply()
         self.node.start_jobs()
@@ -114,13 +29,20 @@ class Undisturbed(PodsCase):
             self.assertFalse(os.path.exists(f"/proc/{pid}/root/var/run/secrets"))
         self.assertGreaterEqual(seen, 3)
         self.finish()
-        self.assertEqual(self.checkpoint_data(self.checkpoints), self.undisturbed_data)
+        self.assertEqual(self.node.api_callers(), [], "a pod has asked the API server")
+        self.assertEqual(checkpoint_data(self.checkpoints), self.undisturbed_data)
         self.assertGreaterEqual(len(self.undisturbed_data), 1)
         self.wait(lambda: all(one.exit_code == 0 for one in self.workers.pods), "agents do not end with the job")
         said = json.loads(self.coordinator.pods[0].message)
         self.assertEqual((said["exit_code"], said["workers"], said["restarts"]), (0, 4, 0))
         self.assertIn("all 4 workers ended with 0", said["sentence"])
         self.assertEqual(json.loads(pod.message), {"exit_code": 0, "sentence": "the job is over", "host": f"{pod.name}@{pod.machine}"})
+
+    def test_who_asked_the_api_server_would_be_seen(self):
+        self.apply()
+        pod = self.workers.create(0)
+        self.node.inside(pod.holder, "bash", "-c", "exec 3<>/dev/tcp/" + "/".join(map(str, pod_node.API_SERVER)))
+        self.assertEqual(self.node.api_callers(), [pod.address])
 
     def test_a_failure_says_which_pod_of_which_machine(self):
         self.apply(JOB.replace("--resume", "--optimizer, nonsense").replace("max_restarts: 5", "max_restarts: 0").replace("min: 2", "min: 4"))
@@ -147,16 +69,13 @@ class Undisturbed(PodsCase):
         self.assertIn("before there was a coordinator", json.loads(pod.message)["sentence"])
 
 
-class Disturbed(PodsCase):
+class Disturbed(JobCase):
     """Something happens when a checkpoint stands; at the end the weights are those of an undisturbed run."""
 
     def begin(self, text=JOB):
         self.apply(text)
         self.node.start_jobs()
         self.wait(lambda: self.checkpoint_after(0), "no checkpoint")
-
-    def newest(self):
-        return json.loads(self.coordinator.pods[-1].message)
 
     def test_a_pod_is_killed(self):
         self.begin()
@@ -165,7 +84,7 @@ class Disturbed(PodsCase):
         self.finish()
         self.assertEqual(victim.exit_code, 137)
         self.assertEqual([pod.index for pod in self.workers.pods], [0, 1, 1])
-        self.assertGreaterEqual(self.newest()["restarts"], 1)
+        self.assertGreaterEqual(self.verdict()["restarts"], 1)
 
     def test_a_pod_is_drained(self):
         self.begin()
@@ -196,7 +115,6 @@ class Disturbed(PodsCase):
         self.finish()
         self.assertEqual(len(self.coordinator.pods), 2, self.node.story())
         self.assertEqual([pod.id for pod in self.workers.pods], others, "pods of agents were made anew")
-
         return first
 
     def test_the_coordinator_is_lost_with_its_record(self):
@@ -208,7 +126,7 @@ class Disturbed(PodsCase):
         folder = os.path.join(self.node.claim("words-record"), "muster")
         records = {name for name in os.listdir(folder) if read(os.path.join(folder, name, "record"))}
         self.assertEqual(len(records), 2, "the record of the lost coordinator is gone")
-        newest = self.newest()["job_id"]
+        newest = self.verdict()["job_id"]
         self.assertIn(newest, records)
         self.assertEqual(json.loads(read(os.path.join(folder, newest, "verdict.json")))["exit_code"], 0)
 
@@ -216,6 +134,20 @@ class Disturbed(PodsCase):
         first = self.lose_coordinator(lambda pod: pod.delete())
         self.assertEqual(first.exit_code, 143, first.text("stderr"))
         self.assertEqual(json.loads(first.message)["exit_code"], 143)
+
+    def test_muster_cancel_in_the_pod_of_the_coordinator_ends_the_job(self):
+        self.begin()
+        done = self.coordinator.pods[0].execute("muster", "cancel")
+        # It waits for the end of the job, which is that of the container and of all that is in it.
+        self.assertIn(done.returncode, (0, 137), done.stderr)
+        self.wait(lambda: self.coordinator.failed and all(pod.exit_code is not None for pod in self.workers.pods), "the job does not end")
+        # Not as a pod that is drained: nobody takes its place, and no agent waits for somebody.
+        self.assertEqual([pod.exit_code for pod in self.coordinator.pods], [130], self.node.story())
+        self.assertEqual(self.coordinator.reason, "PodFailurePolicy")
+        self.assertEqual([pod.exit_code for pod in self.workers.pods], [0, 0], self.node.story())
+        self.assertTrue(self.workers.succeeded)
+        self.assertIn("interrupted (SIGINT) by muster cancel of", self.verdict()["sentence"])
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)
