@@ -165,6 +165,12 @@ class AgentClientImpl : public AgentClient {
 
   size_t unacknowledged_bytes() const override { return frames_.kept_bytes(); }
 
+  std::vector<v1::AgentMessage> unacknowledged() const override {
+    std::vector<v1::AgentMessage> messages;
+    frames_.ForEachKept([&](const std::shared_ptr<const AgentFrame>& frame) { messages.push_back(frame->message()); });
+    return messages;
+  }
+
   void Close(absl::Duration at_most, std::function<void()> done) override {
     MUSTER_CHECK(!closing_, "Close comes once");
     closing_ = true;
@@ -236,6 +242,7 @@ class AgentClientImpl : public AgentClient {
     attempt->request.set_token(options_.ticket.token);
     attempt->request.set_public_key_der(key_->public_key_der());
     attempt->request.set_protocol_version(kChannelProtocolVersion);
+    if (options_.identity_token) attempt->request.set_identity_token(options_.identity_token());
     gate_->Enter();
     // What the callback holds is let go of before the gate is left.
     auto holder = std::make_shared<std::shared_ptr<EnrollAttempt>>(attempt);
@@ -303,7 +310,8 @@ class AgentClientImpl : public AgentClient {
 
   void OnFailure(const grpc::Status& status) {
     if (IsRefusal(status.error_code())) {
-      const char* remedy = certificate_pem_.empty() ? "; each agent joins once, with a ticket of its own" : "";
+      const bool ticket_is_wrong = certificate_pem_.empty() && status.error_code() != grpc::StatusCode::UNAUTHENTICATED;
+      const char* remedy = ticket_is_wrong ? "; each agent joins once, with a ticket of its own" : "";
       return Refused(absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                                   absl::StrCat("the coordinator at ", options_.coordinator,
                                                " does not take this agent: ", status.error_message(), remedy)));

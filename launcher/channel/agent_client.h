@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -20,6 +21,9 @@ namespace muster {
 struct AgentClientOptions {
   std::string coordinator;  // "host:port", "10.0.0.1:4242", "[::1]:4242"
   JoinTicket ticket;
+  // What a cluster has signed for us, for coordinators that want to see it: asked for at each enrolment, since it changes. It goes to whoever
+  // has proved to be the ticket's coordinator. Null: nothing.
+  std::function<std::string()> identity_token = nullptr;
   absl::Duration retry_after_min = absl::Milliseconds(50);  // doubled up to the other, with some randomness
   absl::Duration retry_after_max = absl::Seconds(2);
   absl::Duration connect_within = absl::Seconds(10);  // one attempt: connection, TLS and proof
@@ -55,6 +59,8 @@ class AgentClient {
   virtual void Send(v1::AgentMessage message) = 0;
   // Bytes sent and not acknowledged yet: who forwards output stops reading it beyond a bound of its own.
   virtual size_t unacknowledged_bytes() const = 0;
+  // Those messages, in their order: for who turns to another coordinator. It may have taken in the first of them.
+  virtual std::vector<v1::AgentMessage> unacknowledged() const = 0;
   // Closes the session in good order once all is acknowledged, or after `at_most`, and then calls `done`. Messages are still
   // delivered until then, nothing after.
   virtual void Close(absl::Duration at_most, std::function<void()> done) = 0;

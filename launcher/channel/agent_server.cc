@@ -258,6 +258,10 @@ class AgentServerImpl : public AgentServer {
     }
     if (const absl::Status key = PublicKeyFromDer(request.public_key_der()).status(); !key.ok()) return key;  // costs no token
     MUSTER_ASSIGN_OR_RETURN(const uint32_t number, options_.authority->TakeToken(request.token()));
+    if (options_.check_identity) {
+      const absl::Status identity = options_.check_identity(number, request.identity_token());
+      if (!identity.ok()) return absl::UnauthenticatedError(identity.message());
+    }
     MUSTER_ASSIGN_OR_RETURN(std::string certificate_pem, options_.authority->SignAgent(number, request.public_key_der()));
     if (FindSession(number) != nullptr) LoseSession(number, "its agent was started again");
     v1::EnrollReply reply;

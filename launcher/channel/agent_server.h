@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "launcher/channel/authority.h"
 #include "muster/v1/agent.pb.h"
@@ -23,6 +24,9 @@ struct AgentServerOptions {
   Authority* authority = nullptr;                      // outlives the server
   std::string join_key = "";                           // agents that hold it get a ticket from us (join_key.h); empty: nobody does
   uint32_t join_nodes = 0;                             // for nodes below this
+  // Asked once an agent has shown a ticket: whether the token beside it (may be empty) is that of one of ours. Null: nobody needs one. Its
+  // error is the agent's, as Unauthenticated.
+  std::function<absl::Status(uint32_t node, absl::string_view token)> check_identity = nullptr;
   absl::Duration resume_within = absl::Seconds(10);    // a broken stream's session waits so long for the next
   absl::Duration handshake_within = absl::Seconds(5);  // from a connection to its Proof
   size_t unacknowledged_bytes_max = 64 << 20;          // kept for an agent that does not answer; beyond it is lost

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -27,6 +28,7 @@
 #include "launcher/cli/own_environment.h"
 #include "launcher/cli/program.h"
 #include "launcher/cli/subcommand.h"
+#include "launcher/identity/token.h"
 #include "launcher/process/agent_front.h"
 #include "launcher/process/agent_process.h"
 #include "launcher/process/exit_codes.h"
@@ -72,6 +74,7 @@ struct AgentFlags {
   bool signals_stop_job = false;
   std::string ticket_file;
   std::string join_key_file;
+  std::string token_file;
   int64_t node = -1;
   std::string host;
   std::string address;
@@ -92,6 +95,9 @@ FlagSet Declare(AgentFlags* agent) {
              "instead of a ticket: the secret that muster run --starter join was\n"
              "given. The coordinator is waited for, its name asked for again and\n"
              "again, for --orphan-after");
+  flags.Text("--token-file", "FILE", &agent->token_file,
+             "the token that Kubernetes has signed for this pod, for a coordinator that\n"
+             "wants to see it (muster run --token-keys)");
   flags.Count("--node", "N", &agent->node, 0, 99'999,
               "with a join key: this node's number, from 0, such as the index of a\n"
               "pod. Of two agents with one number the newer takes the node over");
@@ -137,6 +143,17 @@ absl::StatusOr<std::string> ReadTicket(const AgentFlags& agent) {
   }
   text.resize(size);
   return std::string(absl::StripAsciiWhitespace(text));
+}
+
+// What stands there now: Kubernetes replaces it before it expires. Empty: nothing that could be shown, which is said.
+std::string ReadToken(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text(kTokenBytesMax + 1, '\0');
+  if (file) file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(std::max<std::streamsize>(0, file.gcount())));
+  const std::string token(absl::StripAsciiWhitespace(text));
+  if (token.empty()) Log(LogLevel::kWarning, absl::StrCat("--token-file ", path, " cannot be read, or is empty"));
+  return token;
 }
 
 absl::Status Check(const AgentFlags& agent) {
@@ -315,6 +332,7 @@ Part RunPart(AgentFlags agent, Part before) {
   if (!agent.join_key_file.empty() && agent.line_fd < 0) {
     options.ask_for_successor = [asked] { return AskForTicket(asked, "", kSuccessorAnswers, nullptr); };
   }
+  if (!agent.token_file.empty()) options.identity_token = [path = agent.token_file] { return ReadToken(path); };
   options.guard_path = *std::move(guard);
   options.environment = OwnEnvironment();
   options.find_program = [own_folder = *own_folder](std::vector<std::string>* argv,

@@ -194,6 +194,10 @@ int RenderCommand(const std::vector<std::string>& arguments) {
     Say(absl::StrCat("the pods need the Secret ", kubernetes::JoinSecretName(*plan),
                      "; make it with: ", kubernetes::JoinSecretCommand(*plan)));
   }
+  if (const std::string keys = kubernetes::ClusterKeysCommand(*plan); !keys.empty()) {
+    absl::StrAppend(&header, "\nThe coordinator's pod mounts the cluster's public keys; make them known once:\n  ", keys);
+    Say(absl::StrCat("the coordinator needs the cluster's public keys; make them known with: ", keys));
+  }
   if (!render.folder.empty()) return WriteFolder(render.folder, header, *manifests);
   std::vector<kubernetes::Json> documents;
   for (const kubernetes::Manifest& manifest : *manifests) documents.push_back(manifest.document);

@@ -179,6 +179,7 @@ void RemoteJob::OnReport(const std::string& bytes) {
       RemoteResult result;
       result.verdict = report.outcome().verdict();
       result.report_json = report.outcome().report_json();
+      result.goes_on = report.outcome().goes_on();
       return Leave(std::move(result));
     }
     case v1::CoordinatorReport::KIND_NOT_SET:
@@ -234,6 +235,13 @@ RemoteResult RemoteJob::CoordinatorLost(const std::string& how) const {
   result.verdict.set_failure_class("coordinator lost");
   result.verdict.set_rank(-1);
   result.verdict.set_committed_step(-1);
+  if (launch_.successor_goes_on()) {
+    result.goes_on = true;
+    result.verdict.set_exit_code(kExitUnavailable);
+    result.verdict.set_sentence(absl::StrCat("the job's coordinator (process ", coordinator_, ") ", how,
+                                             " before the job was over; its workers run on for the one that comes after it"));
+    return result;
+  }
   result.verdict.set_sentence(absl::StrCat("the job's coordinator (process ", coordinator_, ") ", how,
                                            " before the job was over; ",
                                            inherits_agents_ ? "its workers were ended"

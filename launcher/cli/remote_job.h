@@ -30,6 +30,7 @@ struct RemoteResult {
   v1::Verdict verdict;
   std::string report_json;  // empty: the coordinator gave none
   bool runs_on = false;     // detached, and all workers have started: there is no verdict yet
+  bool goes_on = false;     // another coordinator is to go on with the job: the verdict is on this one alone
 };
 
 // Starts the coordinator, brings it our stdin, our signals and the wish to end, and shows what it says. The workers' output it

@@ -22,6 +22,7 @@
 #include "launcher/cli/run_options.h"
 #include "launcher/cli/subcommand.h"
 #include "launcher/job/job_folder.h"
+#include "launcher/job/job_list.h"
 #include "launcher/job/write_file.h"
 #include "launcher/process/exit_codes.h"
 #include "launcher/process/last_words.h"
@@ -279,7 +280,7 @@ int RunRemotely(const Start& start, const JobFolder& folder) {
   auto job = RemoteJob::Create(std::move(options));
   if (!job.ok())
     return FailJob(start, folder, absl::IsInvalidArgument(job.status()) ? kExitUsage : kExitInternal, job.status());
-  const RemoteResult result = (*job)->Run();
+  RemoteResult result = (*job)->Run();
   if (result.runs_on) {
     const std::string id = absl::BytesToHexString(start.job_id), brief = id.substr(0, 8);
     Say(absl::StrCat("the job runs on; muster status ", brief, ", muster logs ", brief, " --follow, muster cancel ", brief));
@@ -288,16 +289,35 @@ int RunRemotely(const Start& start, const JobFolder& folder) {
   job->reset();
   SayVerdict(result.verdict);
   const int exit_code = result.verdict.exit_code();
+  if (result.goes_on) return WriteReport(exit_code, ReportOf(start, result.verdict), start.run);  // no verdict on the job
   if (result.report_json.empty()) {
     return WriteReports(exit_code, ReportOf(start, result.verdict), folder.path(), start.run);
   }
   return WriteReport(exit_code, result.report_json, start.run);  // the coordinator has kept its verdict
 }
 
-int RunJob(const Start& start) {
+// Of the job that this command goes on with, whose id is then the job's; else a new one.
+absl::StatusOr<std::unique_ptr<JobFolder>> TakeFolder(const std::string& state_home, Start* start) {
+  const std::string& name = start->run.hosts.same_job;
+  const std::optional<StoredJob> found = name.empty() ? std::nullopt : FindUnfinished(state_home, name);
+  if (found) {
+    auto folder = JobFolder::TakeUp(found->folder);
+    if (folder.ok()) {
+      start->job_id = absl::HexStringToBytes(found->job_id);
+      Say(absl::StrCat("goes on with job ", found->brief(), ", whose coordinator was lost"));
+      return folder;
+    }
+    Say(absl::StrCat("job ", found->brief(), " is not gone on with: ", folder.status().message(), "; a new one begins"));
+  }
+  MUSTER_ASSIGN_OR_RETURN(auto folder, JobFolder::Create(state_home, absl::BytesToHexString(start->job_id)));
+  if (!name.empty()) MUSTER_RETURN_IF_ERROR(WriteFile(folder->path() + "/same-job", name + "\n"));
+  return folder;
+}
+
+int RunJob(Start start) {
   bool fallback = false;
   const std::string state_home = StateHome(Variable("XDG_STATE_HOME"), Variable("HOME"), start.temporary, &fallback);
-  auto folder = JobFolder::Create(state_home, absl::BytesToHexString(start.job_id));
+  auto folder = TakeFolder(state_home, &start);
   if (!folder.ok()) return Fail(kExitCannotWrite, folder.status());
   if (fallback) Say(absl::StrCat("HOME is not set, so the job's record goes to ", (*folder)->path()));
   const absl::Status kept = WriteFile((*folder)->path() + "/command", CommandText(start.run.command) + "\n");

@@ -15,6 +15,7 @@
 #include "launcher/hosts/host_list.h"
 #include "launcher/hosts/host_name.h"
 #include "launcher/hosts/slurm_allocation.h"
+#include "launcher/process/pod_tokens.h"
 #include "proto/muster/v1/control_memory.h"
 #include "runtime/base/status.h"
 
@@ -68,6 +69,20 @@ absl::Status CheckStarter(const HostOptions& hosts) {
   if ((hosts.starter == "join") != !hosts.join_key_file.empty()) {
     return absl::InvalidArgumentError(
         "--starter join and --join-key-file FILE go together: agents that come by themselves prove with the key that they belong to the job");
+  }
+  const int said = !hosts.token_keys.empty() + !hosts.token_audience.empty() + !hosts.token_subject.empty();
+  if (said != 0 && (said != 3 || hosts.starter != "join")) {
+    return absl::InvalidArgumentError(
+        "--token-keys FOLDER, --token-audience TEXT and --token-subject TEXT go together, with --starter join: whose keys sign a token that "
+        "an agent must show, for whom, and for which service account");
+  }
+  if (said != 0) {
+    const absl::Status read = ReadClusterKeys(hosts.token_keys).status();
+    if (!read.ok()) return absl::InvalidArgumentError(absl::StrCat("--token-keys: ", read.message()));
+  }
+  if (!hosts.same_job.empty() && hosts.starter != "join") {
+    return absl::InvalidArgumentError(
+        "--same-job is for --starter join: other agents are started by their coordinator, and end with it");
   }
   if (hosts.starter == "join" && !(hosts.lists.empty() && hosts.file.empty())) {
     return absl::InvalidArgumentError("--starter join waits for agents from anywhere; say --nodes K instead of a list of hosts");
@@ -181,6 +196,18 @@ void DeclareHosts(FlagSet* flags, HostOptions* hosts) {
   flags->Text("--join-key-file", "FILE", &hosts->join_key_file,
               "the secret by which agents that come by themselves may join; make one\n"
               "with: openssl rand -hex 32");
+  flags->Text("--token-keys", "FOLDER", &hosts->token_keys,
+              "agents must also show a token that a cluster of Kubernetes has signed for\n"
+              "their pod. FOLDER holds the cluster's keys (jwks) and its name (issuer),\n"
+              "so that nobody is asked");
+  flags->Text("--token-audience", "TEXT", &hosts->token_audience, "for whom such a token must be made");
+  flags->Text("--token-subject", "TEXT", &hosts->token_subject,
+              "whose it must be: system:serviceaccount:NAMESPACE:NAME");
+  flags->Text("--same-job", "NAME", &hosts->same_job,
+              "with --starter join: where a job of this NAME lies unfinished in the\n"
+              "state folder, since its coordinator was lost, go on with it; its agents\n"
+              "keep their workers meanwhile. SIGTERM leaves the job to the next that\n"
+              "says NAME; muster cancel ends it");
 }
 
 absl::Status ReadHosts(HostOptions* hosts) {
@@ -259,6 +286,12 @@ void AddHosts(const HostOptions& hosts, v1::Launch* launch) {
   launch->set_starter(hosts.chosen);
   launch->set_oversubscribe(hosts.oversubscribe);
   launch->set_join_key(hosts.join_key);
+  launch->set_successor_goes_on(!hosts.same_job.empty());
+  if (!hosts.token_keys.empty()) {
+    launch->mutable_token_demand()->set_keys_folder(hosts.token_keys);
+    launch->mutable_token_demand()->set_audience(hosts.token_audience);
+    launch->mutable_token_demand()->set_subject(hosts.token_subject);
+  }
   const auto add = [&](const HostShare& share) {
     v1::LaunchHost* host = launch->add_hosts();
     host->set_name(share.host.name);

@@ -20,6 +20,8 @@ struct HostOptions {
   bool oversubscribe = false;      // more workers than slots are wanted
   std::string starter = "auto";    // or "local", "ssh", "slurm", "join"
   std::string join_key_file;       // with "join"; empty: not said
+  std::string token_keys, token_audience, token_subject;  // with "join": what token an agent must show; empty: none
+  std::string same_job;            // with "join": whoever says this again goes on with the job; empty: nobody
 
   // What ReadHosts finds.
   std::vector<Host> named;     // none: nobody named hosts

@@ -102,6 +102,14 @@ absl::StatusOr<std::unique_ptr<JobFolder>> JobFolder::Create(const std::string& 
   return std::unique_ptr<JobFolder>(new JobFolder(path, std::move(lock)));
 }
 
+absl::StatusOr<std::unique_ptr<JobFolder>> JobFolder::TakeUp(std::string path) {
+  UniqueFd lock = TryLock(path);
+  if (!lock && errno != EWOULDBLOCK) return CannotWrite(path, errno);
+  if (!lock) return absl::FailedPreconditionError(absl::StrCat("another process runs the job in ", path));
+  MUSTER_RETURN_IF_ERROR(WriteOwner(lock.get(), path + "/lock"));
+  return std::unique_ptr<JobFolder>(new JobFolder(std::move(path), std::move(lock)));
+}
+
 absl::StatusOr<std::unique_ptr<JobFolder>> JobFolder::Adopt(std::string path, UniqueFd lock) {
   const std::string file = path + "/lock";
   struct stat ours, named;

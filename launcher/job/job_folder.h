@@ -4,6 +4,7 @@
 //   status.json    how it stands now (job_files.h)               events.jsonl  what happened (job_files.h)
 //   logs/          the workers' output (log_keeper.h)            verdict.json  how it ended (report.h)
 //   lock           locked while somebody runs the job; holds that process's id
+//   same-job       what who shall go on with it says (--same-job), one line; mostly missing
 #ifndef MUSTER_LAUNCHER_JOB_JOB_FOLDER_H_
 #define MUSTER_LAUNCHER_JOB_JOB_FOLDER_H_
 
@@ -27,6 +28,10 @@ class JobFolder {
   // folders of ended jobs beyond kJobFoldersKept. It gets its name when it is locked already.
   // Errors: the code of what failed; the message names the path and the remedy (XDG_STATE_HOME).
   static absl::StatusOr<std::unique_ptr<JobFolder>> Create(const std::string& state_home, const std::string& job_id);
+
+  // Of a job that nobody runs any more and that has no verdict: whoever runs it now goes on with it. Errors: FailedPrecondition (somebody
+  // runs it), else the code of what failed.
+  static absl::StatusOr<std::unique_ptr<JobFolder>> TakeUp(std::string path);
 
   // In a process that has inherited the lock's descriptor from the one that made the folder: from now on this process is the one
   // that runs the job. Errors: InvalidArgument (`lock` is not the folder's), else the code of what failed.

@@ -102,6 +102,13 @@ std::vector<StoredJob> ListJobs(const std::string& state_home) {
   return jobs;
 }
 
+std::optional<StoredJob> FindUnfinished(const std::string& state_home, const std::string& name) {
+  for (StoredJob& job : ListJobs(state_home)) {
+    if (!job.verdict && absl::StripAsciiWhitespace(ReadText(job.folder + "/same-job")) == name) return std::move(job);
+  }
+  return std::nullopt;
+}
+
 absl::StatusOr<StoredJob> FindJob(const std::string& state_home, const std::string& id_prefix) {
   std::vector<StoredJob> jobs = ListJobs(state_home);
   if (jobs.empty()) {

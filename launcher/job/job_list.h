@@ -52,6 +52,9 @@ std::vector<StoredJob> ListJobs(const std::string& state_home);
 // Errors: NotFound (no such job, or none at all), InvalidArgument (several begin so); the message lists what there is.
 absl::StatusOr<StoredJob> FindJob(const std::string& state_home, const std::string& id_prefix);
 
+// The newest that was started with --same-job `name` and has no verdict, whether somebody runs it or not.
+std::optional<StoredJob> FindUnfinished(const std::string& state_home, const std::string& name);
+
 }  // namespace muster
 
 #endif  // MUSTER_LAUNCHER_JOB_JOB_LIST_H_

@@ -133,6 +133,7 @@ class Planner {
     plan_.priority_class = Or(k.priority_class, std::string());
     plan_.mesh = Or(k.mesh, std::string("none"));
     if (plan_.mesh == "none") plan_.mesh.clear();
+    plan_.shows_token = k.join && k.join->value == "token";
     plan_.topology_required = Or(k.topology_required, std::string());
     plan_.topology_preferred = Or(k.topology_preferred, std::string());
     for (const Field<std::string>& topology : {k.topology_required, k.topology_preferred}) {
@@ -221,10 +222,10 @@ absl::Status CheckNetworkFiles(const std::string& file, const Plan& plan) {
   size_t bytes = 0;
   for (const Plan::NetworkFile& one : plan.network_files) bytes += one.text.size();
   if (bytes <= kNetworkBytesMax) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      file, ": topology.files: have ", bytes, " bytes together, and a ConfigMap holds ", kNetworkBytesMax,
-      " of them; of Kubernetes' nodes keep names and labels alone: kubectl get nodes -o json | jq '.items | "
-      "map({(.metadata.name): .metadata.labels}) | add'"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(file, ": topology.files: have ", bytes, " bytes together, and a ConfigMap holds ", kNetworkBytesMax,
+                   " of them; of Kubernetes' nodes keep names and labels alone: kubectl get nodes -o json | jq '.items | "
+                   "map({(.metadata.name): .metadata.labels}) | add'"));
 }
 
 absl::StatusOr<Plan> MakePlan(const std::string& file, const JobFile& job) { return Planner(file, job).Make(); }

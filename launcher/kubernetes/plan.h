@@ -50,7 +50,8 @@ struct Plan {
   std::string gpu_resource = "nvidia.com/gpu";
   std::string device_class;  // instead of gpu_resource
   std::string priority_class;
-  std::string mesh;  // "istio", "linkerd"; empty: none
+  std::string mesh;          // "istio", "linkerd"; empty: none
+  bool shows_token = false;  // agents show the token of their pod besides the join key
   std::string topology_required, topology_preferred;
   // What is known of the network between the nodes: texts of topology.files, which the job file's reader does not open; whoever makes
   // the plan fills them in.

@@ -11,7 +11,10 @@ constexpr char kLastWordsFile[] = "/dev/termination-log";  // where Kubernetes l
 constexpr char kRecordFolder[] = "/var/lib/muster";
 constexpr char kNetworkFolder[] = "/run/muster/network";
 constexpr char kPodFolder[] = "/run/muster/pod";
-constexpr int kNodeLabelsCopied = 35;  // since then a pod has the region and zone of its node (KEP-4742, beta)
+constexpr char kClusterFolder[] = "/run/muster/cluster";
+constexpr char kTokenFolder[] = "/run/muster/token";
+constexpr int64_t kTokenSeconds = 3600;       // Kubernetes replaces it when four fifths have passed
+constexpr int kNodeLabelsCopied = 35;         // since then a pod has the region and zone of its node (KEP-4742, beta)
 constexpr int64_t kOrphanAfterSeconds = 300;  // an image may have to be pulled before there is a coordinator
 
 Json EnvField(const std::string& name, const std::string& path) {
@@ -76,9 +79,8 @@ void AddOwnLabels(const Plan& plan, int version, Json* volumes, Json* mounts, Js
       absl::StrCat("the pod's labels, and among them what is known of its node's place in the network: ",
                    version >= kNodeLabelsCopied
                        ? "region and zone are copied by Kubernetes (KEP-4742), racks and leaves"
-                       : absl::StrCat("Kubernetes ", VersionText(version),
-                                      " copies none of the node's (from ", VersionText(kNodeLabelsCopied),
-                                      " on region and zone); all of them"),
+                       : absl::StrCat("Kubernetes ", VersionText(version), " copies none of the node's (from ",
+                                      VersionText(kNodeLabelsCopied), " on region and zone); all of them"),
                    " by a webhook on pods/binding, where there is one. topology.files in job.yaml says it for all nodes"));
   volume["downwardAPI"]["items"] = Json::array({{{"path", "labels"}, {"fieldRef", {{"fieldPath", "metadata.labels"}}}}});
   volumes->push_back(std::move(volume));
@@ -86,6 +88,9 @@ void AddOwnLabels(const Plan& plan, int version, Json* volumes, Json* mounts, Js
   env->push_back({{"name", "MUSTER_POD_LABELS"}, {"value", absl::StrCat(kPodFolder, "/labels")}});
   if (!plan.label_keys.empty()) env->push_back({{"name", "MUSTER_LABEL_KEYS"}, {"value", Literal(plan.label_keys)}});
 }
+
+// No other job's pods have tokens for it.
+std::string TokenAudience(const Plan& plan) { return absl::StrCat("muster/", plan.name); }
 
 Json RunArguments(const Plan& plan) {
   Json arguments = {"run",
@@ -101,6 +106,16 @@ Json RunArguments(const Plan& plan) {
     arguments.push_back(flag);
     arguments.push_back(Literal(value));
   };
+  if (plan.shows_token) {
+    add("--token-keys", kClusterFolder);
+    add("--token-audience", TokenAudience(plan));
+    arguments.push_back("--token-subject");
+    arguments.push_back(absl::StrCat("system:serviceaccount:$(POD_NAMESPACE):", plan.name));
+  }
+  if (!plan.record_claim.empty()) {
+    arguments.push_back("--same-job");
+    arguments.push_back("$(JOB_UID)");
+  }
   add("--name", plan.name);
   add("--nodes", absl::StrCat(plan.nodes));
   add("-np", absl::StrCat(plan.workers));
@@ -208,6 +223,7 @@ Json AgentResources(const Plan& plan, Json* pod) {
 }  // namespace
 
 std::string CoordinatorService(const Plan& plan) { return absl::StrCat(plan.name, "-coordinator"); }
+std::string ClusterConfigMap(const Plan& plan) { return absl::StrCat(plan.name, "-cluster"); }
 std::string NetworkConfigMap(const Plan& plan) { return absl::StrCat(plan.name, "-network"); }
 
 Json Labels(const Plan& plan, const std::string& component) {
@@ -231,15 +247,20 @@ Json CoordinatorTemplate(const Plan& plan, const PodOptions& options) {
   container["args"] = RunArguments(plan);
   container["env"] =
       Json::array({{{"name", "HOME"}, {"value", "/tmp"}}, {{"name", "XDG_STATE_HOME"}, {"value", kRecordFolder}}});
+  if (!plan.record_claim.empty()) {
+    container["env"].push_back(EnvField("JOB_UID", "metadata.labels['batch.kubernetes.io/controller-uid']"));
+  }
   container["ports"] = Json::array({{{"name", "tls-coordinator"}, {"containerPort", plan.port}}});
   Put(&container, "resources",
       Json{{"requests", {{"cpu", "1"}, {"memory", "512Mi"}}}, {"limits", {{"cpu", "1"}, {"memory", "512Mi"}}}},
       "some thousand agents need no more; no GPU, so any node will do");
   Json record;
   Put(&record, "name", "record",
-      plan.record_claim.empty() ? "record and logs end with the pod; a successor begins anew from the newest checkpoint. "
-                                  "kubernetes.record keeps them"
-                                : "record, logs and verdicts of this job");
+      plan.record_claim.empty()
+          ? "record and logs end with the pod; a successor begins anew from the newest checkpoint. "
+            "kubernetes.record keeps them"
+          : "record, logs and verdicts: a coordinator of the same Job that is made again goes on from there, and "
+            "agents keep their workers meanwhile");
   if (plan.record_claim.empty()) {
     record["emptyDir"] = Json::object();
   } else {
@@ -248,6 +269,15 @@ Json CoordinatorTemplate(const Plan& plan, const PodOptions& options) {
   volumes.push_back(std::move(record));
   mounts.push_back({{"name", "record"}, {"mountPath", kRecordFolder}});
   AddVolumes(plan, /*data=*/false, &volumes, &mounts);
+  if (plan.shows_token) {
+    container["env"].push_back(EnvField("POD_NAMESPACE", "metadata.namespace"));
+    Json cluster;
+    Put(&cluster, "name", "cluster",
+        "the cluster's public keys: with them the coordinator checks tokens of pods and asks nobody");
+    cluster["configMap"]["name"] = ClusterConfigMap(plan);
+    volumes.push_back(std::move(cluster));
+    mounts.push_back({{"name", "cluster"}, {"mountPath", kClusterFolder}, {"readOnly", true}});
+  }
   if (!plan.network_files.empty()) {
     volumes.push_back({{"name", "network"}, {"configMap", {{"name", NetworkConfigMap(plan)}}}});
     mounts.push_back({{"name", "network"}, {"mountPath", kNetworkFolder}, {"readOnly", true}});
@@ -292,6 +322,18 @@ Json AgentTemplate(const Plan& plan, const PodOptions& options) {
                        : "\nresources in job.yaml does not say all of it: 1 core and 1Gi a worker are assumed"));
   AddVolumes(plan, /*data=*/true, &volumes, &mounts);
   AddOwnLabels(plan, options.version, &volumes, &mounts, &env);
+  if (plan.shows_token) {
+    container["args"].push_back("--token-file");
+    container["args"].push_back(absl::StrCat(kTokenFolder, "/token"));
+    Json token;
+    Put(&token, "name", "token",
+        "says to this job's coordinator, and to nobody else, which pod this is; it opens nothing at the API server");
+    token["projected"]["sources"] =
+        Json::array({{{"serviceAccountToken",
+                       {{"audience", TokenAudience(plan)}, {"expirationSeconds", kTokenSeconds}, {"path", "token"}}}}});
+    volumes.push_back(std::move(token));
+    mounts.push_back({{"name", "token"}, {"mountPath", kTokenFolder}, {"readOnly", true}});
+  }
   container["env"] = std::move(env);
   container["volumeMounts"] = std::move(mounts);
   if (options.restart_in_place) {

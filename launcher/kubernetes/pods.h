@@ -19,6 +19,8 @@ Json Labels(const Plan& plan, const std::string& component);
 Json Metadata(const Plan& plan, const std::string& name, const std::string& component = "");
 
 std::string CoordinatorService(const Plan& plan);
+// The ConfigMap of the cluster's keys, which is not ours to make (render.h).
+std::string ClusterConfigMap(const Plan& plan);
 // The ConfigMap of the plan's network files.
 std::string NetworkConfigMap(const Plan& plan);
 

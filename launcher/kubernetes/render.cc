@@ -381,6 +381,14 @@ std::string JoinSecretCommand(const Plan& plan) {
                       JoinSecretName(plan), " --from-file=key=/dev/stdin");
 }
 
+std::string ClusterKeysCommand(const Plan& plan) {
+  if (!plan.shows_token) return "";
+  return absl::StrCat("kubectl ", plan.name_space.empty() ? "" : absl::StrCat("-n ", plan.name_space, " "), "create configmap ",
+                      ClusterConfigMap(plan),
+                      " --from-literal=issuer=\"$(kubectl get --raw /.well-known/openid-configuration | jq -r .issuer)\" "
+                      "--from-literal=jwks=\"$(kubectl get --raw /openid/v1/jwks)\"");
+}
+
 absl::StatusOr<std::vector<Manifest>> Render(const Plan& plan, const RenderOptions& options) {
   if (!plan.device_class.empty() && !IsUsable("PodSpec", "resourceClaims", options.version)) {
     return absl::InvalidArgumentError(absl::StrCat(

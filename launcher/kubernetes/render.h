@@ -47,6 +47,8 @@ absl::StatusOr<std::vector<Manifest>> Render(const Plan& plan, const RenderOptio
 // The Secret that the pods mount, and how to make it; for a person.
 std::string JoinSecretName(const Plan& plan);
 std::string JoinSecretCommand(const Plan& plan);
+// The same of the ConfigMap of the cluster's keys, where agents show tokens; else empty.
+std::string ClusterKeysCommand(const Plan& plan);
 
 }  // namespace muster::kubernetes
 

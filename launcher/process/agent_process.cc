@@ -68,6 +68,8 @@ absl::StatusOr<std::string> AddressTowards(const std::string& coordinator) {
 
 absl::StatusOr<std::unique_ptr<AgentProcess>> AgentProcess::Create(AgentProcessOptions options) {
   std::unique_ptr<AgentProcess> process(new AgentProcess(std::move(options)));
+  process->coordinator_ = process->options_.coordinator;
+  process->ticket_ = process->options_.ticket;
   process->host_ = process->options_.host.empty() ? HostName() : process->options_.host;
   MUSTER_ASSIGN_OR_RETURN(process->loop_, EventLoop::Create());
   MUSTER_RETURN_IF_ERROR(process->TakeSignals());  // before anything that may start a thread
@@ -116,12 +118,7 @@ absl::Status AgentProcess::MakeAgent() {
   callbacks.gone = [this](absl::Status status) { OnGone(status); };
   callbacks.log = [](LogLevel level, const std::string& line) { Log(level, line); };
   MUSTER_ASSIGN_OR_RETURN(agent_, Agent::Create(loop_.get(), std::move(agent), std::move(callbacks)));
-  output_ = std::make_unique<OutputBatch>(loop_.get(), [this](v1::Output output) {
-    v1::AgentMessage message;
-    message.set_job_id(options_.ticket.job_id);
-    *message.mutable_output() = std::move(output);
-    client_->Send(std::move(message));
-  });
+  output_ = std::make_unique<OutputBatch>(loop_.get(), [this](v1::Output output) { SendOutput(std::move(output)); });
   return absl::OkStatus();
 }
 
@@ -171,12 +168,15 @@ absl::Status AgentProcess::TakeJob(const v1::JobSpec& job, AgentOptions* agent) 
 
 absl::Status AgentProcess::MakeClient() {
   AgentClientOptions client;
-  client.coordinator = options_.coordinator;
-  client.ticket = options_.ticket;
+  client.coordinator = coordinator_;
+  client.ticket = ticket_;
+  client.identity_token = options_.identity_token;
   AgentClient::Callbacks callbacks;
   callbacks.up = [this] {
     joined_ = true;
+    rejoining_ = false;
     StopWaiting();
+    for (v1::Output& output : std::exchange(waiting_, {})) SendOutput(std::move(output));
     if (agent_ != nullptr) agent_->ChannelUp();
   };
   callbacks.down = [this] { WaitForCoordinator(); };
@@ -213,8 +213,16 @@ void AgentProcess::Send(v1::AgentMessage message) {
   client_->Send(std::move(message));
 }
 
+void AgentProcess::SendOutput(v1::Output output) {
+  if (rejoining_) return waiting_.push_back(std::move(output));  // bounded: workers wait, see MustWait
+  v1::AgentMessage message;
+  message.set_job_id(options_.ticket.job_id);
+  *message.mutable_output() = std::move(output);
+  client_->Send(std::move(message));
+}
+
 bool AgentProcess::MustWait() const {
-  return hold_output_ || client_->unacknowledged_bytes() + output_->held_bytes() > kOutputBytesMax;
+  return hold_output_ || rejoining_ || client_->unacknowledged_bytes() + output_->held_bytes() > kOutputBytesMax;
 }
 
 // Training goes on without the coordinator, but not for ever: it may never come back, and somebody else may want the node.
@@ -227,7 +235,7 @@ void AgentProcess::WaitForCoordinator() {
   orphan_ = loop_->After(options_.orphan_after, [this] {
     orphan_.reset();
     Fail(kExitUnavailable,
-         absl::StrCat(joined_ ? "lost the coordinator at " : "no coordinator answers at ", options_.coordinator, " for ",
+         absl::StrCat(joined_ ? "lost the coordinator at " : "no coordinator answers at ", coordinator_, " for ",
                       absl::FormatDuration(options_.orphan_after), joined_ ? ", so the workers on this node were ended" : ""));
   });
 }
@@ -244,18 +252,36 @@ void AgentProcess::LookForSuccessor() {
   });
 }
 
-// A coordinator that is lost with its record is made again as one of another job, which knows nothing of ours.
+// A coordinator that is lost with its record is made again as one of another job, which knows nothing of ours; one that has found its
+// record goes on with the job, under an authority of its own.
 void AgentProcess::OnSuccessor(absl::StatusOr<FetchedTicket> fetched) {
   if (stream_is_up_ || leaving_) return;
   if (!fetched.ok() || fetched->ticket.job_id == options_.ticket.job_id) {
     look_ = loop_->After(kLookAfter, [this] { LookForSuccessor(); });
+    if (fetched.ok() && fetched->ticket.authority_pem != ticket_.authority_pem) Rejoin(*std::move(fetched));
     return;
   }
   has_successor_ = true;
   const std::string place = fetched->coordinator;
   successor_ = *std::move(fetched);
-  Fail(kExitUnavailable, absl::StrCat("lost the coordinator at ", options_.coordinator, "; another has come in its place, at ",
-                                      place, ", so the workers on ", host_, " were ended and begin anew under it"));
+  Fail(kExitUnavailable, absl::StrCat("lost the coordinator at ", coordinator_, "; another has come in its place, at ", place,
+                                      ", so the workers on ", host_, " were ended and begin anew under it"));
+}
+
+void AgentProcess::Rejoin(FetchedTicket fetched) {
+  Log(LogLevel::kWarning, absl::StrCat("the coordinator at ", coordinator_, " was lost; another goes on with the job at ",
+                                       fetched.coordinator, ", and the workers on ", host_, " go on under it"));
+  coordinator_ = std::move(fetched.coordinator);
+  ticket_ = std::move(fetched.ticket);
+  // What else is under way the agent's table tells anew.
+  for (v1::AgentMessage& message : client_->unacknowledged()) {
+    if (message.has_output()) waiting_.push_back(std::move(*message.mutable_output()));
+  }
+  if (const absl::Status made = MakeClient(); !made.ok()) {
+    return Log(LogLevel::kError, absl::StrCat("cannot join the coordinator at ", coordinator_, ": ", made.message()));
+  }
+  hold_output_ = false;  // it was the other's wish
+  rejoining_ = true;
 }
 
 void AgentProcess::StopWaiting() {

@@ -33,9 +33,10 @@ struct AgentProcessOptions {
   UniqueFd line;                   // what ends with whoever started us: then we end too; invalid: nobody
   bool signals_stop_job = false;   // an ending signal is told to the coordinator, as long as it is there, and does not end us
   bool home_if_no_folder = false;  // where the job's working directory does not exist workers start in HOME
-  // Whether a coordinator of another job stands where ours stood. Asked again and again, on a thread of its own, while there is no
-  // stream; takes a few seconds at most. Null: nobody asks.
+  // Who stands now where our coordinator stood: one of another job, or of ours, which goes on from its record with the workers that run
+  // here. Asked again and again, on a thread of its own, while there is no stream; takes a few seconds at most. Null: nobody asks.
   std::function<absl::StatusOr<FetchedTicket>()> ask_for_successor;
+  std::function<std::string()> identity_token;  // as AgentClientOptions
   std::string guard_path;
   std::unique_ptr<SessionFolder> session_folder;  // of the workers' TMPDIR
   std::vector<std::string> environment;           // "NAME=value", the process's own: workers inherit it
@@ -74,6 +75,8 @@ class AgentProcess {
   void StopWaiting();
   void LookForSuccessor();
   void OnSuccessor(absl::StatusOr<FetchedTicket> fetched);
+  void Rejoin(FetchedTicket fetched);
+  void SendOutput(v1::Output output);
   void OnRefused(const absl::Status& why);
   void OnGone(const absl::Status& status);
   void OnSignal(int signal, const std::string& by);
@@ -81,6 +84,8 @@ class AgentProcess {
   void Leave();
 
   const AgentProcessOptions options_;
+  std::string coordinator_;  // of the newest that we have joined, or try to
+  JoinTicket ticket_;
   std::string host_;
   std::unique_ptr<EventLoop> loop_;
   UniqueFd signals_;
@@ -94,6 +99,8 @@ class AgentProcess {
   std::optional<FetchedTicket> successor_;
   bool joined_ = false;  // there was a session
   bool stream_is_up_ = false;
+  bool rejoining_ = false;           // to a coordinator that was started again: it has no session of ours yet
+  std::vector<v1::Output> waiting_;  // for that session
   bool refused_ = false;
   bool told_to_stop_ = false;
   bool hold_output_ = false;

@@ -18,6 +18,7 @@
 #include "launcher/process/exit_codes.h"
 #include "launcher/process/launch_options.h"
 #include "launcher/process/make_starter.h"
+#include "launcher/process/pod_tokens.h"
 #include "launcher/process/signal_watch.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -209,6 +210,15 @@ absl::Status CoordinatorProcess::MakeServer() {
   options.authority = authority_.get();
   options.join_key = launch_.join_key();
   options.join_nodes = launch_.nodes();
+  if (launch_.has_token_demand()) {
+    options.check_identity = [this](uint32_t node, absl::string_view token) -> absl::Status {
+      const auto identity = CheckPodToken(launch_.token_demand(), token, absl::Now());
+      if (!identity.ok()) return absl::UnauthenticatedError(absl::StrCat("node ", node, ": ", identity.status().message()));
+      Log(LogLevel::kInfo, absl::StrCat("node ", node, " is pod ", identity->pod, " (uid ", identity->pod_uid, ")",
+                                        identity->node.empty() ? "" : absl::StrCat(" of machine ", identity->node)));
+      return absl::OkStatus();
+    };
+  }
   AgentServer::Callbacks callbacks;
   callbacks.message = [this](uint32_t node, v1::AgentMessage message) { OnAgent(node, std::move(message)); };
   callbacks.lost = [this](uint32_t node, const std::string& why) { OnSessionLost(node, why); };
@@ -268,6 +278,8 @@ void CoordinatorProcess::OnCommand(const std::string& bytes) {
     return Launch();
   }
   // Who asks a process that nobody has started by hand to end wants its place; agents that come by themselves find the next.
+  const bool leaves = message.has_stop() && message.stop().kind() == v1::StopRequest::TERMINATE;
+  if (leaves && launch_.successor_goes_on() && !stopping_ && !judgement_) return LeaveToSuccessor(message.stop().by());
   if (message.has_stop() && message.stop().kind() == v1::StopRequest::TERMINATE && !launch_.join_key().empty()) leaves_ = true;
   if (message.has_stop()) RequestStop(KindOf(message.stop().kind()), Asker::kCommand, message.stop().by());
   if (message.has_signal()) SendSignal(message.signal());
@@ -286,10 +298,35 @@ void CoordinatorProcess::OnCommandGone(const absl::Status& why) {
   // As with mpirun, an attached job does not outlive its command.
   command_died_ = true;
   if (judgement_) return End();
+  if (launch_.successor_goes_on() && !stopping_) return loop_->Quit();  // as if we had been killed with it
   // The first process of a container that is killed goes a moment before the others: its pod is made again.
   if (!launch_.join_key().empty()) leaves_ = true;
   Fail(kExitHangUp, "command gone", "the command that the job was attached to has gone, so the job was ended");
   EndNow(StopKind::kHangup);
+}
+
+// The job goes on without us: agents keep their workers, and our record says all that the next one must know.
+void CoordinatorProcess::LeaveToSuccessor(const std::string& by) {
+  if (std::exchange(left_, true)) return loop_->Quit();
+  const auto leave = [this, by] {
+    if (judgement_) return;  // it was over before we went
+    v1::CoordinatorReport report;
+    v1::Outcome* const outcome = report.mutable_outcome();
+    outcome->set_goes_on(true);
+    v1::Verdict* const verdict = outcome->mutable_verdict();
+    verdict->set_exit_code(128 + SIGTERM);
+    verdict->set_origin("muster");
+    verdict->set_failure_class("stopped");
+    verdict->set_rank(-1);
+    verdict->set_host(host_);
+    verdict->set_committed_step(coordinator_ != nullptr ? coordinator_->membership().committed_step() : -1);
+    verdict->set_sentence(absl::StrCat("asked to leave its place (SIGTERM)", by.empty() ? "" : absl::StrCat(" by ", by),
+                                       "; the job goes on under the coordinator that comes after this one"));
+    Report(std::move(report));
+    if (link_ == nullptr) return loop_->Quit();
+    link_->WhenSent([this] { loop_->Quit(); });
+  };
+  output_ != nullptr ? output_->Flush(leave) : leave();
 }
 
 void CoordinatorProcess::OnSignal(int signal, const std::string& by) {

@@ -76,6 +76,7 @@ class CoordinatorProcess {
   void OnSignal(int signal, const std::string& by);
   void RequestStop(StopKind kind, Asker asker, const std::string& by);
   void EndNow(StopKind kind);
+  void LeaveToSuccessor(const std::string& by);
   void OnTimeLimit();
   void SendSignal(const v1::Signal& signal);
   void Report(v1::CoordinatorReport report);
@@ -128,6 +129,7 @@ class CoordinatorProcess {
   std::optional<Judgement> judgement_;
   bool stopping_ = false;
   bool leaves_ = false;  // stopping, for another takes this place
+  bool left_ = false;    // another takes this place, and the job goes on
   StopRequests stop_requests_;
   std::optional<RankInquiry> inquiry_;
   bool command_died_ = false;

@@ -41,7 +41,7 @@ const std::map<std::string, std::vector<std::string>>& Fields() {
       {"starter.ssh", {"hosts", "hostfile", "remote_muster"}},
       {"kubernetes",
        {"image", "namespace", "queue", "volumes", "record", "grace", "deadline", "keep_finished", "retries", "user", "port", "shm",
-        "gpu_resource", "device_class", "priority_class", "mesh", "topology", "node_selector", "tolerations"}},
+        "gpu_resource", "device_class", "priority_class", "mesh", "join", "topology", "node_selector", "tolerations"}},
       {"kubernetes.topology", {"required", "preferred"}},
       {"kubernetes.tolerations[]", {"key", "value", "effect"}},
       {"kubernetes.volumes[]", {"claim", "path", "size", "class"}},
@@ -526,6 +526,8 @@ class Reader {
     ReadIf(section, "mesh", [&](const YamlNode& value, const std::string& place) {
       kubernetes->mesh = OneOf(value, place, {"none", "istio", "linkerd"});
     });
+    ReadIf(section, "join",
+           [&](const YamlNode& value, const std::string& place) { kubernetes->join = OneOf(value, place, {"key", "token"}); });
     ReadIf(section, "topology", [&](const YamlNode& value, const std::string& place) { ReadTopology(value, place, kubernetes); });
     ReadIf(section, "node_selector",
            [&](const YamlNode& value, const std::string& place) { kubernetes->node_selector = NodeLabels(value, place); });

@@ -79,6 +79,7 @@ struct JobFile {
     Field<std::string> device_class;
     Field<std::string> priority_class;
     Field<std::string> mesh;  // "none", "istio" or "linkerd"
+    Field<std::string> join;  // "key", or "token": a pod's token besides
     Field<std::string> topology_required, topology_preferred;  // topology.required, .preferred: a node label; one of them
     Field<std::vector<std::pair<std::string, std::string>>> node_selector;
     std::vector<Toleration> tolerations;

@@ -4,6 +4,7 @@ Each has start(), turn(), jobs() (those it has now, by name), pods (all there ev
 descriptions in the objects' own schemas, as far as a manifest of ours can tell.
 """
 import copy
+import uuid
 
 from pod import Pod
 
@@ -13,8 +14,9 @@ class Job:
 
     def __init__(self, node, document, labels=None):
         """`labels`: what another controller adds to its pods."""
-        self.node, self.document, self.labels = node, document, labels or {}
+        self.node, self.document = node, document
         self.name, self.spec = document["metadata"]["name"], document["spec"]
+        self.labels = {**(labels or {}), "batch.kubernetes.io/job-name": self.name, "batch.kubernetes.io/controller-uid": str(uuid.uuid4())}
         self.is_indexed = self.spec.get("completionMode") == "Indexed"
         self.pods = []  # all there ever were
         self.failed = self.succeeded = False

@@ -37,7 +37,7 @@ class Pod:
 
     def variables(self):
         values = {"PATH": "/usr/local/bin:/usr/bin", "HOSTNAME": self.hostname, **self.node.service_variables(), **self.added}
-        fields = {"metadata.name": self.name, "spec.nodeName": self.machine, "status.podIP": self.address}
+        fields = {"metadata.name": self.name, "metadata.namespace": "default", "spec.nodeName": self.machine, "status.podIP": self.address}
         for label, value in self.labels.items():
             fields[f"metadata.labels['{label}']"] = value
         for one in self.container.get("env", []):

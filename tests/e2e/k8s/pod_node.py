@@ -72,6 +72,7 @@ class Node:
             raise Unavailable(missing)
         self.folder, self.image, self.version, self.closing = folder, image, version, False
         self.machine_labels = machine_labels or (lambda number: {})
+        self.token = None  # (pod, audience, seconds) -> text, for who wants projected tokens
         self.runc_root = os.path.join(folder, "runc")
         self.objects, self.controllers, self._number = {}, [], 0
         # Mounts of ours are seen by nobody else, and go with us.

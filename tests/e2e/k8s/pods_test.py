@@ -7,6 +7,8 @@ import pod_node
 from muster_e2e import read
 from pods_case import JOB, JobCase, checkpoint_data, skip_without_pods
 
+WITH_RECORD = JOB.replace("grace: 20s", "grace: 20s, record: words-record")
+
 
 def setUpModule():
     skip_without_pods()
@@ -122,13 +124,27 @@ class Disturbed(JobCase):
         self.assertEqual(first.exit_code, 137)
 
     def test_the_coordinator_is_lost_and_its_record_stays(self):
-        self.lose_coordinator(lambda pod: pod.kill(), JOB.replace("grace: 20s", "grace: 20s, record: words-record"))
+        first = self.lose_coordinator(lambda pod: pod.kill(), WITH_RECORD)
+        self.assertEqual(first.exit_code, 137)
+        self.the_job_went_on()
+
+    def test_the_coordinator_is_drained_and_its_record_stays(self):
+        first = self.lose_coordinator(lambda pod: pod.delete(), WITH_RECORD)
+        self.assertEqual(first.exit_code, 143, first.text("stderr"))
+        self.assertIn("the job goes on under the coordinator that comes after this one", json.loads(first.message)["sentence"])
+        self.the_job_went_on()
+
+    def the_job_went_on(self):
+        """One job, under two coordinators, and no worker noticed."""
+        said = self.verdict()
+        self.assertEqual((said["exit_code"], said["restarts"], said["generation"]), (0, 0, 1), self.node.story())
         folder = os.path.join(self.node.claim("words-record"), "muster")
-        records = {name for name in os.listdir(folder) if read(os.path.join(folder, name, "record"))}
-        self.assertEqual(len(records), 2, "the record of the lost coordinator is gone")
-        newest = self.verdict()["job_id"]
-        self.assertIn(newest, records)
-        self.assertEqual(json.loads(read(os.path.join(folder, newest, "verdict.json")))["exit_code"], 0)
+        self.assertEqual(os.listdir(folder), [said["job_id"]])
+        self.assertEqual(json.loads(read(os.path.join(folder, said["job_id"], "verdict.json")))["exit_code"], 0)
+        starts = [event for event in map(json.loads, read(os.path.join(folder, said["job_id"], "events.jsonl"), "r").splitlines()) if event["kind"] == "started"]
+        self.assertEqual([event["text"] for event in starts], ["the job starts", "the coordinator starts again from its record"])
+        for pod in self.workers.pods:
+            self.assertIn("another goes on with the job at", pod.text("stderr"))
 
     def test_the_coordinator_is_drained(self):
         first = self.lose_coordinator(lambda pod: pod.delete())

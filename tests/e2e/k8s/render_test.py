@@ -42,6 +42,7 @@ kubernetes:
   shm: 1Gi
   priority_class: high
   mesh: MESH
+  join: token
   topology: {required: cloud.example.com/rack}
   node_selector: {example.com/pool: gpu}
   tolerations: [{key: nvidia.com/gpu, effect: NoSchedule}, {key: team, value: words}]

@@ -69,7 +69,11 @@ using RawStream = grpc::ClientReaderWriter<v1::AgentFrame, v1::CoordinatorFrame>
 
 class Refusals : public ::testing::Test {
  protected:
-  void SetUp() override { Begin({.handshake_within = absl::Seconds(60)}); }
+  void SetUp() override {
+    Begin({.check_identity = [this](uint32_t node,
+                                    absl::string_view token) { return identity_ ? identity_(node, token) : absl::OkStatus(); },
+           .handshake_within = absl::Seconds(60)});
+  }
 
   void Begin(AgentServerOptions options) {
     good_.client.reset();
@@ -178,6 +182,7 @@ class Refusals : public ::testing::Test {
   uint64_t sent_ = 0;
   uint64_t told_ = 0;  // refusals that were looked at
   EventLoop::TimerId timer_;
+  std::function<absl::Status(uint32_t node, absl::string_view token)> identity_;  // what the coordinator asks; null: nothing
 };
 
 TEST_F(Refusals, PlainText) {
@@ -311,6 +316,29 @@ TEST_F(Refusals, AnAgentWithAWrongTicketIsToldWhy) {
   EXPECT_THAT(std::string(second.refused.message()),
               HasSubstr("does not take this agent: a token used before; each agent joins"));
   ExpectOnly("a token used before");
+}
+
+TEST_F(Refusals, AnAgentWhoseIdentityIsNotBelieved) {
+  identity_ = [](uint32_t node, absl::string_view token) {
+    if (node == kOther && token == "theirs") return absl::OkStatus();
+    return absl::PermissionDeniedError(absl::StrCat("node ", node, ": a token of ", token.size(), " bytes"));
+  };
+  const auto refusal = [this](AgentClientOptions options) {
+    test::TestAgent agent(loop_.get());
+    agent.Start(coordinator_.address(), authority_->MakeTicket(kOther, absl::Minutes(10)), std::move(options));
+    EXPECT_TRUE(Await([&] { return !agent.refused.ok(); }));
+    return agent.refused;
+  };
+  const absl::Status without = refusal({});
+  EXPECT_TRUE(absl::IsUnauthenticated(without));
+  EXPECT_THAT(std::string(without.message()), ::testing::EndsWith("does not take this agent: node 7: a token of 0 bytes"));
+  ExpectOnly("node 7: a token of 0 bytes");
+  EXPECT_TRUE(absl::IsUnauthenticated(refusal({.identity_token = [] { return "another"; }})));
+  ExpectOnly("node 7: a token of 7 bytes");
+  test::TestAgent agent(loop_.get());
+  agent.Start(coordinator_.address(), authority_->MakeTicket(kOther, absl::Minutes(10)),
+              {.identity_token = [] { return "theirs"; }});
+  EXPECT_TRUE(Await([&] { return agent.ups == 1; }));
 }
 
 TEST_F(Refusals, AnAgentOfAnotherCoordinatorIsToldWhy) {

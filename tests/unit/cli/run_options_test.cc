@@ -350,6 +350,7 @@ TEST(JobFileOptions, EveryFieldIsAppliedOrSaidToHaveNoEffect) {
       {"kubernetes.device_class", {"kubernetes: {device_class: a}", kubernetes}},
       {"kubernetes.priority_class", {"kubernetes: {priority_class: a}", kubernetes}},
       {"kubernetes.mesh", {"kubernetes: {mesh: istio}", kubernetes}},
+      {"kubernetes.join", {"kubernetes: {join: token}", kubernetes}},
       {"kubernetes.topology.required", {"kubernetes: {topology: {required: rack}}", kubernetes}},
       {"kubernetes.topology.preferred", {"kubernetes: {topology: {preferred: rack}}", kubernetes}},
       {"kubernetes.node_selector", {"kubernetes: {node_selector: {a: b}}", kubernetes}},

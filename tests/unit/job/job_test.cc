@@ -17,6 +17,7 @@
 #include "gtest/gtest.h"
 #include "launcher/job/job_files.h"
 #include "launcher/job/job_folder.h"
+#include "launcher/job/job_list.h"
 #include "launcher/job/log_keeper.h"
 #include "launcher/job/write_file.h"
 #include "runtime/base/log.h"
@@ -117,6 +118,27 @@ TEST_F(Job, AFolderSaysWhoRunsTheJobAndItsLockIsInherited) {
   adopted->reset();
   EXPECT_EQ(::flock(other.get(), LOCK_SH | LOCK_NB), 0);
   EXPECT_EQ(JobFolder::Adopt(path, UniqueFd(::open("/dev/null", O_RDWR))).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(Job, OneThatNobodyRunsAnyMoreIsTakenUpByWhoeverSaysItsName) {
+  EXPECT_FALSE(FindUnfinished(folder_, "u-1").has_value());
+  auto made = JobFolder::Create(folder_, std::string(32, 'a'));
+  const std::string path = (*made)->path();
+  ASSERT_TRUE(WriteFile(path + "/same-job", "u-1\n").ok());
+  ASSERT_TRUE(JobFolder::Create(folder_, std::string(32, 'b')).ok());  // of nobody's name
+  EXPECT_FALSE(FindUnfinished(folder_, "u-2").has_value());
+  const auto found = FindUnfinished(folder_, "u-1");
+  ASSERT_TRUE(found.has_value());
+  EXPECT_EQ(found->folder, path);
+  // The lock says who runs it, and the verdict that it is over.
+  EXPECT_TRUE(absl::IsFailedPrecondition(JobFolder::TakeUp(path).status()));
+  made->reset();
+  auto taken = JobFolder::TakeUp(path);
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  EXPECT_TRUE(IsHeld(path));
+  EXPECT_EQ((*taken)->path(), path);
+  ASSERT_TRUE(WriteFile(path + "/verdict.json", "{\"exit_code\": 0}").ok());
+  EXPECT_FALSE(FindUnfinished(folder_, "u-1").has_value());
 }
 
 TEST_F(Job, ACommandIsWrittenAsAShellTakesIt) {

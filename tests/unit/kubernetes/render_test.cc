@@ -170,6 +170,17 @@ TEST(Render, EgressIsRestrictedWhereItWasAskedFor) {
   EXPECT_EQ(shut["spec"]["egress"][1]["ports"][0]["port"], 53);
 }
 
+TEST(Render, ACoordinatorWithARecordSaysWhoseItIs) {
+  const auto without = *Render(*PlanOf(kLeast), {});
+  EXPECT_THAT(Arguments(Find(without, "Job", "words-coordinator")["spec"]["template"]),
+              ::testing::Not(::testing::Contains("--same-job")));
+  const auto with = *Render(*PlanOf("name: words\ncommand: [train]\nkubernetes: {image: a, record: r}\n"), {});
+  const Json pod = Find(with, "Job", "words-coordinator")["spec"]["template"];
+  EXPECT_THAT(absl::StrJoin(Arguments(pod), " "), HasSubstr("--same-job $(JOB_UID) --name words"));
+  EXPECT_THAT(pod["spec"]["containers"][0]["env"].dump(),
+              HasSubstr(R"("fieldPath":"metadata.labels['batch.kubernetes.io/controller-uid']")"));
+}
+
 TEST(Render, WhatIsKnownOfTheNetworkGoesWithTheJob) {
   auto plan = PlanOf(absl::StrCat(kLeast, "topology: {files: [nodes.json], label_keys: [example.com/rack]}\n"));
   ASSERT_TRUE(plan.ok()) << plan.status();
@@ -186,8 +197,7 @@ TEST(Render, WhatIsKnownOfTheNetworkGoesWithTheJob) {
                         "/run/muster/network/1-topology.conf --label-keys example.com/rack --"));
   EXPECT_THAT(coordinator["spec"]["volumes"].dump(), HasSubstr(R"({"name":"network","configMap":{"name":"words-network"}})"));
   const Json agent = Find(manifests, "Job", "words-workers")["spec"]["template"]["spec"];
-  EXPECT_THAT(agent["containers"][0]["env"].dump(),
-              HasSubstr(R"({"name":"MUSTER_LABEL_KEYS","value":"example.com/rack"})"));
+  EXPECT_THAT(agent["containers"][0]["env"].dump(), HasSubstr(R"({"name":"MUSTER_LABEL_KEYS","value":"example.com/rack"})"));
 
   plan->network_files[0].text.assign(kNetworkBytesMax, 'x');
   EXPECT_THAT(std::string(CheckNetworkFiles("job.yaml", *plan).message()),

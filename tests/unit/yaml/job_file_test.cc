@@ -105,6 +105,7 @@ kubernetes:
   device_class: gpu.example.com
   priority_class: high
   mesh: istio
+  join: token
   topology: {required: cloud.example.com/rack}
   node_selector: {example.com/pool: gpu, zone: ""}
   tolerations: [{key: nvidia.com/gpu, effect: NoSchedule}, {key: a, value: b}]
@@ -123,6 +124,7 @@ kubernetes:
   EXPECT_EQ(k.device_class->value, "gpu.example.com");
   EXPECT_EQ(k.priority_class->value, "high");
   EXPECT_EQ(k.mesh->value, "istio");
+  EXPECT_EQ(k.join->value, "token");
   EXPECT_EQ(k.topology_required->value, "cloud.example.com/rack");
   EXPECT_THAT(k.node_selector->value, ElementsAre(Pair("example.com/pool", "gpu"), Pair("zone", "")));
   ASSERT_EQ(k.tolerations.size(), 2u);
