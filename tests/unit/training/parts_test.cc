@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <string>
@@ -12,6 +13,8 @@
 #include "runtime/training/digest.h"
 #include "runtime/training/fold.h"
 #include "runtime/training/host_place.h"
+#include "runtime/training/ordered_worker.h"
+#include "runtime/training/run_place.h"
 #include "runtime/training/state.h"
 #include "runtime/training/trace.h"
 #include "tests/support/reference.h"
@@ -142,6 +145,41 @@ TEST(State, BlocksAreAlignedAndFlipByOneWord) {
   (*state)->Flip();
   EXPECT_EQ((*state)->live(), 1);
   EXPECT_EQ((*state)->word(), 1u);
+}
+
+TEST(OrderedWorker, LeavesOutWhatFollowsAnError) {
+  OrderedWorker worker;
+  std::vector<int> done;  // the worker's until Await
+  const auto work = [&done](int number, absl::Status status) {
+    return [&done, number, status] { return done.push_back(number), status; };
+  };
+  ASSERT_EQ(worker.Put(work(1, absl::OkStatus())), absl::OkStatus());
+  ASSERT_EQ(worker.Put(work(2, absl::AbortedError("two"))), absl::OkStatus());
+  ASSERT_EQ(worker.Put(work(3, absl::AbortedError("three"))), absl::OkStatus());
+  EXPECT_EQ(worker.Await(), absl::AbortedError("two"));
+  EXPECT_THAT(done, ElementsAre(1, 2));
+  ASSERT_EQ(worker.Put(work(4, absl::OkStatus())), absl::OkStatus());
+  EXPECT_EQ(worker.Await(), absl::OkStatus());
+  EXPECT_THAT(done, ElementsAre(1, 2, 4));
+}
+
+TEST(RunPlace, IsReadBackAndNothingElseIs) {
+  RunPlace place{123, 456, 0xfedcba9876543210u, {}, {2, 0, 1}};
+  for (size_t i = 0; i < place.samples_digest.size(); ++i) place.samples_digest[i] = static_cast<uint8_t>(i * 9);
+  const std::map<std::string, std::string> attributes = AttributesOf(place);
+  const auto read = RunPlaceOf(attributes, 3);
+  ASSERT_TRUE(read.has_value());
+  EXPECT_EQ(AttributesOf(*read), attributes);
+  EXPECT_FALSE(RunPlaceOf(attributes, 2).has_value());
+  for (const auto& [name, value] : attributes) {
+    for (const char* wrong : {"", "x", "1,1,0", "0,1,3"}) {
+      std::map<std::string, std::string> changed = attributes;
+      changed[name] = wrong;
+      EXPECT_FALSE(RunPlaceOf(changed, 3).has_value()) << name << " " << wrong;
+      changed.erase(name);
+      EXPECT_FALSE(RunPlaceOf(changed, 3).has_value()) << name;
+    }
+  }
 }
 
 TEST(Trace, MergesAllRanksIntoOneValidFile) {
