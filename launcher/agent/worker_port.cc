@@ -1,5 +1,6 @@
 #include "launcher/agent/worker_port.h"
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <utility>
@@ -372,10 +373,12 @@ absl::Status WorkerPortImpl::ShareWindow(uint32_t slot, const v1::WindowOffer& o
     return absl::InvalidArgumentError("an offer of a window that is none");
   }
   MUSTER_RETURN_IF_ERROR(CheckSealedMemory(frame.fds[0].get(), static_cast<int64_t>(offer.bytes())));
-  const OfferedWindow window{offer.window(), *local_rank, offer.bytes(), std::make_shared<UniqueFd>(std::move(frame.fds[0]))};
-  for (const LocalGeneration::Place& place : generation_->places) {
-    if (place.slot == slot) continue;
-    WorkerSlot& peer = slots_[place.slot];
+  const OfferedWindow window{offer.communicator(), offer.window(), *local_rank, offer.bytes(),
+                             std::make_shared<UniqueFd>(std::move(frame.fds[0]))};
+  const auto& members = offer.members();
+  for (uint32_t i = 0; i < generation_->places.size(); ++i) {
+    if (i == *local_rank || (!members.empty() && std::find(members.begin(), members.end(), i) == members.end())) continue;
+    WorkerSlot& peer = slots_[generation_->places[i].slot];
     if (peer.member) {
       Deliver(peer, window);
     } else if (peer.undelivered.size() >= kUndeliveredMax * generation_->places.size()) {
@@ -391,6 +394,7 @@ void WorkerPortImpl::Deliver(const WorkerSlot& slot, const OfferedWindow& window
   if (!slot.connection.has_value()) return;
   v1::AgentToWorker message = NewMessage();
   v1::WindowShared& shared = *message.mutable_window_shared();
+  shared.set_communicator(window.communicator);
   shared.set_window(window.window);
   shared.set_local_rank(window.local_rank);
   shared.set_bytes(window.bytes);

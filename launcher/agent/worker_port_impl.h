@@ -66,6 +66,7 @@ class AbortTargets {
 };
 
 struct OfferedWindow {
+  uint64_t communicator = 0;
   uint32_t window = 0;
   uint32_t local_rank = 0;
   uint64_t bytes = 0;
@@ -146,7 +147,7 @@ class WorkerPortImpl : public WorkerPort {
   };
   std::map<Id, EarlyHello> early_hellos_;
   std::optional<LocalGeneration> generation_;
-  std::optional<std::string> over_;  // why nobody joins any more
+  std::optional<std::string> over_;          // why nobody joins any more
   std::shared_ptr<ControlSegment> control_;  // of the generation, once a worker has joined
   WindowMemory window_memory_;
   int64_t quota_millicores_ = 0;

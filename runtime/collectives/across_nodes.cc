@@ -33,9 +33,10 @@ Traffic TrafficOf(const Operation& operation, Network& network) {
       traffic.kind = Exchange::kAllGather;
       break;
     case v1::OpKind::kCreateWindow:
+    case v1::OpKind::kSplit:
       traffic.kind = Exchange::kAllGather;
       traffic.type = DataType::kUint8;
-      traffic.count = kWindowWordBytes;
+      traffic.count = kWordBytes;
       break;
     case v1::OpKind::kBarrier:
     case v1::OpKind::kNone:
@@ -111,7 +112,7 @@ absl::Status RunAcrossNodes(Member& member, Network& network, const Operation& o
                             const std::atomic<int>* callers_inside) {
   absl::Status status = Run(member, network, operation, callers_inside);
   if (!status.ok() && member.failure().has_value()) {
-    network.Tell(*member.failure(), static_cast<uint32_t>(member.world_rank()));
+    network.Tell(*member.failure(), static_cast<uint32_t>(member.JobRank(member.world_rank())));
   }
   return status;
 }

@@ -26,8 +26,8 @@
 
 namespace muster {
 
-// Bytes that each rank gives when ranks make a window: a small all-gather under the announcement of the window.
-inline constexpr int64_t kWindowWordBytes = static_cast<int64_t>(v1::kFlagPayloadBytes);
+// Bytes that each rank gives when ranks make a window or a communicator: a small all-gather under that announcement.
+inline constexpr int64_t kWordBytes = static_cast<int64_t>(v1::kFlagPayloadBytes);
 
 // Carries out `operation` on this rank: announces it, selects, runs; on failure tells the other nodes. `callers_inside` as in
 // Member::Begin.

@@ -49,22 +49,23 @@ absl::Status Network::FailWith(Member& member, const MeshFailure& failure, absl:
   return member.FailBetweenNodes(failure.reason, rank, failure.detail, failure.text);
 }
 
-void Network::Tell(const Failure& failure, uint32_t world_rank) {
+void Network::Tell(const Failure& failure, uint32_t job_rank) {
   if (mesh_ == nullptr || told_.exchange(true)) return;
   // Elsewhere "the agent of this node" is nobody's.
   const bool of_this_node = failure.reason == v1::AbortReason::kAgentLost && failure.rank == v1::kNoRank;
-  mesh_->Abort({failure.reason, of_this_node ? world_rank : failure.rank, failure.detail, failure.text});
+  mesh_->Abort({failure.reason, of_this_node ? job_rank : failure.rank, failure.detail, failure.text});
 }
 
-void Network::Leave(uint32_t world_rank) {
+void Network::Leave(uint32_t job_rank) {
   if (mesh_ == nullptr || told_.exchange(true)) return;
-  mesh_->Abort({v1::AbortReason::kPeerLeft, world_rank, 0, ""});
+  mesh_->Abort({v1::AbortReason::kPeerLeft, job_rank, 0, ""});
 }
 
 void Network::PostCalls(Member& member) {
   const bool agree = member.CallsAgree();
   const std::vector<Call> different =
-      agree ? std::vector<Call>{{member.announced(0), member.ranks(), member.first_rank()}} : member.DifferentCalls();
+      agree ? std::vector<Call>{{member.announced(0), member.ranks(), std::ranges::min(member.local_job_ranks())}}
+            : member.DifferentCalls();
   own_calls_ = {};
   own_calls_.digest = agree ? DigestOf(different[0].what) : 0;
   own_calls_.buffer_bytes = static_cast<uint32_t>(member.slot_bytes() + member.staging_bytes());
@@ -108,7 +109,7 @@ absl::Status Network::CheckCalls(Member& member) {
     if (calls.buffer_bytes != own_calls_.buffer_bytes) {
       // The choice of algorithm would differ.
       return member.FailBetweenNodes(
-          v1::AbortReason::kAborted, static_cast<uint32_t>(nodes_.first_rank(n)), 0,
+          v1::AbortReason::kAborted, static_cast<uint32_t>(member.JobRank(nodes_.first_rank(n))), 0,
           "the agents of the nodes made control memory of different sizes; they must be of one version");
     }
     agree = agree && calls.digest == own_calls_.digest;

@@ -49,8 +49,8 @@ class Network {
 
   const Nodes& nodes() const { return nodes_; }
   Mesh* mesh() const { return mesh_.get(); }
-  // The rank on `node` that carries the same lane as this one.
-  int PeerOn(int node, const Member& member) const { return nodes_.first_rank(node) + member.rank(); }
+  // The rank on `node` that carries the same lane as this one, as the mesh and errors call it: its rank in the job.
+  int PeerOn(int node, const Member& member) const { return member.JobRank(nodes_.first_rank(node) + member.rank()); }
 
   // `shards` 0: a leaf a rank.
   const NodePartials& partials(int shards);
@@ -64,9 +64,9 @@ class Network {
   absl::Status Poll(Member& member);
 
   // Tells the other nodes, once, why this one can do no more.
-  void Tell(const Failure& failure, uint32_t world_rank);
+  void Tell(const Failure& failure, uint32_t job_rank);
   // Tells them that this rank leaves in good order.
-  void Leave(uint32_t world_rank);
+  void Leave(uint32_t job_rank);
 
   // --- The first message of an operation, each lane to its peers: what this node's ranks called ---
 

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <iterator>
 #include <system_error>
 #include <utility>
 
@@ -210,7 +211,7 @@ absl::Status AgentLine::Dispatch(Frame frame) {
     case muster_v1_AgentToWorker_window_shared_tag: {
       const muster_v1_WindowShared& shared = message.kind.window_shared;
       if (message.generation != generation_ || frame.fds.size() != 1) break;
-      events_.window_shared(shared.window, shared.local_rank, shared.bytes, std::move(frame.fds[0]));
+      events_.window_shared(shared.communicator, shared.window, shared.local_rank, shared.bytes, std::move(frame.fds[0]));
       break;
     }
     case muster_v1_AgentToWorker_refused_tag:
@@ -238,11 +239,16 @@ absl::Status AgentLine::SendLocked(const void* worker_message, const std::vector
   return absl::OkStatus();
 }
 
-absl::Status AgentLine::OfferWindow(uint32_t window, int fd, int64_t bytes) {
+absl::Status AgentLine::OfferWindow(uint32_t window, int fd, int64_t bytes, uint64_t communicator,
+                                    std::span<const uint32_t> members) {
   muster_v1_WorkerMessage message = NewWorkerMessage(job_id_, generation_);
   message.which_kind = muster_v1_WorkerMessage_window_offer_tag;
   message.kind.window_offer.window = window;
   message.kind.window_offer.bytes = static_cast<uint64_t>(bytes);
+  message.kind.window_offer.communicator = communicator;
+  MUSTER_CHECK(members.size() <= std::size(message.kind.window_offer.members), "members of one node");
+  std::copy(members.begin(), members.end(), message.kind.window_offer.members);
+  message.kind.window_offer.members_count = static_cast<pb_size_t>(members.size());
   return Annotate(Send(&message, {fd}), "offer a window to the agent");
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 
@@ -34,8 +35,8 @@ struct Membership {
   int64_t memory_limit_bytes = 0;
   std::string memory_limit_source;
   std::string host;
-  uint32_t spawn = 0;  // counts processes of this slot
-  uint32_t nodes = 1;  // more than one: the control memory holds a peer table
+  uint32_t spawn = 0;           // counts processes of this slot
+  uint32_t nodes = 1;           // more than one: the control memory holds a peer table
   std::string checkpoint_path;  // the job's settings; empty, 0: none said
   int64_t checkpoint_every_steps = 0;
   int32_t checkpoint_keep = 0;
@@ -51,7 +52,9 @@ class AgentLine {
   struct Events {
     std::function<void(Membership)> begun;
     std::function<void(absl::Status)> refused;  // with the agent's reason
-    std::function<void(uint32_t window, uint32_t local_rank, uint64_t bytes, UniqueFd memory)> window_shared;
+    // `communicator` 0: the one of all ranks.
+    std::function<void(uint64_t communicator, uint32_t window, uint32_t local_rank, uint64_t bytes, UniqueFd memory)>
+        window_shared;
     std::function<void(uint64_t generation, std::string message)> over;
     std::function<void(absl::Status)> closed;  // by the agent or because it cannot be understood; the last event
   };
@@ -72,7 +75,9 @@ class AgentLine {
   absl::Status SayHello(uint32_t slot, int life_page_fd, absl::string_view muster_version);
 
   // Errors: Unavailable (the agent is gone), ResourceExhausted (it does not read).
-  absl::Status OfferWindow(uint32_t window, int fd, int64_t bytes);
+  // `members`: the local ranks that are to get it, at most kLocalRanksMax; none: all others.
+  absl::Status OfferWindow(uint32_t window, int fd, int64_t bytes, uint64_t communicator = 0,
+                           std::span<const uint32_t> members = {});
   // A report that cannot be sent is dropped: an agent that is gone has no use for it.
   void ReleaseWindow(uint32_t window);
   void ReportStep(int64_t committed_step, int64_t checkpoint_step = -1);

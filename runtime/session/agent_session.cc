@@ -36,6 +36,7 @@ SessionTable MakeTable(absl::Duration join_timeout) {
 AgentSession::Parts::~Parts() {
   // Started operations finish first, while the line still brings news of an end that would let them fail.
   world.reset();
+  link.reset();
   line.reset();
   if (control != nullptr) ::munmap(control, static_cast<size_t>(control_bytes));
 }
@@ -44,7 +45,9 @@ AgentSession::AgentSession(const SessionOptions& options)
     : owner_(::getpid()),
       options_(options),
       join_deadline_(absl::Now() + options.join_timeout),
-      table_(MakeTable(options.join_timeout)) {}
+      table_(MakeTable(options.join_timeout)) {
+  inbox_.Open(0);  // others may be faster and offer windows at once
+}
 
 absl::StatusOr<std::unique_ptr<Session>> AgentSession::Create(const SessionOptions& options) {
   std::unique_ptr<AgentSession> session(new AgentSession(options));
@@ -68,10 +71,6 @@ AgentSession::~AgentSession() {
     return;
   }
   if (has_seat_) ProcessSeat::GiveBack();  // from here on exit has nothing to do
-  {
-    MutexLock lock(mutex_);
-    parts_->mesh = nullptr;  // the world's end says its own farewell
-  }
   parts_->world.reset();
   Step(session::LeaveRequested{});
 }
@@ -101,8 +100,8 @@ AgentLine::Events AgentSession::LineEvents() {
     StepLocked(begun);
   };
   events.refused = [this](const absl::Status& reason) { Step(session::Refused{std::string(reason.message()), reason.code()}); };
-  events.window_shared = [this](uint32_t window, uint32_t local_rank, uint64_t, UniqueFd memory) {
-    inbox_.Put(window, local_rank, std::move(memory));
+  events.window_shared = [this](uint64_t communicator, uint32_t window, uint32_t local_rank, uint64_t, UniqueFd memory) {
+    inbox_.Put(communicator, window, local_rank, std::move(memory));
   };
   events.over = [this](uint64_t generation, std::string message) {
     Step(session::GenerationOver{generation, std::move(message)});
@@ -157,6 +156,17 @@ absl::Status AgentSession::WhyOver() {
 }
 
 absl::Status AgentSession::MakeNativeWorld() {
+  AgentLinkParts parts;
+  parts.line = parts_->line.get();
+  parts.inbox = &inbox_;
+  parts.meshes = &parts_->meshes;
+  parts.control = parts_->control;
+  parts.membership = &membership_;
+  MUSTER_ASSIGN_OR_RETURN(parts.job_id, JobIdBytes(options_.job_id));
+  parts.blame = [this](uint32_t rank, v1::AbortReason reason, uint64_t op_seq, const std::string& message) {
+    ReportBlame(rank, reason, op_seq, message);
+  };
+  parts_->link = std::make_unique<AgentLink>(std::move(parts));
   NativeOptions native;
   native.rank = rank();
   native.world_size = world_size();
@@ -164,42 +174,28 @@ absl::Status AgentSession::MakeNativeWorld() {
   native.generation = generation();
   native.host = membership_.host;
   native.control = parts_->control;
-  native.link = this;
+  native.link = parts_->link.get();
   if (membership_.nodes > 1) {
     for (uint32_t i = 0; i < membership_.world_size; ++i) {
       native.node_of_rank.push_back(static_cast<int>(v1::PeerEntryOf(parts_->control, i).node));
     }
     MUSTER_ASSIGN_OR_RETURN(native.mesh, ConnectMesh(native.node_of_rank));
-    ProcessSeat::CloseInChildren(native.mesh->descriptors());
   }
-  Mesh* const mesh = native.mesh.get();
-  MUSTER_ASSIGN_OR_RETURN(parts_->world, CreateNativeCommunicator(std::move(native)));
-  MutexLock lock(mutex_);
-  parts_->mesh = mesh;
+  auto made = CreateNativeCommunicator(std::move(native));
+  if (!made.ok()) parts_->link->MeshEnds();
+  MUSTER_ASSIGN_OR_RETURN(parts_->world, std::move(made));
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<Mesh>> AgentSession::ConnectMesh(const std::vector<int>& node_of_rank) {
-  MeshOptions mesh;
-  MUSTER_ASSIGN_OR_RETURN(mesh.job_id, JobIdBytes(options_.job_id));
-  mesh.generation = membership_.generation;
-  mesh.key = membership_.key;
-  mesh.rank = rank();
-  mesh.spawn = membership_.spawn;
-  for (const int peer : MeshPeers(node_of_rank, rank())) {
-    const v1::PeerEntry& entry = v1::PeerEntryOf(parts_->control, static_cast<uint32_t>(peer));
-    SocketAddress address = {.family = entry.family, .bytes = {}, .port = entry.port};
-    std::copy(std::begin(entry.address), std::end(entry.address), address.bytes.begin());
-    mesh.peers.push_back({peer, entry.spawn, address, std::string(entry.host, ::strnlen(entry.host, sizeof entry.host))});
-  }
-  mesh.listener = std::move(membership_.listener);
-  mesh.refused = [line = parts_->line.get()](const MeshRefusal& refusal) { line->ReportRefusal(refusal.what, refusal.from); };
+  std::vector<NodeLink::MeshPlace> peers;
+  for (const int peer : MeshPeers(node_of_rank, rank())) peers.push_back({peer, 0});
   const auto aborted = [this] { return parts_->control->abort_word.load() != v1::kNoAbort; };
-  auto connected = Mesh::Connect(std::move(mesh), join_deadline_, [&] { return aborted() || !IsMember(); });
+  auto connected =
+      parts_->link->Connect(std::move(membership_.listener), peers, join_deadline_, [&] { return aborted() || !IsMember(); });
   if (connected.ok()) return connected;
   if (!absl::IsAborted(connected.status())) {
-    const auto reason =
-        absl::IsDeadlineExceeded(connected.status()) ? v1::AbortReason::kDeadline : v1::AbortReason::kPeerLost;
+    const auto reason = absl::IsDeadlineExceeded(connected.status()) ? v1::AbortReason::kDeadline : v1::AbortReason::kPeerLost;
     const uint32_t blamed = RankBlamedFor(connected.status());
     v1::RaiseAbort(parts_->control, v1::PackAbort(reason, blamed, 0));  // local ranks need not wait for this one
     ReportBlame(blamed, reason, /*op_seq=*/0, std::string(connected.status().message()));
@@ -274,8 +270,7 @@ absl::Status AgentSession::MapControl() {
   parts_->control_bytes = status.st_size;
   if (parts_->control->magic != v1::kControlMagic || parts_->control->version != v1::kControlVersion ||
       parts_->control->total_bytes != static_cast<uint64_t>(status.st_size) ||
-      parts_->control->local_size != membership_.local_world_size ||
-      parts_->control->world_size != membership_.world_size) {
+      parts_->control->local_size != membership_.local_world_size || parts_->control->world_size != membership_.world_size) {
     return absl::FailedPreconditionError(absl::StrCat("the agent's control memory has version ", parts_->control->version,
                                                       ", libmuster ", MUSTER_VERSION, " knows ", v1::kControlVersion,
                                                       "; build the program against the installed muster"));
@@ -303,7 +298,7 @@ void AgentSession::Do(const session::SendStep& action) { parts_->line->ReportSte
 
 void AgentSession::Do(const session::SendLeave&) {
   // The members' word first: once the agent has the frame, this rank is no loss to it any more.
-  if (parts_->mesh != nullptr) parts_->mesh->Abort({.reason = v1::AbortReason::kPeerLeft, .rank = membership_.rank, .text = ""});
+  parts_->meshes.LeaveAll(membership_.rank);
   if (parts_->control != nullptr) v1::MarkLeft(parts_->control, membership_.local_rank);
   parts_->line->SayLeave();
   raised_.push_back(session::LeaveSent{});
@@ -330,21 +325,6 @@ void AgentSession::Do(const session::CancelTimer& action) {
 
 void AgentSession::Do(const session::Warn& action) {
   Log(LogLevel::kWarning, absl::StrCat("slot ", options_.slot, ": ", action.line));
-}
-
-// --- NodeLink ---
-
-absl::Status AgentSession::OfferWindow(uint32_t window, int fd, int64_t bytes) {
-  return parts_->line->OfferWindow(window, fd, bytes);
-}
-
-absl::StatusOr<std::vector<UniqueFd>> AgentSession::CollectWindow(uint32_t window, absl::Time deadline) {
-  return inbox_.Collect(window, membership_.local_rank, *parts_->control, deadline);
-}
-
-void AgentSession::ReleaseWindow(uint32_t window) {
-  inbox_.Forget(window);
-  parts_->line->ReleaseWindow(window);
 }
 
 void AgentSession::ReportBlame(uint32_t rank, v1::AbortReason reason, uint64_t op_seq, const std::string& message) {

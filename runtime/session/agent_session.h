@@ -15,10 +15,10 @@
 #include "absl/time/time.h"
 #include "muster/session.h"
 #include "proto/muster/v1/control_memory.h"
-#include "runtime/backend/native/node_link.h"
 #include "runtime/base/mutex.h"
 #include "runtime/rendezvous/agent_line.h"
 #include "runtime/rendezvous/life_line.h"
+#include "runtime/session/agent_link.h"
 #include "runtime/session/table/session_table.h"
 #include "runtime/session/window_inbox.h"
 #include "runtime/transport/mesh.h"
@@ -26,7 +26,7 @@
 namespace muster {
 
 // The user's threads, the line's thread and exit handlers step the table, one at a time under `mutex_`; no action blocks.
-class AgentSession : public Session, private NodeLink {
+class AgentSession : public Session {
  public:
   static absl::StatusOr<std::unique_ptr<Session>> Create(const SessionOptions& options);
   ~AgentSession() override;
@@ -50,8 +50,9 @@ class AgentSession : public Session, private NodeLink {
     v1::ControlHeader* control = nullptr;  // mapped on entering the generation
     int64_t control_bytes = 0;
     std::unique_ptr<AgentLine> line;
+    std::unique_ptr<AgentLink> link;
     std::unique_ptr<Communicator> world;
-    Mesh* mesh = nullptr;  // the world's, while it lives
+    MeshList meshes;
   };
 
   explicit AgentSession(const SessionOptions& options);
@@ -81,13 +82,7 @@ class AgentSession : public Session, private NodeLink {
   void Do(const session::Warn& action) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status MapControl() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  // NodeLink
-  absl::Status OfferWindow(uint32_t window, int fd, int64_t bytes) override;
-  absl::StatusOr<std::vector<UniqueFd>> CollectWindow(uint32_t window, absl::Time deadline) override;
-  void ReleaseWindow(uint32_t window) override;
-  void ReportBlame(uint32_t rank, v1::AbortReason reason, uint64_t op_seq, const std::string& message) override;
-  int64_t memory_limit_bytes() const override { return membership_.memory_limit_bytes; }
-  const std::string& memory_limit_source() const override { return membership_.memory_limit_source; }
+  void ReportBlame(uint32_t rank, v1::AbortReason reason, uint64_t op_seq, const std::string& message);
 
   const pid_t owner_;
   const SessionOptions options_;

@@ -47,8 +47,7 @@ void AfterForkInChild() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   Seat& seat = TheSeat();
   for (const Opened& opened : seat.descriptors) {
     struct stat now;
-    const bool same =
-        ::fstat(opened.descriptor, &now) == 0 && now.st_dev == opened.device && now.st_ino == opened.inode;
+    const bool same = ::fstat(opened.descriptor, &now) == 0 && now.st_dev == opened.device && now.st_ino == opened.inode;
     if (same) ::close(opened.descriptor);
   }
   seat.descriptors.clear();
@@ -78,6 +77,8 @@ void ProcessSeat::CloseInChildren(std::span<const int> descriptors) {
   for (const int descriptor : descriptors) {
     struct stat opened;
     if (::fstat(descriptor, &opened) != 0) continue;
+    std::erase_if(TheSeat().descriptors,
+                  [descriptor](const Opened& old) { return old.descriptor == descriptor; });  // closed since
     TheSeat().descriptors.push_back({descriptor, opened.st_dev, opened.st_ino});
   }
 }

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "runtime/base/log.h"
 
 namespace muster {
 namespace {
@@ -28,10 +29,21 @@ absl::Status StatusOfAbort(uint64_t word, const std::string& doing) {
   }
 }
 
-void WindowInbox::Put(uint32_t window, uint32_t local_rank, UniqueFd memory) {
+void WindowInbox::Open(uint64_t communicator) {
   MutexLock lock(mutex_);
-  if (window < closed_below_) return;
-  windows_[window][local_rank] = std::move(memory);
+  opened_.try_emplace(communicator);
+}
+
+void WindowInbox::Close(uint64_t communicator) {
+  MutexLock lock(mutex_);
+  opened_.erase(communicator);
+}
+
+void WindowInbox::Put(uint64_t communicator, uint32_t window, uint32_t local_rank, UniqueFd memory) {
+  MutexLock lock(mutex_);
+  const auto opened = opened_.find(communicator);
+  if (opened == opened_.end() || window < opened->second.closed_below) return;
+  opened->second.windows[window][local_rank] = std::move(memory);
   changed_.SignalAll();
 }
 
@@ -41,34 +53,36 @@ void WindowInbox::Fail(absl::Status status) {
   changed_.SignalAll();
 }
 
-void WindowInbox::Forget(uint32_t window) {
+void WindowInbox::Forget(uint64_t communicator, uint32_t window) {
   MutexLock lock(mutex_);
-  windows_.erase(window);
-  closed_below_ = std::max(closed_below_, window + 1);
+  const auto opened = opened_.find(communicator);
+  if (opened == opened_.end()) return;
+  opened->second.windows.erase(window);
+  opened->second.closed_below = std::max(opened->second.closed_below, window + 1);
 }
 
-absl::StatusOr<std::vector<UniqueFd>> WindowInbox::Collect(uint32_t window, uint32_t own, const v1::ControlHeader& control,
+absl::StatusOr<std::vector<UniqueFd>> WindowInbox::Collect(uint64_t communicator, uint32_t window,
+                                                           std::span<const uint32_t> from, const v1::ControlHeader& control,
                                                            absl::Time deadline) {
   MutexLock lock(mutex_);
+  const auto opened = opened_.find(communicator);
+  MUSTER_CHECK(opened != opened_.end(), "who collects has opened the communicator and not closed it");
+  std::map<uint32_t, UniqueFd>& come = opened->second.windows[window];  // its place stays
   while (true) {
-    std::map<uint32_t, UniqueFd>& come = windows_[window];
-    uint32_t missing = 0;
-    while (missing < control.local_size && (missing == own || come.contains(missing))) ++missing;
-    if (missing == control.local_size) break;
+    const auto missing = std::find_if(from.begin(), from.end(), [&come](uint32_t rank) { return !come.contains(rank); });
+    if (missing == from.end()) break;
     if (!failure_.ok()) return failure_;
     const uint64_t abort_word = control.abort_word.load();
     if (abort_word != v1::kNoAbort) return StatusOfAbort(abort_word, absl::StrCat("while window ", window, " was exchanged"));
     const absl::Duration left = deadline - absl::Now();
     if (left <= absl::ZeroDuration()) {
-      return absl::DeadlineExceededError(absl::StrCat("window ", window, " of local rank ", missing, " had not come in time"));
+      return absl::DeadlineExceededError(absl::StrCat("window ", window, " of local rank ", *missing, " had not come in time"));
     }
     changed_.WaitFor(mutex_, std::min(left, kAbortLook));
   }
-  std::vector<UniqueFd> all(control.local_size);
-  for (auto& [local_rank, memory] : windows_[window]) {
-    if (local_rank < all.size() && local_rank != own) all[local_rank] = std::move(memory);
-  }
-  windows_.erase(window);
+  std::vector<UniqueFd> all;
+  for (const uint32_t rank : from) all.push_back(std::move(come[rank]));
+  opened->second.windows.erase(window);
   return all;
 }
 

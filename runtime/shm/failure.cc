@@ -29,10 +29,10 @@ uint64_t DigestOf(const v1::OpDescriptor& what) {
   return x ^ x >> 32;
 }
 
-std::vector<Call> DifferentCalls(std::span<const v1::OpDescriptor> announced, int first_rank) {
+std::vector<Call> DifferentCalls(std::span<const v1::OpDescriptor> announced, std::span<const int> ranks) {
   std::vector<Call> calls;
   for (size_t i = 0; i < announced.size(); ++i) {
-    const Call call = {announced[i], 1, first_rank + static_cast<int32_t>(i)};
+    const Call call = {announced[i], 1, ranks[i]};
     AddCalls({&call, 1}, calls);
   }
   return calls;

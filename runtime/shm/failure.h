@@ -30,8 +30,8 @@ struct Call {
   int32_t lowest_rank = 0;  // the lowest of them
 };
 
-// The different calls among `announced`, which are those of ranks `first_rank` and following; by lowest rank.
-std::vector<Call> DifferentCalls(std::span<const v1::OpDescriptor> announced, int first_rank);
+// The different calls among `announced`, which are those of `ranks`; by lowest rank.
+std::vector<Call> DifferentCalls(std::span<const v1::OpDescriptor> announced, std::span<const int> ranks);
 
 // Adds the calls of other ranks to `calls`.
 void AddCalls(std::span<const Call> others, std::vector<Call>& calls);

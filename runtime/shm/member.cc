@@ -1,31 +1,44 @@
 #include "runtime/shm/member.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
-#include "proto/muster/v1/control_wake.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status.h"
 
 namespace muster {
 
-Member::Member(v1::ControlHeader* control, int local_rank, std::string host, int first_rank, int world_size)
-    : control_(control),
-      areas_(&v1::RankAreaOf(control, 0)),
+namespace {
+
+std::vector<int> OrTheirOwn(std::vector<int> job_ranks, int world_size) {
+  if (job_ranks.empty()) {
+    job_ranks.resize(static_cast<size_t>(world_size));
+    std::iota(job_ranks.begin(), job_ranks.end(), 0);
+  }
+  return job_ranks;
+}
+
+}  // namespace
+
+Member::Member(NodeMemory memory, int local_rank, std::string host, int first_rank, int world_size, std::vector<int> job_ranks)
+    : memory_(std::move(memory)),
+      control_(memory_.own()),
+      areas_(&v1::RankAreaOf(control_, 0)),
       own_(areas_[local_rank]),
       rank_(local_rank),
-      ranks_(static_cast<int>(control->local_size)),
+      ranks_(static_cast<int>(control_->local_size)),
       first_rank_(first_rank),
       world_size_(world_size == 0 ? ranks_ : world_size),
+      job_ranks_(OrTheirOwn(std::move(job_ranks), world_size_)),
       host_(std::move(host)),
-      waiter_(control, local_rank) {}
+      waiter_(memory_, local_rank) {}
 
 absl::Status Member::Begin(const Operation& operation, const std::atomic<int>* callers_inside) {
   if (failure_.has_value()) return failure_->status;
   what_ = operation.what;
-  const uint64_t abort = control_->abort_word.load(std::memory_order_seq_cst);
-  if (abort != v1::kNoAbort) return Fail(FailureOfAbortWord(abort));
+  if (memory_.ended() != nullptr) return FailByAbortWord();
   deadline_ = operation.deadline;
   callers_inside_ = callers_inside;
   ++op_seq_;
@@ -72,7 +85,7 @@ bool Member::CallsAgree() const {
 std::vector<Call> Member::DifferentCalls() const {
   std::vector<v1::OpDescriptor> all;
   for (int r = 0; r < ranks_; ++r) all.push_back(announced(r));
-  return muster::DifferentCalls(all, first_rank_);
+  return muster::DifferentCalls(all, local_job_ranks());
 }
 
 absl::Status Member::Exchange() {
@@ -86,7 +99,7 @@ void Member::AllowMoreTime(int64_t nanoseconds) {
 
 int64_t Member::spin_nanoseconds() const {
   const bool may_spin = callers_inside_ == nullptr || callers_inside_->load(std::memory_order_relaxed) > 0;
-  return may_spin ? control_->waiting.spin_nanoseconds.load(std::memory_order_relaxed) : 0;
+  return may_spin ? memory_.waiting().spin_nanoseconds.load(std::memory_order_relaxed) : 0;
 }
 
 absl::Status Member::Step(Waiter::Meanwhile meanwhile) {
@@ -146,42 +159,43 @@ absl::Status Member::PublishAndWait(std::atomic<uint64_t>& word, uint64_t value,
 }
 
 absl::Status Member::Fail(const WaitOutcome& outcome) {
-  if (outcome.end == WaitEnd::kPeerLeft) return Fail(PeerLeftFailure(first_rank_ + outcome.missing, host_, what_));
-  if (outcome.end == WaitEnd::kDeadline) return Fail(DeadlineFailure(first_rank_ + outcome.missing, host_, what_));
+  if (outcome.end == WaitEnd::kPeerLeft) return Fail(PeerLeftFailure(JobRank(first_rank_ + outcome.missing), host_, what_));
+  if (outcome.end == WaitEnd::kDeadline) return Fail(DeadlineFailure(JobRank(first_rank_ + outcome.missing), host_, what_));
   return FailByAbortWord();
 }
 
 absl::Status Member::Fail(Failure failure) {
   if (failure_.has_value()) return failure_->status;
   failure_ = std::move(failure);
-  // The others cannot finish without this rank either; no effect if the generation has been ended already.
+  // The others cannot finish without this rank either; no effect if the communicator has been ended already.
   const uint32_t detail = failure_->text.empty() ? failure_->detail : TextDetail(failure_->text);
-  v1::RaiseAbort(control_, v1::PackAbort(failure_->reason, failure_->rank, detail));
+  memory_.Raise(v1::PackAbort(failure_->reason, failure_->rank, detail));
   return failure_->status;
 }
 
 absl::Status Member::FailByAbortWord() {
-  const uint64_t word = control_->abort_word.load(std::memory_order_seq_cst);
-  MUSTER_CHECK(word != v1::kNoAbort, "the generation has ended");
+  const v1::ControlHeader* const ended = memory_.ended();
+  MUSTER_CHECK(ended != nullptr, "the communicator has ended");
   if (failure_.has_value()) return failure_->status;
-  failure_ = FailureOfAbortWord(word);
+  failure_ = FailureOfEnd(*ended);
   return failure_->status;
 }
 
-absl::Status Member::FailBetweenNodes(v1::AbortReason reason, uint32_t world_rank, uint32_t detail, const std::string& text) {
+absl::Status Member::FailBetweenNodes(v1::AbortReason reason, uint32_t job_rank, uint32_t detail, const std::string& text) {
   if (failure_.has_value()) return failure_->status;
   const bool has_text = reason == v1::AbortReason::kAborted || reason == v1::AbortReason::kMismatch;
-  v1::RaiseAbort(control_, v1::PackAbort(reason, world_rank, has_text ? TextDetail(text) : detail));
+  memory_.Raise(v1::PackAbort(reason, job_rank, has_text ? TextDetail(text) : detail));
   return FailByAbortWord();
 }
 
 absl::Status Member::FailByMismatch(std::span<const Call> calls) { return Fail(MismatchFailure(calls)); }
 
-std::string Member::HostOf(uint32_t world_rank) const {
-  if (world_rank - static_cast<uint32_t>(first_rank_) < static_cast<uint32_t>(ranks_) || world_rank == v1::kNoRank)
-    return host_;
-  if (control_->peers_offset == 0 || world_rank >= control_->world_size) return "";
-  const char* begin = v1::PeerEntryOf(control_, world_rank).host;
+std::string Member::HostOf(uint32_t job_rank) const {
+  v1::ControlHeader* const generation = memory_.generation();
+  const auto first_here = static_cast<uint32_t>(JobRank(world_rank())) - memory_.seat(rank_);
+  if (job_rank - first_here < generation->local_size || job_rank == v1::kNoRank) return host_;
+  if (generation->peers_offset == 0 || job_rank >= generation->world_size) return "";
+  const char* begin = v1::PeerEntryOf(generation, job_rank).host;
   return std::string(begin, std::find(begin, begin + sizeof(v1::PeerEntry::host), '\0'));
 }
 
@@ -194,13 +208,14 @@ uint32_t Member::TextDetail(const std::string& text) {
   return static_cast<uint32_t>(rank_) + 1;
 }
 
-Failure Member::FailureOfAbortWord(uint64_t word) const {
+Failure Member::FailureOfEnd(const v1::ControlHeader& ended) const {
+  const uint64_t word = ended.abort_word.load(std::memory_order_seq_cst);
   const v1::AbortReason reason = v1::AbortReasonOf(word);
   const uint32_t detail = v1::AbortDetailOf(word);
   std::string text;
   if ((reason == v1::AbortReason::kAborted || reason == v1::AbortReason::kMismatch) && detail > 0 &&
-      detail <= static_cast<uint32_t>(ranks_)) {
-    const char* begin = areas_[detail - 1].abort_text;
+      detail <= ended.local_size) {
+    const char* begin = v1::RankAreaOf(const_cast<v1::ControlHeader*>(&ended), detail - 1).abort_text;
     text.assign(begin, std::find(begin, begin + sizeof(v1::RankArea::abort_text), '\0'));
   }
   return AbortFailure(word, control_->generation, HostOf(v1::AbortRankOf(word)), text, what_);
@@ -209,7 +224,7 @@ Failure Member::FailureOfAbortWord(uint64_t word) const {
 void Member::Abort(const absl::Status& reason) {
   if (abort_called_.exchange(true)) return;
   const uint32_t detail = TextDetail(std::string(reason.message()));
-  v1::RaiseAbort(control_, v1::PackAbort(v1::AbortReason::kAborted, static_cast<uint32_t>(world_rank()), detail));
+  memory_.Raise(v1::PackAbort(v1::AbortReason::kAborted, static_cast<uint32_t>(JobRank(world_rank())), detail));
 }
 
 }  // namespace muster

@@ -15,26 +15,35 @@
 #include "absl/status/status.h"
 #include "proto/muster/v1/control_memory.h"
 #include "runtime/shm/failure.h"
+#include "runtime/shm/node_memory.h"
 #include "runtime/shm/operation.h"
 #include "runtime/shm/waiter.h"
 #include "runtime/shm/window_map.h"
 
 namespace muster {
 
-// Ranks here are local ones, but whom a failure blames is a rank of the world: the ranks of a node follow each other there.
+// Ranks here are local ones. The world is the communicator's, in which the ranks of a node follow each other. Whom a failure names is
+// the rank of the job, whatever it is called here: an operator knows no other.
 //
 // One thread at a time, except windows() and Abort(). After the first error every method that can fail returns it again.
 class Member {
  public:
-  // `control` is mapped and outlives the member; `host` is named in errors. `first_rank` is the world's rank of local rank 0;
-  // `world_size` 0: the ranks of this node are the world.
-  Member(v1::ControlHeader* control, int local_rank, std::string host, int first_rank = 0, int world_size = 0);
+  // `memory` outlives the member; `host` is named in errors. `first_rank` is the world's rank of local rank 0; `world_size` 0: the
+  // ranks of this node are the world. `job_ranks`, by rank of the world; empty: they are the same.
+  Member(NodeMemory memory, int local_rank, std::string host, int first_rank = 0, int world_size = 0,
+         std::vector<int> job_ranks = {});
 
   int rank() const { return rank_; }
   int ranks() const { return ranks_; }
   int first_rank() const { return first_rank_; }
   int world_rank() const { return first_rank_ + rank_; }
   int world_size() const { return world_size_; }
+  int JobRank(int world_rank) const { return job_ranks_[static_cast<size_t>(world_rank)]; }
+  std::span<const int> job_ranks() const { return job_ranks_; }
+  std::span<const int> local_job_ranks() const {
+    return std::span(job_ranks_).subspan(static_cast<size_t>(first_rank_), static_cast<size_t>(ranks_));
+  }
+  const NodeMemory& memory() const { return memory_; }
   uint64_t op_seq() const { return op_seq_; }
   WindowMap& windows() { return windows_; }
 
@@ -75,29 +84,30 @@ class Member {
   // How long a wait may poll before it sleeps.
   int64_t spin_nanoseconds() const;
 
-  // Whether the generation has ended: what waits elsewhere than here looks at it. FailByAbortWord() is then its error.
-  bool IsAborted() const { return control_->abort_word.load(std::memory_order_seq_cst) != v1::kNoAbort; }
+  // Whether the communicator or its generation has ended: what waits elsewhere than here looks at it. FailByAbortWord() is then its
+  // error.
+  bool IsAborted() const { return memory_.ended() != nullptr; }
   absl::Status FailByAbortWord();
-  // Ends the generation for this node with what another node said or did not say; `reason` is not kNone. Whatever ended it
+  // Ends the communicator for this node with what another node said or did not say; `reason` is not kNone. Whatever ended it
   // before stays the reason.
-  absl::Status FailBetweenNodes(v1::AbortReason reason, uint32_t world_rank, uint32_t detail, const std::string& text);
+  absl::Status FailBetweenNodes(v1::AbortReason reason, uint32_t job_rank, uint32_t detail, const std::string& text);
   absl::Status FailByMismatch(std::span<const Call> calls);
-  // Of a rank of the world; empty where unknown.
-  std::string HostOf(uint32_t world_rank) const;
+  // Empty where unknown.
+  std::string HostOf(uint32_t job_rank) const;
 
   // True for exactly one caller among all ranks, for each chunk of rank `owner` in this operation.
   bool Claim(int owner, int chunk);
   // This rank has finished `mine` chunks and claims no more; waits until all ranks together have finished `total`.
   absl::Status FinishChunks(int64_t mine, int64_t total);
   // Whether ranks share cores, so that chunks of a rank that does not run should be taken over.
-  bool oversubscribed() const { return control_->waiting.oversubscribed.load(std::memory_order_relaxed) != 0; }
+  bool oversubscribed() const { return memory_.waiting().oversubscribed.load(std::memory_order_relaxed) != 0; }
 
   // Whether all ranks announced an input in one and the same window.
   bool InputsInOneWindow() const;
   // Whether any did in any.
   bool SomeInputInWindow() const;
 
-  // Ends the generation for all with `reason`'s message. Any thread; only the first call of this rank has an effect.
+  // Ends the communicator for all with `reason`'s message. Any thread; only the first call of this rank has an effect.
   void Abort(const absl::Status& reason);
 
   // Why this rank's first failed operation failed; for the agent.
@@ -109,17 +119,19 @@ class Member {
                               Waiter::Meanwhile meanwhile = std::nullopt);
   absl::Status Fail(const WaitOutcome& outcome);
   absl::Status Fail(Failure failure);
-  Failure FailureOfAbortWord(uint64_t word) const;
+  Failure FailureOfEnd(const v1::ControlHeader& ended) const;
   uint32_t TextDetail(const std::string& text);
   void OpenFlightRecord();
 
-  v1::ControlHeader* control_;
+  const NodeMemory memory_;
+  v1::ControlHeader* const control_;  // the own one of memory_
   v1::RankArea* areas_;
   v1::RankArea& own_;
   const int rank_;
   const int ranks_;
   const int first_rank_;
   const int world_size_;
+  const std::vector<int> job_ranks_;
   const std::string host_;
   Waiter waiter_;
   WindowMap windows_;

@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
-#include "proto/muster/v1/control_wake.h"
 #include "runtime/base/clock.h"
 
 namespace muster {
@@ -37,12 +37,13 @@ bool FutexWait(std::atomic<uint32_t>& word, uint32_t value, int64_t nanoseconds)
 
 }  // namespace
 
-Waiter::Waiter(v1::ControlHeader* control, int local_rank)
-    : control_(control),
-      areas_(&v1::RankAreaOf(control, 0)),
+Waiter::Waiter(NodeMemory memory, int local_rank)
+    : memory_(std::move(memory)),
+      areas_(&v1::RankAreaOf(memory_.own(), 0)),
       own_(areas_[local_rank]),
+      doorbell_(memory_.doorbell(local_rank)),
       local_rank_(local_rank),
-      local_size_(static_cast<int>(control->local_size)) {}
+      local_size_(static_cast<int>(memory_.own()->local_size)) {}
 
 WaitOutcome Waiter::PublishAndWait(std::atomic<uint64_t>& word, uint64_t value, Condition condition, int64_t deadline,
                                    bool may_spin, Meanwhile meanwhile) {
@@ -65,8 +66,8 @@ WaitOutcome Waiter::PublishAndWait(std::atomic<uint64_t>& word, uint64_t value, 
 bool Waiter::Look(Condition condition, WaitOutcome& outcome) const {
   int missing = condition();
   if (missing < 0) return outcome = {}, true;
-  const bool aborted = control_->abort_word.load(std::memory_order_seq_cst) != v1::kNoAbort;
-  const bool left = areas_[missing].left.load(std::memory_order_seq_cst) != 0;
+  const bool aborted = memory_.ended() != nullptr;
+  const bool left = memory_.HasLeft(missing);
   if (!aborted && !left) return false;
   const int still_missing = condition();
   if (still_missing < 0) return outcome = {}, true;
@@ -77,7 +78,7 @@ bool Waiter::Look(Condition condition, WaitOutcome& outcome) const {
 }
 
 bool Waiter::Spin(Condition condition, int64_t deadline, WaitOutcome& outcome) {
-  const int64_t spin = control_->waiting.spin_nanoseconds.load(std::memory_order_relaxed);
+  const int64_t spin = memory_.waiting().spin_nanoseconds.load(std::memory_order_relaxed);
   if (spin == 0) return false;
   int64_t end = 0;  // the clock is read only once the wait turns out not to be over at once
   for (int looks = 1;; ++looks) {
@@ -95,7 +96,7 @@ bool Waiter::Spin(Condition condition, int64_t deadline, WaitOutcome& outcome) {
 }
 
 bool Waiter::Yield(Condition condition, int64_t deadline, WaitOutcome& outcome) {
-  const uint32_t yields = control_->waiting.yields.load(std::memory_order_relaxed);
+  const uint32_t yields = memory_.waiting().yields.load(std::memory_order_relaxed);
   for (uint32_t i = 0; i < yields; ++i) {
     if (Look(condition, outcome)) return true;
     if (i % 16 == 15 && MonotonicNanoseconds() >= deadline) return false;
@@ -107,7 +108,7 @@ bool Waiter::Yield(Condition condition, int64_t deadline, WaitOutcome& outcome) 
 
 // Sleeps once. True when the wait is over.
 bool Waiter::Sleep(Condition condition, int64_t deadline, int64_t nanoseconds_max, WaitOutcome& outcome) {
-  const uint32_t doorbell = own_.doorbell.load(std::memory_order_seq_cst);
+  const uint32_t doorbell = doorbell_.load(std::memory_order_seq_cst);
   own_.asleep.exchange(1, std::memory_order_seq_cst);
   if (Look(condition, outcome)) {
     own_.asleep.exchange(0, std::memory_order_seq_cst);
@@ -116,12 +117,13 @@ bool Waiter::Sleep(Condition condition, int64_t deadline, int64_t nanoseconds_ma
   const int64_t left = deadline - MonotonicNanoseconds();
   bool timed_out = false;
   if (left > 0) {
-    timed_out = FutexWait(own_.doorbell, doorbell, std::min(left, nanoseconds_max));
+    timed_out = FutexWait(doorbell_, doorbell, std::min(left, nanoseconds_max));
     Count(own_.sleeps);
   }
   own_.asleep.exchange(0, std::memory_order_seq_cst);
   if (Look(condition, outcome)) {
-    if (timed_out && nanoseconds_max == kSleepMaxNanoseconds) Count(own_.late_wakes);
+    if (timed_out && nanoseconds_max == kSleepMaxNanoseconds)
+      memory_.seat_area(local_rank_).late_wakes.fetch_add(1, std::memory_order_relaxed);
     return true;
   }
   if (MonotonicNanoseconds() < deadline) return false;
@@ -133,7 +135,7 @@ bool Waiter::Sleep(Condition condition, int64_t deadline, int64_t nanoseconds_ma
 void Waiter::WakeSleepers() {
   for (int i = 0; i < local_size_; ++i) {
     if (i == local_rank_ || areas_[i].asleep.load(std::memory_order_seq_cst) == 0) continue;
-    v1::RingDoorbell(areas_[i]);
+    memory_.Ring(i);
     Count(own_.wakes_sent);
   }
 }

@@ -25,6 +25,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "proto/muster/v1/control_memory.h"
+#include "runtime/shm/node_memory.h"
 
 namespace muster {
 
@@ -43,8 +44,7 @@ class Waiter {
 
   static constexpr int64_t kSleepMaxNanoseconds = 100'000'000;
 
-  // `control` outlives the waiter.
-  Waiter(v1::ControlHeader* control, int local_rank);
+  Waiter(NodeMemory memory, int local_rank);
 
   // What a rank does between looks and sleeps while it waits; shared memory does not wake it for that.
   using Meanwhile = std::optional<absl::FunctionRef<void()>>;
@@ -63,9 +63,10 @@ class Waiter {
   bool Sleep(Condition condition, int64_t deadline, int64_t nanoseconds_max, WaitOutcome& outcome);
   void WakeSleepers();
 
-  v1::ControlHeader* control_;
+  const NodeMemory memory_;
   v1::RankArea* areas_;
   v1::RankArea& own_;
+  std::atomic<uint32_t>& doorbell_;
   int local_rank_;
   int local_size_;
 };

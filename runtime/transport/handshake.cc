@@ -18,12 +18,12 @@ namespace muster {
 namespace {
 
 constexpr absl::string_view kMagic = "mustrmsh";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 enum Type : uint32_t { kHello = 1, kWelcome = 2, kProof = 3 };
 
 constexpr size_t kVersionAt = 8, kTypeAt = 12, kPrefixBytes = 16;
 constexpr size_t kJobAt = 16, kGenerationAt = 32, kRankAt = 40, kSpawnAt = 44, kStreamAt = 48, kStreamsAt = 52;
-constexpr size_t kToRankAt = 56, kToSpawnAt = 60, kNonceAt = 64;
+constexpr size_t kToRankAt = 56, kToSpawnAt = 60, kCommunicatorAt = 64, kNonceAt = 72;
 constexpr size_t kWelcomeNonceAt = 16, kWelcomeCodeAt = 48, kProofCodeAt = 16;
 constexpr size_t kJobBytes = 16, kCodeBytes = 32;
 constexpr size_t kLabelBytes = 13;
@@ -99,6 +99,7 @@ DialHandshake::DialHandshake(const HandshakeParty& self, const HandshakeParty::P
   StoreWire<uint32_t>(static_cast<uint32_t>(self.streams), at + kStreamsAt);
   StoreWire<uint32_t>(static_cast<uint32_t>(peer.rank), at + kToRankAt);
   StoreWire<uint32_t>(peer.spawn, at + kToSpawnAt);
+  StoreWire<uint64_t>(self.communicator, at + kCommunicatorAt);
   std::memcpy(at + kNonceAt, nonce.data(), nonce.size());
 }
 
@@ -168,6 +169,9 @@ absl::Status AcceptHandshake::CheckHello(const HandshakeParty& self) const {
   if (to_rank != static_cast<uint32_t>(self.rank) || to_spawn != self.spawn) {
     return absl::PermissionDeniedError(absl::StrCat("rank ", rank, " looks for rank ", to_rank, ", spawn ", to_spawn,
                                                     "; this is rank ", self.rank, ", spawn ", self.spawn));
+  }
+  if (LoadWire<uint64_t>(at + kCommunicatorAt) != self.communicator) {
+    return absl::PermissionDeniedError(absl::StrCat("rank ", rank, " looks for another communicator of this rank"));
   }
   const auto peer = std::find_if(self.peers.begin(), self.peers.end(),
                                  [rank](const HandshakeParty::Peer& each) { return static_cast<uint32_t>(each.rank) == rank; });

@@ -2,9 +2,9 @@
 //
 // The dialing side A, the accepting side B; all messages have a fixed length, numbers are little-endian:
 //
-//   HELLO, A -> B       0  "mustrmsh"   8 u32 version 1   12 u32 type 1   16 job id, 16 bytes   32 u64 generation
+//   HELLO, A -> B       0  "mustrmsh"   8 u32 version 2   12 u32 type 1   16 job id, 16 bytes   32 u64 generation
 //                      40  u32 rank    44 u32 spawn       48 u32 stream   52 u32 streams to each peer
-//                      56  u32 B's rank   60 u32 B's spawn   64 nonce_a, 32 bytes                             96 bytes
+//                      56  u32 B's rank   60 u32 B's spawn   64 u64 communicator   72 nonce_a, 32 bytes      104 bytes
 //   WELCOME, B -> A     0  "mustrmsh"   8 u32 version     12 u32 type 2   16 nonce_b, 32 bytes
 //                      48  HMAC-SHA256(key, "muster mesh b" HELLO WELCOME[0, 48))                             80 bytes
 //   PROOF, A -> B       0  "mustrmsh"   8 u32 version     12 u32 type 3
@@ -29,7 +29,7 @@
 namespace muster {
 
 inline constexpr size_t kNonceBytes = 32;
-inline constexpr size_t kHelloBytes = 96;
+inline constexpr size_t kHelloBytes = 104;
 inline constexpr size_t kWelcomeBytes = 80;
 inline constexpr size_t kProofBytes = 48;
 
@@ -48,6 +48,7 @@ struct HandshakeParty {
   uint32_t spawn = 0;
   int streams = 0;          // connections to each peer, the one for aborts included
   std::vector<Peer> peers;  // without this rank
+  uint64_t communicator = 0;
 };
 
 // A's side of one connection.

@@ -207,7 +207,8 @@ class TcpMesh : public Mesh {
   }
 
   absl::Status Open(int64_t deadline, absl::FunctionRef<bool()> interrupted) {
-    HandshakeParty party{options_.job_id, options_.generation, options_.key, options_.rank, options_.spawn, per_peer(), {}};
+    HandshakeParty party{options_.job_id, options_.generation, options_.key, options_.rank,
+                         options_.spawn,  per_peer(),          {},           options_.communicator};
     for (const MeshPeer& peer : options_.peers) party.peers.push_back({peer.rank, peer.spawn});
     epoll_.Reset(::epoll_create1(EPOLL_CLOEXEC));
     if (!epoll_) return ErrnoToStatus(errno, "epoll_create1");

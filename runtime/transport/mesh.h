@@ -1,6 +1,6 @@
 // Authenticated TCP connections between a rank and its peers on other nodes, and moving bytes over them.
 //
-// Connecting: HELLO {job, generation, rank, spawn, stream, nonce_a} -> WELCOME {nonce_b, MAC(key, "b", transcript)} -> PROOF
+// Connecting: HELLO {job, generation, communicator, rank, spawn, stream, nonce_a} -> WELCOME {nonce_b, MAC(key, "b", transcript)} -> PROOF
 // {MAC(key, "a", transcript)} -> open; HMAC-SHA256 with the generation's key (handshake.h and frame.h have the layouts).
 // Nothing is parked or allocated for a connection before its PROOF; 2 s in all; one live connection per (rank, spawn, stream).
 // Of two ranks the higher dials. Besides its streams each pair has one connection for aborts alone, which get through however
@@ -42,7 +42,8 @@ struct MeshRefusal {
 struct MeshOptions {
   std::string job_id;  // 16 bytes
   uint64_t generation = 0;
-  std::string key;  // 32 bytes, of the generation
+  uint64_t communicator = 0;  // of the generation, equal on its ranks; 0: that of all ranks
+  std::string key;            // 32 bytes, of the generation
   int rank = 0;
   uint32_t spawn = 0;
   std::vector<MeshPeer> peers;  // without this rank

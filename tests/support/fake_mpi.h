@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "muster/communicator.h"
@@ -21,6 +22,9 @@ struct FakeMpiOptions {
   int start_code = 0;  // what Start returns
   // Asked at each look at a collective, counted from 0 on each rank: its code, kMpiOk to go on, kHangs to look as if it were not done.
   std::function<int(int rank, int64_t collective)> look;
+  // Asked when a rank comes to a Split: true when its process ends there, once the others are in theirs, where they stay for ever.
+  std::function<bool(int rank)> dies_in_split;
+  bool for_several_threads = true;
 };
 inline constexpr int kHangs = -100;
 
@@ -41,13 +45,29 @@ class FakeMpi {
     int arrived = 0;
     std::string result;  // reductions: over all ranks
   };
+  struct Splitting {
+    std::vector<std::pair<int, int>> asked;  // color and key, by rank
+    int arrived = 0;
+    bool is_done = false;
+    std::vector<Rank*> some;  // by rank
+  };
+  // The ranks of one communicator.
+  struct Group {
+    int number = 0;               // 0: all ranks
+    std::vector<int> world_rank;  // by rank
+    std::map<int64_t, Collective> collectives;
+    std::map<int64_t, Splitting> splits;
+    int farewells = 0;
+    std::map<int, std::deque<std::string>> news;  // by who is told
+
+    int ranks() const { return static_cast<int>(world_rank.size()); }
+  };
 
   const FakeMpiOptions options_;
-  std::vector<std::unique_ptr<Rank>> ranks_;
   mutable Mutex mutex_;
-  std::map<int64_t, Collective> collectives_ ABSL_GUARDED_BY(mutex_);
-  int farewells_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::map<int, std::deque<std::string>> news_ ABSL_GUARDED_BY(mutex_);  // by who is told
+  CondVar changed_;
+  std::deque<Group> groups_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<Rank>> ranks_ ABSL_GUARDED_BY(mutex_);  // of all groups; first those of all ranks
   std::vector<char> ended_ ABSL_GUARDED_BY(mutex_);
 };
 

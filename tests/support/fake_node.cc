@@ -4,55 +4,102 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <numeric>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "proto/muster/v1/control_wake.h"
 #include "runtime/backend/native/native.h"
 #include "runtime/base/log.h"
+#include "runtime/base/status.h"
 
 namespace muster::test {
 
 class FakeNode::Link : public NodeLink {
  public:
-  Link(FakeNode& node, int rank) : node_(node), rank_(rank) {}
+  // `seat`: the rank's local one in the generation.
+  Link(FakeNode& node, int seat, uint64_t communicator, std::vector<uint32_t> seats, int rank)
+      : node_(node), seat_(seat), communicator_(communicator), seats_(std::move(seats)), rank_(rank) {}
+
+  ~Link() override {
+    if (communicator_ == 0) return;
+    MutexLock lock(node_.mutex_);
+    for (auto& [name, fds] : node_.offered_) {
+      if (name.communicator == communicator_ && name.seats == seats_) fds.erase(rank_);
+    }
+  }
 
   absl::Status OfferWindow(uint32_t window, int fd, int64_t) override {
-    if (rank_ == node_.options_.offer_fails_on_rank) return absl::ResourceExhaustedError("no descriptor is free");
+    if (seat_ == node_.options_.offer_fails_on_rank) return absl::ResourceExhaustedError("no descriptor is free");
     MutexLock lock(node_.mutex_);
-    std::vector<int>& fds = node_.offered_[window];
-    fds.resize(static_cast<size_t>(node_.options_.ranks), -1);
-    fds[static_cast<size_t>(rank_)] = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    node_.offered_[{communicator_, seats_, window}][rank_] = UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
     node_.changed_.SignalAll();
     return absl::OkStatus();
   }
 
   absl::StatusOr<std::vector<UniqueFd>> CollectWindow(uint32_t window, absl::Time deadline) override {
-    MutexLock lock(node_.mutex_);
-    for (;;) {
-      std::vector<UniqueFd> fds;
-      for (int fd : node_.offered_[window]) {
-        if (fd >= 0) fds.emplace_back(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
-      }
-      if (static_cast<int>(fds.size()) == node_.options_.ranks) return fds;
-      if (node_.control()->abort_word.load() != v1::kNoAbort) return absl::AbortedError("the generation is over");
-      if (absl::Now() >= deadline) return absl::DeadlineExceededError("not every rank offered its window");
-      node_.changed_.WaitFor(node_.mutex_, absl::Milliseconds(10));
-    }
+    std::vector<int> all(seats_.size());
+    std::iota(all.begin(), all.end(), 0);
+    return Collect(window, all, deadline);
+  }
+
+  absl::StatusOr<UniqueFd> CollectControl(absl::Time deadline) override {
+    MUSTER_ASSIGN_OR_RETURN(std::vector<UniqueFd> one, Collect(kControlWindow, {0}, deadline));
+    return std::move(one[0]);
   }
 
   void ReleaseWindow(uint32_t) override {}
 
   void ReportBlame(uint32_t rank, v1::AbortReason reason, uint64_t, const std::string& message) override {
     MutexLock lock(node_.mutex_);
-    node_.blames_.push_back({node_.first_rank() + rank_, rank, reason, message});
+    node_.blames_.push_back({node_.first_rank() + seat_, rank, reason, message});
   }
 
   int64_t memory_limit_bytes() const override { return node_.options_.memory_limit_bytes; }
   const std::string& memory_limit_source() const override { return source_; }
 
+  std::unique_ptr<NodeLink> Open(uint64_t number, std::vector<uint32_t> seats, int local_rank) override {
+    return std::make_unique<Link>(node_, seat_, number, std::move(seats), local_rank);
+  }
+  absl::StatusOr<UniqueFd> Listen(uint16_t* port) override {
+    *port = static_cast<uint16_t>(1 + seat_);
+    return UniqueFd();
+  }
+  absl::StatusOr<std::unique_ptr<Mesh>> Connect(UniqueFd, const std::vector<MeshPlace>& peers, absl::Time,
+                                                absl::FunctionRef<bool()>) override {
+    const int own = node_.first_rank() + seat_;
+    std::vector<int> ranks;
+    for (const MeshPlace& peer : peers) {
+      // Who is dialed has told its port to all.
+      MUSTER_CHECK(peer.job_rank > own || peer.port != 0, "a peer to be dialed without a port");
+      ranks.push_back(peer.job_rank);
+    }
+    return node_.options_.connect_some(communicator_, own, std::move(ranks));
+  }
+  void MeshEnds() override {}
+
  private:
+  absl::StatusOr<std::vector<UniqueFd>> Collect(uint32_t window, const std::vector<int>& from, absl::Time deadline) {
+    MutexLock lock(node_.mutex_);
+    for (;;) {
+      std::vector<UniqueFd> fds;
+      for (const int rank : from) {
+        const auto& come = node_.offered_[{communicator_, seats_, window}];
+        if (const auto one = come.find(rank); one != come.end())
+          fds.emplace_back(::fcntl(one->second.get(), F_DUPFD_CLOEXEC, 0));
+      }
+      if (fds.size() == from.size()) return fds;
+      if (node_.control()->abort_word.load() != v1::kNoAbort) return absl::AbortedError("the generation is over");
+      if (absl::Now() >= deadline) return absl::DeadlineExceededError("not every rank offered its window");
+      node_.changed_.WaitFor(node_.mutex_, absl::Milliseconds(10));
+    }
+  }
+
   FakeNode& node_;
+  const int seat_;
+  const uint64_t communicator_;
+  const std::vector<uint32_t> seats_;
   const int rank_;
   const std::string source_ = "/sys/fs/cgroup/memory.max";
 };
@@ -61,16 +108,18 @@ FakeNode::FakeNode(const FakeNodeOptions& options) : options_(options) {
   auto control = LocalControl::Create(options.generation, options.ranks, options.slot_bytes, options.staging_bytes);
   MUSTER_CHECK(control.ok(), control.status().ToString());
   control_ = *std::move(control);
-  for (int rank = 0; rank < options.ranks; ++rank) links_.push_back(std::make_unique<Link>(*this, rank));
+  std::vector<uint32_t> seats(static_cast<size_t>(options.ranks));
+  std::iota(seats.begin(), seats.end(), 0u);
+  for (int rank = 0; rank < options.ranks; ++rank) links_.push_back(std::make_unique<Link>(*this, rank, 0, seats, rank));
 }
 
-FakeNode::~FakeNode() {
+FakeNode::~FakeNode() = default;
+
+size_t FakeNode::offered() const {
   MutexLock lock(mutex_);
-  for (const auto& [window, fds] : offered_) {
-    for (int fd : fds) {
-      if (fd >= 0) ::close(fd);
-    }
-  }
+  size_t count = 0;
+  for (const auto& [name, fds] : offered_) count += fds.size();
+  return count;
 }
 
 std::unique_ptr<Communicator> FakeNode::Join(int rank) {
@@ -105,7 +154,10 @@ std::vector<FakeBlame> FakeNode::blames() const {
   return blames_;
 }
 
-FakeCluster::FakeCluster(const FakeClusterOptions& options) : network_(options.wire_buffer_bytes, options.streams) {
+FakeCluster::FakeCluster(const FakeClusterOptions& options)
+    : wire_buffer_bytes_(options.wire_buffer_bytes),
+      streams_(options.streams),
+      network_(options.wire_buffer_bytes, options.streams) {
   for (size_t n = 0; n < options.ranks.size(); ++n) {
     node_of_rank_.insert(node_of_rank_.end(), static_cast<size_t>(options.ranks[n]), static_cast<int>(n));
   }
@@ -120,6 +172,9 @@ FakeCluster::FakeCluster(const FakeClusterOptions& options) : network_(options.w
       std::vector<int> peers = MeshPeers(node_of_rank_, rank);
       return connect ? connect(rank, std::move(peers)) : network_.Join(rank, std::move(peers));
     };
+    node.connect_some = [this](uint64_t communicator, int rank, std::vector<int> peers) {
+      return ConnectSome(communicator, rank, std::move(peers));
+    };
     nodes_.push_back(std::make_unique<FakeNode>(node));
   }
 }
@@ -129,9 +184,21 @@ std::unique_ptr<Communicator> FakeCluster::Join(int rank) {
   return home.Join(rank - home.first_rank());
 }
 
+std::unique_ptr<Mesh> FakeCluster::ConnectSome(uint64_t communicator, int rank, std::vector<int> peers) {
+  MutexLock lock(mutex_);
+  const auto [network, made] = some_.try_emplace(communicator, wire_buffer_bytes_, streams_);
+  for (const int dead : made ? killed_ : std::vector<int>()) network->second.Kill(dead);
+  return network->second.Join(rank, std::move(peers));
+}
+
 void FakeCluster::Kill(int rank) {
   FakeNode& home = node(node_of(rank));
   network_.Kill(rank);
+  {
+    MutexLock lock(mutex_);
+    killed_.push_back(rank);
+    for (auto& [communicator, network] : some_) network.Kill(rank);
+  }
   home.Kill(rank - home.first_rank());
 }
 

@@ -2,6 +2,7 @@
 #ifndef MUSTER_TESTS_SUPPORT_FAKE_NODE_H_
 #define MUSTER_TESTS_SUPPORT_FAKE_NODE_H_
 
+#include <compare>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -32,6 +33,8 @@ struct FakeNodeOptions {
   std::vector<int> node_of_rank;
   int node = 0;
   std::function<std::unique_ptr<Mesh>(int world_rank)> connect;
+  // The same for communicators made by Split; ranks are the world's.
+  std::function<std::unique_ptr<Mesh>(uint64_t communicator, int world_rank, std::vector<int> peers)> connect_some;
 };
 
 // What a rank told its agent.
@@ -51,6 +54,9 @@ class FakeNode {
   v1::ControlHeader* control() const { return control_->header(); }
   const FakeNodeOptions& options() const { return options_; }
 
+  // Descriptors of windows and control memories that have been offered and not let go.
+  size_t offered() const;
+
   // The communicator of local rank `rank`, to be used by one thread. Once a rank.
   std::unique_ptr<Communicator> Join(int rank);
   int first_rank() const;
@@ -69,7 +75,13 @@ class FakeNode {
   std::vector<std::unique_ptr<Link>> links_;
   mutable Mutex mutex_;
   CondVar changed_;
-  std::map<uint32_t, std::vector<int>> offered_ ABSL_GUARDED_BY(mutex_);  // owned descriptors by window and rank; -1: not yet
+  struct WindowName {
+    uint64_t communicator = 0;
+    std::vector<uint32_t> seats;  // its members here: a communicator may be here with several groups of ranks
+    uint32_t window = 0;
+    auto operator<=>(const WindowName&) const = default;
+  };
+  std::map<WindowName, std::map<int, UniqueFd>> offered_ ABSL_GUARDED_BY(mutex_);  // by local rank of the communicator
   std::vector<FakeBlame> blames_ ABSL_GUARDED_BY(mutex_);
 };
 
@@ -102,7 +114,14 @@ class FakeCluster {
   std::vector<FakeBlame> blames() const;
 
  private:
+  std::unique_ptr<Mesh> ConnectSome(uint64_t communicator, int rank, std::vector<int> peers);
+
+  const int64_t wire_buffer_bytes_;
+  const int streams_;
   MemoryNetwork network_;
+  Mutex mutex_;
+  std::map<uint64_t, MemoryNetwork> some_ ABSL_GUARDED_BY(mutex_);  // of communicators made by Split
+  std::vector<int> killed_ ABSL_GUARDED_BY(mutex_);
   std::vector<int> node_of_rank_;
   std::vector<std::unique_ptr<FakeNode>> nodes_;
 };

@@ -33,7 +33,7 @@ class Joined {
       Finish(absl::OkStatus());
     };
     events.refused = [this](absl::Status reason) { Finish(reason); };
-    events.window_shared = [](uint32_t, uint32_t, uint64_t, UniqueFd) {};
+    events.window_shared = [](uint64_t, uint32_t, uint32_t, uint64_t, UniqueFd) {};
     events.over = [this](uint64_t, const std::string& message) {
       MutexLock lock(mutex_);
       over_ = message;

@@ -73,34 +73,47 @@ int RunReduce(int rounds) {
   return 0;
 }
 
-// Says "ready", is in collectives until they fail, says when and how.
-int RunBlock() {
+// A communicator of all ranks in the reverse order.
+std::unique_ptr<muster::Communicator> Reversed(muster::Session& session) {
+  auto split = session.world().Split(0, -session.rank());
+  if (split.ok() && (*split)->rank() == session.world_size() - 1 - session.rank()) return *std::move(split);
+  Say("FAILED " + split.status().ToString());
+  std::exit(1);
+}
+
+// Says "ready", is in collectives until they fail, says when and how. `in_split`: of a communicator made by Split.
+int RunBlock(bool in_split) {
   auto session = Join();
-  absl::Status status = session->world().Barrier();
+  const auto split = in_split ? Reversed(*session) : nullptr;
+  muster::Communicator& comm = in_split ? *split : session->world();
+  absl::Status status = comm.Barrier();
   Say("ready");
-  while (status.ok()) status = session->world().Barrier();
+  while (status.ok()) status = comm.Barrier();
   Say(std::to_string(Nanoseconds()) + " " + status.ToString());
-  if (session->world().Barrier() != status) Say("FAILED the communicator forgot its error");
+  if (comm.Barrier() != status) Say("FAILED the communicator forgot its error");
+  if (in_split && session->world().Barrier().ok()) Say("FAILED the world does without a rank that is lost");
   return 0;
 }
 
 // Takes part in one barrier; then others wait for it in vain.
-int RunVictim(size_t mebibytes, bool with_child) {
+int RunVictim(size_t mebibytes, bool with_child, bool in_split = false) {
   std::vector<char> resident(mebibytes << 20, 'x');
   auto session = Join();
+  const auto split = in_split ? Reversed(*session) : nullptr;
   if (with_child && ::fork() == 0) {  // holds all that a child inherits, and outlives its parent for a while
     ::alarm(3);
     ::pause();
   }
-  const absl::Status status = session->world().Barrier();
+  const absl::Status status = in_split ? split->Barrier() : session->world().Barrier();
   if (!status.ok()) return Fail(status);
   Say("ready");
   while (true) ::pause();
 }
 
-int RunEnd(const std::string& how) {
+int RunEnd(const std::string& how, bool in_split) {
   auto session = Join();
-  const absl::Status status = session->world().Barrier();
+  const auto split = in_split ? Reversed(*session) : nullptr;
+  const absl::Status status = in_split ? split->Barrier() : session->world().Barrier();
   if (!status.ok()) return Fail(status);
   if (how == "_exit") ::_exit(0);
   if (how == "exit") std::exit(0);  // without destroying the session
@@ -147,11 +160,13 @@ int RunFork() {
   if (!MapsMusterMemory()) return Fail(absl::InternalError("the parent maps no memory of muster's"));
   auto window = session->world().CreateWindow(4096);
   if (!window.ok()) return Fail(window.status());
+  auto split = Reversed(*session);
   for (int i = 0; i < 2; ++i) {
     const pid_t child = ::fork();
     if (child == 0) {
       if (MapsMusterMemory()) ::_exit(2);
       if (i == 1) {
+        split.reset();
         session.reset();
         window->reset();  // neither its memory nor its session is there
       }
@@ -161,7 +176,8 @@ int RunFork() {
     ::waitpid(child, &status, 0);
     if (status != 0) return Fail(absl::InternalError("a forked child ended with " + std::to_string(status)));
   }
-  const absl::Status status = Reduce(*session, 3);
+  absl::Status status = Reduce(*session, 3);
+  if (status.ok()) status = split->Barrier();
   if (!status.ok()) return Fail(status);
   auto second = muster::Session::Create();
   if (second.status().code() != absl::StatusCode::kAlreadyExists) return Fail(absl::InternalError("a second session"));
@@ -175,10 +191,13 @@ int main(int argc, char** argv) {
   const std::string what = argc > 1 ? argv[1] : "";
   const auto number = [&](int i) { return argc > i ? std::atoi(argv[i]) : 0; };
   if (what == "reduce") return RunReduce(number(2));
-  if (what == "block") return RunBlock();
+  if (what == "block") return RunBlock(false);
+  if (what == "block_in_split") return RunBlock(true);
+  if (what == "victim_in_split") return RunVictim(1, false, true);
   if (what == "victim") return RunVictim(static_cast<size_t>(number(2)), false);
   if (what == "victim_with_child") return RunVictim(1, true);
-  if (what == "end") return RunEnd(argc > 2 ? argv[2] : "");
+  if (what == "end") return RunEnd(argc > 2 ? argv[2] : "", false);
+  if (what == "end_in_split") return RunEnd(argc > 2 ? argv[2] : "", true);
   if (what == "rounds") return RunRounds(number(2), number(3), number(4), static_cast<unsigned>(number(5)));
   if (what == "fork") return RunFork();
   Say("FAILED unknown task");

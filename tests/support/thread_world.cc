@@ -217,6 +217,9 @@ class ThreadWorld::Rank final : public Communicator {
   absl::StatusOr<std::unique_ptr<Window>> CreateWindow(int64_t bytes, absl::Time) override {
     return std::make_unique<HeapWindow>(bytes);
   }
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int, int, absl::Time) override {
+    return absl::UnimplementedError("training has no use for it");
+  }
   void Abort(absl::Status reason) override { shared_.Abort(std::move(reason)); }
 
  private:

@@ -1,6 +1,8 @@
 // The control memory of one generation on one node: what its agent and its local workers share besides the windows.
 //
-// One memfd, made, filled and sealed by the agent, which keeps it mapped; handed to the workers in Generation. All fields are
+// One memfd, made, filled and sealed by the agent, which keeps it mapped; handed to the workers in Generation. A communicator of
+// some ranks has such a memory of its own on each node, made by one of them, in which the agent has no part: its ranks sleep on the
+// doorbells of the generation's memory and heed its abort word and `left` too (runtime/shm/node_memory.h). All fields are
 // fixed-width and lock-free. The layout is: ControlHeader, then one RankArea for each local rank (by local rank), then the
 // payload area of each local rank (slots and staging), which only the data plane reads, then where the world has several nodes
 // the peer table: one PeerEntry for each rank of the world.
@@ -20,7 +22,7 @@
 namespace muster::v1 {
 
 inline constexpr uint64_t kControlMagic = 0x6c7274637274736dULL;  // "mstrctrl"
-inline constexpr uint32_t kControlVersion = 2;
+inline constexpr uint32_t kControlVersion = 3;
 inline constexpr size_t kLineBytes = 128;  // two cache lines: processors prefetch the neighbour
 inline constexpr size_t kPageBytes = 4096;
 inline constexpr int kLocalRanksMax = 256;
@@ -88,6 +90,7 @@ enum class OpKind : uint8_t {
   kReduceScatter = 5,
   kBarrier = 6,
   kCreateWindow = 7,
+  kSplit = 8,
 };
 inline constexpr uint32_t kPrivateMemory = 0xffffffff;
 
@@ -122,9 +125,12 @@ struct RankArea {
   std::atomic<uint64_t> yields;
   std::atomic<uint64_t> sleeps;
   std::atomic<uint64_t> wakes_sent;
-  std::atomic<uint64_t> late_wakes;  // found what it waited for only by the 100 ms look: must stay 0
+  // Found what it waited for only by the 100 ms look: must stay 0. In the generation's memory, for all communicators of the rank.
+  std::atomic<uint64_t> late_wakes;
   // Set once, before a clean leave: a waiter that still needs this rank reports kPeerLeft.
   alignas(kLineBytes) std::atomic<uint32_t> left;
+  // In the generation's memory: what the windows of all communicators of this rank take.
+  std::atomic<int64_t> window_bytes;
   // The flag line: an operation's number, released after the digest of its descriptor and a payload of up to 48 bytes are
   // written. Double-buffered by the number's parity: who has seen every rank's flag of operation n knows that all have finished
   // operation n - 1, hence nobody reads the lines, slots and descriptors of n - 1 any more.

@@ -27,6 +27,8 @@ constexpr const char* Name(OpKind kind) {
       return "barrier";
     case OpKind::kCreateWindow:
       return "create_window";
+    case OpKind::kSplit:
+      return "split";
   }
   return "an unknown operation";
 }
@@ -38,7 +40,7 @@ enum class Detail {
 
 inline std::string Describe(const OpDescriptor& what, Detail detail) {
   std::string text = Name(what.kind);
-  if (what.kind == OpKind::kBarrier || what.kind == OpKind::kNone) return text;
+  if (what.kind == OpKind::kBarrier || what.kind == OpKind::kSplit || what.kind == OpKind::kNone) return text;
   text += " of " + std::to_string(what.count) + " ";
   if (what.kind == OpKind::kCreateWindow) return text + "bytes";
   text += muster::Name(static_cast<DataType>(what.type));

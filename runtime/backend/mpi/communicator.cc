@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,6 +11,7 @@
 #include "runtime/backend/mpi/mpi_engine.h"
 #include "runtime/backend/shared/operations.h"
 #include "runtime/backend/shared/progress.h"
+#include "runtime/backend/shared/split_members.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/status.h"
 
@@ -42,71 +44,100 @@ std::unique_ptr<Window> MapWindow(int64_t bytes) {
   return std::make_unique<PrivateWindow>(memory, bytes);
 }
 
+// What the MPI communicators of a process share. Any thread.
+class MpiFamily {
+ public:
+  // False: there have been as many as there may be.
+  bool CountChild() { return children_.fetch_add(1) < kMpiChildrenMax; }
+
+  // One of them has failed.
+  void NoteFailure() { has_failed_ = true; }
+  bool has_failed() const { return has_failed_; }
+
+ private:
+  std::atomic<int> children_{0};
+  std::atomic<bool> has_failed_{false};
+};
+
 class MpiCommunicator : public Communicator {
  public:
-  MpiCommunicator(MpiOptions options, const MpiPlace& place)
-      : place_(place),
-        generation_(options.generation),
-        operations_(place.rank, place.world_size),
-        engine_(std::move(options), place),
-        progress_([this](const Operation& operation, const std::atomic<int>*) { return engine_.Run(operation); }) {}
+  // `family` null: of all ranks.
+  MpiCommunicator(MpiOptions options, const MpiPlace& place, std::shared_ptr<MpiFamily> family)
+      : options_(options),
+        place_(place),
+        is_of_all_ranks_(family == nullptr),
+        family_(family == nullptr ? std::make_shared<MpiFamily>() : std::move(family)),
+        running_(std::make_unique<Running>(std::move(options), place, *family_)) {}
 
   // Makes the progress thread, so that Abort finds it.
-  absl::Status MakeThread() { return progress_.Start(Nothing()).status(); }
+  absl::Status MakeThread() { return running_->progress.Start(Nothing()).status(); }
 
   ~MpiCommunicator() override {
-    progress_.Finish();
-    if (::getpid() == owner_) engine_.Leave();  // in the thread that started MPI, if that is the one that made this
+    if (gave_up_) {  // the thread is still in there
+      [[maybe_unused]] static Running* volatile abandoned;
+      abandoned = running_.release();
+      return;
+    }
+    running_->progress.Finish();
+    if (::getpid() != owner_) return;
+    MpiEngine& engine = running_->engine;
+    if (engine.failure().has_value()) family_->NoteFailure();
+    // Requests of one that has failed are still with MPI, which so cannot be ended.
+    if (!is_of_all_ranks_ || family_->has_failed()) {
+      engine.LeaveAtOnce(/*unended=*/is_of_all_ranks_);
+    } else {
+      engine.Leave();  // in the thread that started MPI, if that is the one that made this
+    }
   }
 
   int rank() const override { return place_.rank; }
   int world_size() const override { return place_.world_size; }
-  uint64_t generation() const override { return generation_; }
+  uint64_t generation() const override { return options_.generation; }
   const Capabilities& capabilities() const override { return kCapabilities; }
 
   absl::Status AllReduce(Tensor buffer, ReduceOp op, absl::Time deadline) override {
-    return Now(operations_.AllReduce(buffer, op, deadline));
+    return Now(running_->operations.AllReduce(buffer, op, deadline));
   }
   absl::Status AllReduceShards(ShardedTensor partials, ReduceOp op, absl::Time deadline) override {
-    return Now(operations_.AllReduceShards(partials, op, deadline));
+    return Now(running_->operations.AllReduceShards(partials, op, deadline));
   }
   absl::Status Broadcast(Tensor buffer, int root, absl::Time deadline) override {
-    return Now(operations_.Broadcast(buffer, root, deadline));
+    return Now(running_->operations.Broadcast(buffer, root, deadline));
   }
   absl::Status AllGather(ConstTensor send, Tensor receive, absl::Time deadline) override {
-    return Now(operations_.AllGather(send, receive, deadline));
+    return Now(running_->operations.AllGather(send, receive, deadline));
   }
   absl::Status ReduceScatter(Tensor send, Tensor receive, ReduceOp op, absl::Time deadline) override {
-    return Now(operations_.ReduceScatter(send, receive, op, deadline));
+    return Now(running_->operations.ReduceScatter(send, receive, op, deadline));
   }
-  absl::Status Barrier(absl::Time deadline) override { return Now(operations_.Barrier(deadline)); }
+  absl::Status Barrier(absl::Time deadline) override { return Now(running_->operations.Barrier(deadline)); }
 
   absl::StatusOr<std::unique_ptr<Work>> StartAllReduce(Tensor buffer, ReduceOp op, absl::Time deadline) override {
-    return Later(operations_.AllReduce(buffer, op, deadline));
+    return Later(running_->operations.AllReduce(buffer, op, deadline));
   }
   absl::StatusOr<std::unique_ptr<Work>> StartAllReduceShards(ShardedTensor partials, ReduceOp op,
                                                              absl::Time deadline) override {
-    return Later(operations_.AllReduceShards(partials, op, deadline));
+    return Later(running_->operations.AllReduceShards(partials, op, deadline));
   }
   absl::StatusOr<std::unique_ptr<Work>> StartBroadcast(Tensor buffer, int root, absl::Time deadline) override {
-    return Later(operations_.Broadcast(buffer, root, deadline));
+    return Later(running_->operations.Broadcast(buffer, root, deadline));
   }
   absl::StatusOr<std::unique_ptr<Work>> StartAllGather(ConstTensor send, Tensor receive, absl::Time deadline) override {
-    return Later(operations_.AllGather(send, receive, deadline));
+    return Later(running_->operations.AllGather(send, receive, deadline));
   }
   absl::StatusOr<std::unique_ptr<Work>> StartReduceScatter(Tensor send, Tensor receive, ReduceOp op,
                                                            absl::Time deadline) override {
-    return Later(operations_.ReduceScatter(send, receive, op, deadline));
+    return Later(running_->operations.ReduceScatter(send, receive, op, deadline));
   }
   absl::StatusOr<std::unique_ptr<Work>> StartBarrier(absl::Time deadline) override {
-    return Later(operations_.Barrier(deadline));
+    return Later(running_->operations.Barrier(deadline));
   }
 
   absl::StatusOr<std::unique_ptr<Window>> CreateWindow(int64_t bytes, absl::Time deadline) override {
     if (bytes <= 0) return absl::InvalidArgumentError(absl::StrCat("a window of ", bytes, " bytes: must be more than 0"));
     std::unique_ptr<Window> window = MapWindow(bytes);
     const int64_t have = window == nullptr ? 0 : 1;
-    Operation agree = operations_.Barrier(deadline);
+    Operation agree = running_->operations.Barrier(deadline);
     agree.what.kind = v1::OpKind::kCreateWindow;
     agree.what.count = bytes;
     agree.input = &have;
@@ -114,11 +145,35 @@ class MpiCommunicator : public Communicator {
     return window;
   }
 
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key, absl::Time deadline) override {
+    MUSTER_RETURN_IF_ERROR(CheckColor(color));
+    MpiSplit& split = running_->split;
+    split = {.call = {color, key}};
+    split.is_full = color != kNoColor && !family_->CountChild();
+    Operation operation = running_->operations.Barrier(deadline);
+    operation.what.kind = v1::OpKind::kSplit;
+    operation.what.count = 1;
+    operation.output = &split;
+    MUSTER_RETURN_IF_ERROR(GivenUp());
+    MUSTER_RETURN_IF_ERROR(WaitForStarted(operation.deadline));
+    MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<Work> work, running_->progress.Start(operation));
+    MUSTER_RETURN_IF_ERROR(AwaitSplit(*work, operation.deadline));
+    if (split.some == nullptr) return nullptr;
+    MpiOptions options = options_;
+    options.api = split.some;
+    options.job_ranks = split.job_ranks;
+    auto some = std::make_unique<MpiCommunicator>(std::move(options), split.place, family_);
+    MUSTER_RETURN_IF_ERROR(some->MakeThread());
+    return some;
+  }
+
   void Abort(absl::Status reason) override {
-    engine_.Break(AbortFailure(v1::PackAbort(v1::AbortReason::kAborted, static_cast<uint32_t>(place_.rank), 0), generation_, "",
-                               std::string(reason.message()), Nothing().what));
+    MpiEngine& engine = running_->engine;
+    const auto own = static_cast<uint32_t>(engine.JobRank(place_.rank));
+    engine.Break(AbortFailure(v1::PackAbort(v1::AbortReason::kAborted, own, 0), options_.generation, "",
+                              std::string(reason.message()), Nothing().what));
     // The thread tells the peers; it is there, so any thread may give it something. A full queue is at work and tells as well.
-    progress_.Start(Nothing()).IgnoreError();
+    running_->progress.Start(Nothing()).IgnoreError();
   }
 
  private:
@@ -128,29 +183,68 @@ class MpiCommunicator : public Communicator {
     return nothing;
   }
 
+  // Has to outlive a thread that cannot be called back.
+  struct Running {
+    Running(MpiOptions options, const MpiPlace& place, MpiFamily& family)
+        : operations(place.rank, place.world_size),
+          engine(std::move(options), place),
+          progress([this, &family](const Operation& operation, const std::atomic<int>*) {
+            absl::Status status = engine.Run(operation);
+            if (!status.ok() && engine.failure().has_value()) family.NoteFailure();
+            return status;
+          }) {}
+    Operations operations;
+    MpiSplit split;
+    MpiEngine engine;
+    Progress progress;  // last: its destructor lets started operations finish, which use all of the above
+  };
+
+  absl::Status WaitForStarted(int64_t deadline) {
+    Progress& progress = running_->progress;
+    if (progress.IsIdle() || progress.WaitUntilIdle(deadline)) return absl::OkStatus();
+    // Running out of order is not possible, and the others wait for this rank: over for all.
+    const std::string text = "operations started before this call had not finished when its deadline passed";
+    running_->engine.Break({absl::DeadlineExceededError(text), v1::AbortReason::kDeadline, v1::kNoRank, 0, text});
+    return running_->engine.failure()->status;
+  }
+
   absl::Status Now(const absl::StatusOr<Operation>& operation) {
     if (!operation.ok()) return operation.status();
-    if (!progress_.IsIdle() && !progress_.WaitUntilIdle(operation->deadline)) {
-      // Running out of order is not possible, and the others wait for this rank: over for all.
-      const std::string text = "operations started before this call had not finished when its deadline passed";
-      engine_.Break({absl::DeadlineExceededError(text), v1::AbortReason::kDeadline, v1::kNoRank, 0, text});
-      return engine_.failure()->status;
-    }
-    MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<Work> work, progress_.Start(*operation));
+    MUSTER_RETURN_IF_ERROR(GivenUp());
+    MUSTER_RETURN_IF_ERROR(WaitForStarted(operation->deadline));
+    MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<Work> work, running_->progress.Start(*operation));
     return work->Wait();
   }
 
   absl::StatusOr<std::unique_ptr<Work>> Later(const absl::StatusOr<Operation>& operation) {
     if (!operation.ok()) return operation.status();
-    return progress_.Start(*operation);
+    MUSTER_RETURN_IF_ERROR(GivenUp());
+    return running_->progress.Start(*operation);
+  }
+
+  absl::Status GivenUp() const { return gave_up_ ? running_->engine.failure()->status : absl::OkStatus(); }
+
+  absl::Status AwaitSplit(Work& work, int64_t deadline) {
+    const int64_t begin = MonotonicNanoseconds();
+    while (!work.IsDone()) {
+      if (running_->engine.GivesUpSplit(deadline)) {
+        gave_up_ = true;
+        running_->progress.Abandon();
+        family_->NoteFailure();
+        return GivenUp();
+      }
+      running_->engine.Pause(MonotonicNanoseconds() - begin);
+    }
+    return work.Wait();
   }
 
   const pid_t owner_ = ::getpid();
+  const MpiOptions options_;
   const MpiPlace place_;
-  const uint64_t generation_;
-  Operations operations_;
-  MpiEngine engine_;
-  Progress progress_;  // last: its destructor lets started operations finish, which use all of the above
+  const bool is_of_all_ranks_;
+  const std::shared_ptr<MpiFamily> family_;
+  bool gave_up_ = false;
+  std::unique_ptr<Running> running_;
 };
 
 absl::Status StartFailed(MpiApi& api, int code) {
@@ -174,7 +268,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> CreateMpiCommunicator(MpiOptions o
   MpiPlace place;
   const int code = options.api->Start(&place);
   if (code != kMpiOk) return StartFailed(*options.api, code);
-  auto communicator = std::make_unique<MpiCommunicator>(std::move(options), place);
+  auto communicator = std::make_unique<MpiCommunicator>(std::move(options), place, nullptr);
   MUSTER_RETURN_IF_ERROR(communicator->MakeThread());
   return communicator;
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -14,9 +15,12 @@
 
 namespace muster {
 
+inline constexpr int kMpiChildrenMax = 256;
+
 struct MpiOptions {
   MpiApi* api = nullptr;  // outlives the communicator
   uint64_t generation = 0;
+  std::vector<int> job_ranks;  // what errors call the ranks, by rank; empty: the same
 
   // Why this generation is over, as whoever watches the processes says; OK while it is not. Asked at every look at a running
   // operation, by any thread; may be null.
@@ -39,6 +43,12 @@ struct MpiOptions {
 // MPI cannot go on without a rank, nor call off a collective. After the first error the process must end: MPI is not ended
 // with MPI_Finalize then, and the buffers of the failed operation must outlive the process's last look at MPI (there is none
 // of ours). Destroying a sound communicator waits until all ranks do, and ends MPI.
+//
+// Communicators made by Split have channels of their own and a progress thread each. MPI has no split that can be looked at: the
+// thread makes a blocking one once all ranks have said that they are there. A rank that dies within it may leave the others there for
+// ever, so they give it up at their deadline or a second after the launcher's word. Destroying such a communicator tells its other
+// ranks and waits for nobody; MPI keeps what it has of it until the end, so there are kMpiChildrenMax of them in a process's life.
+// An error in any communicator means that MPI is not ended.
 //
 // Collective: starts MPI in the calling thread.
 // Errors: FailedPrecondition (MPI was ended in this process, or the program started it for too few threads), Internal.

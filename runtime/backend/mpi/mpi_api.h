@@ -11,11 +11,13 @@ namespace muster {
 
 // Crosses a dlopen: no type of MPI, abseil or the standard library in it, and kMpiApiVersion counts its changes.
 //
-// One thread at a time. What returns int returns kMpiOk, or a code that ErrorText turns into words. An operation that was begun
+// The channels of some ranks: at first of all, see Split. One thread at a time; others may use other channels meanwhile where
+// ForSeveralThreads. What returns int returns kMpiOk, or a code that ErrorText turns into words. An operation that was begun
 // borrows its buffers until Test has said that it is done; it cannot be called off. Operations on one channel are begun in the same
 // order on all ranks.
-// Source: MPI: A Message-Passing Interface Standard, version 3.1, sections 5.12 (non-blocking collectives), 12.4 (threads).
-inline constexpr int kMpiApiVersion = 1;
+// Source: MPI: A Message-Passing Interface Standard, version 3.1, sections 5.12 (non-blocking collectives), 6.4.2 (split),
+// 12.4 (threads).
+inline constexpr int kMpiApiVersion = 2;
 inline constexpr int kMpiOk = 0;
 // Codes of our own; the library's are above 0.
 inline constexpr int kMpiIsOver = -1;        // MPI was ended in this process; it can be started only once
@@ -33,10 +35,18 @@ class MpiApi {
  public:
   virtual ~MpiApi() = default;
 
-  // Starts MPI unless the program has, for threads that take turns, and makes the channels; collective. Once a process.
+  // Starts MPI unless the program has, for several threads at a time or else for threads that take turns, and makes the channels;
+  // collective. Once a process, of the channels of all ranks.
   virtual int Start(MpiPlace* place) = 0;
-  // Ends MPI if Start started it. Collective, and blocks until all ranks call it: only after an operation that was the last of all.
+  // Ends all channels, and MPI if Start started it. Collective, and blocks until all ranks call it: only after an operation that was the
+  // last of all. Of the channels of all ranks only.
   virtual int End() = 0;
+
+  // Whether channels may be used by different threads at a time, without which there is no Split.
+  virtual bool ForSeveralThreads() = 0;
+  // Channels of the ranks that give the same `color`, in the order of `key`, then of their rank here; null for a negative one. Collective,
+  // and blocks until all ranks call it. `*some` lives until the process ends; its channels until End.
+  virtual int Split(int color, int key, MpiApi** some, MpiPlace* place) = 0;
 
   // buffer[i] = op over all ranks, of 1 <= count <= INT32_MAX elements. Types: kFloat32, kFloat64, kInt32, kInt64, kUint8; not kAvg.
   // kMin and kMax are those of muster/tensor.h. NaNs of a sum or product may differ in sign and payload.

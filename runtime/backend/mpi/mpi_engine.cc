@@ -2,6 +2,7 @@
 
 #include <sched.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -23,6 +24,7 @@ namespace {
 constexpr int64_t kMillisecond = 1'000'000;
 constexpr int64_t kTellPatience = 100 * kMillisecond;
 // A rank that ends well is soon followed by the others; only where it is not do those have to know.
+constexpr int64_t kSplitPatience = 1000 * kMillisecond;
 constexpr int64_t kFarewellPatience = 1000 * kMillisecond;
 
 // Ranks may share cores, so nobody spins; who has waited long leaves the core alone.
@@ -124,7 +126,9 @@ absl::Status MpiEngine::Announce(const Operation& operation) {
   all.resize(static_cast<size_t>(place_.world_size));
   const int64_t bytes = sizeof operation.what;
   MUSTER_RETURN_IF_ERROR(Await(api_.BeginAllGather(&operation.what, all.data(), bytes, bytes, &request), &request, operation));
-  return Fail(MismatchFailure(DifferentCalls(all, 0)));
+  std::vector<int> job_ranks;
+  for (int rank = 0; rank < place_.world_size; ++rank) job_ranks.push_back(JobRank(rank));
+  return Fail(MismatchFailure(DifferentCalls(all, job_ranks)));
 }
 
 absl::Status MpiEngine::Perform(const Operation& operation) {
@@ -141,6 +145,8 @@ absl::Status MpiEngine::Perform(const Operation& operation) {
       return AllGather(operation);
     case v1::OpKind::kCreateWindow:
       return AgreeOnWindow(operation);
+    case v1::OpKind::kSplit:
+      return Split(operation);
     case v1::OpKind::kBarrier:  // announcing it was one
     case v1::OpKind::kNone:
       break;
@@ -270,8 +276,65 @@ absl::Status MpiEngine::AgreeOnWindow(const Operation& operation) {
   MUSTER_RETURN_IF_ERROR(
       Await(api_.BeginAllReduce(&lowest_without, 1, DataType::kInt64, ReduceOp::kMin, &request), &request, operation));
   if (lowest_without == place_.world_size) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat("rank ", lowest_without, " has no memory for a window of ",
-                                                   operation.what.count, " bytes: use smaller buffers or fewer ranks a node"));
+  return absl::ResourceExhaustedError(absl::StrCat("rank ", JobRank(static_cast<int>(lowest_without)),
+                                                   " has no memory for a window of ", operation.what.count,
+                                                   " bytes: use smaller buffers or fewer ranks a node"));
+}
+
+absl::Status MpiEngine::Split(const Operation& operation) {
+  MpiSplit& split = *static_cast<MpiSplit*>(operation.output);
+  SplitWord& own = memory_->own_split;
+  own = {split.call, split.is_full ? 1 : 0, api_.ForSeveralThreads() ? 1 : 0};
+  std::vector<SplitWord>& all = memory_->splits;
+  all.resize(static_cast<size_t>(place_.world_size));
+  MpiRequest request = nullptr;
+  MUSTER_RETURN_IF_ERROR(Await(api_.BeginAllGather(&own, all.data(), sizeof own, sizeof own, &request), &request, operation));
+  std::vector<SplitCall> calls;
+  for (size_t r = 0; r < all.size(); ++r) {
+    calls.push_back(all[r].call);
+    const std::string who = absl::StrCat("rank ", JobRank(static_cast<int>(r)));
+    if (all[r].is_full != 0) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat(who, " has made ", kMpiChildrenMax,
+                       " communicators by Split, the most that the mpi backend makes in a process's "
+                       "life; make them once and keep them"));
+    }
+    if (all[r].for_several_threads == 0) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(api_.Library(), " on ", who,
+                       " is not for several threads at a time (MPI_THREAD_MULTIPLE), which "
+                       "communicators made by Split need; use a library that is, or the native backend"));
+    }
+  }
+  split_state_ = kWithin;
+  const int code = api_.Split(split.call.color, split.call.key, &split.some, &split.place);
+  int within = kWithin;
+  if (!split_state_.compare_exchange_strong(within, kElsewhere)) {
+    for (;;) ::pause();  // nobody waits for this thread any more, and what it would touch may be gone
+  }
+  if (code != kMpiOk) return LibraryFailed(code, operation);
+  for (const int rank : SplitMembers(calls, split.call.color)) split.job_ranks.push_back(JobRank(rank));
+  return absl::OkStatus();
+}
+
+bool MpiEngine::GivesUpSplit(int64_t deadline) {
+  if (split_state_ != kWithin) return false;
+  const int64_t now = options_.now();
+  const bool over = failure().has_value() || (options_.interrupted && !options_.interrupted().ok());
+  if (over && over_since_ == 0) over_since_ = now;
+  const bool is_late = now >= deadline;
+  if (!is_late && (!over || now - over_since_ < kSplitPatience)) return false;
+  int within = kWithin;
+  if (!split_state_.compare_exchange_strong(within, kGivenUp)) return false;
+  const absl::Status why = options_.interrupted ? options_.interrupted() : absl::OkStatus();
+  if (!why.ok()) {
+    Break({why, v1::AbortReason::kGenerationOver});
+    return true;
+  }
+  const std::string text = absl::StrCat("the deadline passed during split on rank ", JobRank(place_.rank),
+                                        "; MPI does not say which ranks had not arrived");
+  Break({absl::DeadlineExceededError(text), v1::AbortReason::kDeadline, v1::kNoRank, 0, text});
+  return true;
 }
 
 // --- Waiting, and what ends it ---
@@ -289,7 +352,7 @@ absl::Status MpiEngine::Await(int code, MpiRequest* request, const Operation& op
     }
     const int64_t now = options_.now();
     if (now >= operation.deadline) {
-      const std::string text = absl::StrCat("the deadline passed during ", During(operation), " on rank ", place_.rank,
+      const std::string text = absl::StrCat("the deadline passed during ", During(operation), " on rank ", JobRank(place_.rank),
                                             "; MPI does not say which ranks had not arrived");
       return Fail({absl::DeadlineExceededError(text), v1::AbortReason::kDeadline, v1::kNoRank, 0, text});
     }
@@ -300,8 +363,9 @@ absl::Status MpiEngine::Await(int code, MpiRequest* request, const Operation& op
 absl::Status MpiEngine::LibraryFailed(int code, const Operation& operation) {
   char words[200] = "";
   api_.ErrorText(code, words, sizeof words);
-  const std::string text = absl::StrCat(api_.Library(), " on rank ", place_.rank, " during ", During(operation), ": ", words);
-  return Fail({absl::UnavailableError(text), v1::AbortReason::kAborted, static_cast<uint32_t>(place_.rank), 0, text});
+  const std::string text =
+      absl::StrCat(api_.Library(), " on rank ", JobRank(place_.rank), " during ", During(operation), ": ", words);
+  return Fail({absl::UnavailableError(text), v1::AbortReason::kAborted, static_cast<uint32_t>(JobRank(place_.rank)), 0, text});
 }
 
 absl::Status MpiEngine::LookForNews(const Operation& operation) {
@@ -324,7 +388,8 @@ absl::Status MpiEngine::Hear(const Operation& operation) {
     if (!done) break;
     const MpiNews news = memory_->heard;
     api_.BeginHear(&memory_->heard, sizeof memory_->heard, &hearing_);
-    if (news.kind == MpiNews::kLeft) {
+    unended_ = unended_ || news.kind == MpiNews::kLeftUnended;
+    if (news.kind != MpiNews::kFailed) {
       left_[news.sender] = news.operations;
       continue;
     }
@@ -339,7 +404,7 @@ absl::Status MpiEngine::Hear(const Operation& operation) {
   // Who left after it had finished this operation has given its part to it.
   for (const auto& [rank, finished] : left_) {
     if (operation.what.kind == v1::OpKind::kNone || finished > operations_) continue;
-    return Fail(PeerLeftFailure(static_cast<int>(rank), "", operation.what));
+    return Fail(PeerLeftFailure(JobRank(static_cast<int>(rank)), "", operation.what));
   }
   return absl::OkStatus();
 }
@@ -385,6 +450,15 @@ void MpiEngine::TellAll(MpiNews news) {
   if (requests.empty()) delete kept;
 }
 
+void MpiEngine::LeaveAtOnce(bool unended) {
+  TellFailure();
+  if (failure().has_value()) return;
+  MpiNews news;
+  news.kind = unended ? MpiNews::kLeftUnended : MpiNews::kLeft;
+  TellAll(news);
+  api_.StopHearing(&hearing_);
+}
+
 void MpiEngine::Leave() {
   TellFailure();
   if (failure().has_value()) return;
@@ -397,7 +471,7 @@ void MpiEngine::Leave() {
     bool done = false;
     if (api_.Test(&request, &done) != kMpiOk) return;
     if (done) break;
-    if (!LookForNews(leaving).ok()) return;
+    if (!LookForNews(leaving).ok() || unended_) return;
     const int64_t waited = options_.now() - begin;
     if (!told && waited > kFarewellPatience) {
       MpiNews news;

@@ -2,6 +2,7 @@
 #ifndef MUSTER_RUNTIME_BACKEND_MPI_MPI_ENGINE_H_
 #define MUSTER_RUNTIME_BACKEND_MPI_MPI_ENGINE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -10,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "runtime/backend/mpi/mpi.h"
+#include "runtime/backend/shared/split_members.h"
 #include "runtime/base/mutex.h"
 #include "runtime/shm/operation.h"
 
@@ -17,7 +19,8 @@ namespace muster {
 
 // What ranks tell each other beside the collectives.
 struct MpiNews {
-  enum Kind : uint32_t { kLeft = 1, kFailed = 2 };
+  // kLeftUnended: as kLeft, and the sender will never end MPI, because another communicator of its process has failed.
+  enum Kind : uint32_t { kLeft = 1, kFailed = 2, kLeftUnended = 3 };
   uint32_t kind = 0;
   uint32_t sender = 0;
   uint32_t reason = 0;     // of kFailed: v1::AbortReason
@@ -26,6 +29,15 @@ struct MpiNews {
   char text[232] = "";
 };
 static_assert(sizeof(MpiNews) == 256);
+
+// What an operation of kSplit asks for, and what it gets.
+struct MpiSplit {
+  SplitCall call;
+  bool is_full = false;  // this rank cannot have another communicator
+  MpiApi* some = nullptr;
+  MpiPlace place;
+  std::vector<int> job_ranks;
+};
 
 // Break and failure() from any thread; all else from one thread at a time.
 class MpiEngine {
@@ -36,8 +48,12 @@ class MpiEngine {
 
   // Runs one operation to its end. After the first error every call returns that error. The first failure is told to the peers
   // before this returns. Of kCreateWindow `input` is an int64_t: whether this rank has the memory; the others' answers decide.
-  // Of kNone: only tells the peers what Break has said.
+  // Of kNone: only tells the peers what Break has said. Of kSplit `output` is an MpiSplit.
   absl::Status Run(const Operation& operation);
+
+  // While another thread runs a kSplit: whether that is within MPI's own split and will not come back in time, because `deadline` has
+  // passed or the generation has been over for a while. From then on that thread is lost, and this object must not be destroyed.
+  bool GivesUpSplit(int64_t deadline);
 
   // The first failure stays. A running operation ends with it at its next look.
   void Break(Failure failure);
@@ -45,6 +61,11 @@ class MpiEngine {
 
   // Waits until all ranks say farewell, and ends MPI; returns early, without ending MPI, when there is a failure or one comes.
   void Leave();
+  // Tells the others, without waiting for them and without ending MPI, which with `unended` they will not end either.
+  void LeaveAtOnce(bool unended);
+
+  int JobRank(int rank) const { return options_.job_ranks.empty() ? rank : options_.job_ranks[static_cast<size_t>(rank)]; }
+  void Pause(int64_t waited) const { options_.pause(waited); }
 
  private:
   absl::Status Announce(const Operation& operation);
@@ -54,6 +75,7 @@ class MpiEngine {
   absl::Status Broadcast(const Operation& operation);
   absl::Status AllGather(const Operation& operation);
   absl::Status AgreeOnWindow(const Operation& operation);
+  absl::Status Split(const Operation& operation);
 
   // The reduction of `count` elements of a type that MPI knows; afterwards averages are divided and NaNs alike.
   absl::Status ReduceInPlace(void* data, int64_t count, DataType type, const Operation& operation);
@@ -78,11 +100,25 @@ class MpiEngine {
   std::map<uint32_t, int64_t> left_;  // by rank: operations it had finished
   MpiRequest hearing_ = nullptr;
   bool told_ = false;
+  bool unended_ = false;  // some rank has said that it will not end MPI
+
+  // Where a kSplit is: within MPI's own, given up there, or elsewhere.
+  enum SplitState { kElsewhere, kWithin, kGivenUp };
+  std::atomic<int> split_state_{kElsewhere};
+  int64_t over_since_ = 0;  // who waits for a kSplit has seen that the generation is over
+
+  struct SplitWord {
+    SplitCall call;
+    int32_t is_full = 0;
+    int32_t for_several_threads = 0;
+  };
 
   // What MPI writes to: kept for the process's life after an error, for operations cannot be called off.
   struct Memory {
     int64_t small[2] = {0, 0};
     std::vector<v1::OpDescriptor> calls;
+    SplitWord own_split;
+    std::vector<SplitWord> splits;
     std::vector<char> scratch;
     MpiNews heard;
   };

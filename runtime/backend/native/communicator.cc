@@ -3,14 +3,17 @@
 
 #include <algorithm>
 #include <atomic>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "proto/muster/v1/control_wake.h"
 #include "runtime/backend/native/native.h"
+#include "runtime/backend/native/place.h"
+#include "runtime/backend/native/split.h"
 #include "runtime/backend/native/windows.h"
 #include "runtime/backend/shared/operations.h"
 #include "runtime/backend/shared/progress.h"
+#include "runtime/backend/shared/split_members.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/status.h"
 #include "runtime/collectives/across_nodes.h"
@@ -21,20 +24,16 @@ namespace {
 
 constexpr Capabilities kCapabilities = {"native", /*windows_are_zero_copy=*/true, /*bits_follow_canonical_tree=*/true};
 
-bool IsOnSeveralNodes(const NativeOptions& options) { return !options.node_of_rank.empty() && options.node_of_rank.back() > 0; }
-
 class NativeCommunicator : public Communicator {
  public:
-  explicit NativeCommunicator(NativeOptions options)
-      : generation_(options.generation),
-        control_(options.control),
-        link_(options.link),
-        member_(std::make_shared<Member>(options.control, options.local_rank, options.host, options.rank - options.local_rank,
-                                         options.world_size)),
-        network_(IsOnSeveralNodes(options)
-                     ? std::make_unique<Network>(Nodes::Of(options.node_of_rank, options.rank), std::move(options.mesh))
+  explicit NativeCommunicator(NativePlace place)
+      : place_(std::move(place)),
+        member_(std::make_shared<Member>(place_.memory, place_.local_rank, place_.host, place_.first_rank, place_.world_size,
+                                         place_.job_ranks)),
+        network_(place_.is_on_several_nodes()
+                     ? std::make_unique<Network>(Nodes::Of(place_.node_of_rank, place_.rank()), std::move(place_.mesh))
                      : nullptr),
-        home_(std::make_shared<WindowHome>(WindowHome{member_, options.link, network_.get()})),
+        home_(std::make_shared<WindowHome>(WindowHome{member_, place_.link, network_.get(), place_.family})),
         operations_(member_->world_rank(), member_->world_size()),
         progress_([this](const Operation& operation, const std::atomic<int>* callers_inside) {
           return Run(operation, callers_inside);
@@ -44,13 +43,20 @@ class NativeCommunicator : public Communicator {
     progress_.Finish();
     home_->link = nullptr;
     home_->network = nullptr;
-    // A forked child has copies of the sockets, but this rank does not leave with it.
-    if (network_ != nullptr && ::getpid() == owner_) network_->Leave(static_cast<uint32_t>(rank()));
+    if (::getpid() != owner_) {  // a forked child has copies of the sockets, but this rank does not leave with it
+      static_cast<void>(place_.own_link.release());  // somebody may have held its locks
+      return;
+    }
+    if (network_ != nullptr) {
+      network_->Leave(job_rank());
+      if (place_.link != nullptr) place_.link->MeshEnds();
+    }
+    if (!place_.memory.is_of_all_ranks()) place_.memory.MarkLeft(place_.local_rank);
   }
 
   int rank() const override { return member_->world_rank(); }
   int world_size() const override { return member_->world_size(); }
-  uint64_t generation() const override { return generation_; }
+  uint64_t generation() const override { return place_.generation; }
   const Capabilities& capabilities() const override { return kCapabilities; }
 
   absl::Status AllReduce(Tensor buffer, ReduceOp op, absl::Time deadline) override {
@@ -99,17 +105,30 @@ class NativeCommunicator : public Communicator {
     return window;
   }
 
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key, absl::Time deadline) override {
+    MUSTER_RETURN_IF_ERROR(CheckColor(color));
+    MUSTER_RETURN_IF_ERROR(WaitForStarted(MonotonicDeadline(deadline)));
+    absl::StatusOr<std::optional<NativePlace>> place = SplitPlace(place_, *home_, splits_++, color, key, deadline);
+    if (!place.ok()) {
+      ReportFailure();
+      return place.status();
+    }
+    if (!place->has_value()) return nullptr;
+    return std::make_unique<NativeCommunicator>(**std::move(place));
+  }
+
   void Abort(absl::Status reason) override {
     member_->Abort(reason);
     if (network_ != nullptr) {
-      network_->Tell({reason, v1::AbortReason::kAborted, static_cast<uint32_t>(rank()), 0, std::string(reason.message())},
-                     static_cast<uint32_t>(rank()));
+      network_->Tell({reason, v1::AbortReason::kAborted, job_rank(), 0, std::string(reason.message())}, job_rank());
     }
-    if (link_ == nullptr || reported_.exchange(true)) return;
-    link_->ReportBlame(static_cast<uint32_t>(rank()), v1::AbortReason::kAborted, 0, std::string(reason.message()));
+    if (place_.link == nullptr || reported_.exchange(true)) return;
+    place_.link->ReportBlame(job_rank(), v1::AbortReason::kAborted, 0, std::string(reason.message()));
   }
 
  private:
+  uint32_t job_rank() const { return static_cast<uint32_t>(member_->JobRank(rank())); }
+
   absl::Status Now(const absl::StatusOr<Operation>& operation) {
     if (!operation.ok()) return operation.status();
     MUSTER_RETURN_IF_ERROR(WaitForStarted(operation->deadline));
@@ -146,29 +165,30 @@ class NativeCommunicator : public Communicator {
   absl::Status WaitForStarted(int64_t deadline) {
     if (progress_.IsIdle() || progress_.WaitUntilIdle(deadline)) return absl::OkStatus();
     // Running out of order is not possible, and the others wait for this rank: over for all.
-    v1::RaiseAbort(control_, v1::PackAbort(v1::AbortReason::kDeadline, v1::kNoRank, 0));
+    place_.memory.Raise(v1::PackAbort(v1::AbortReason::kDeadline, v1::kNoRank, 0));
     return absl::DeadlineExceededError("operations started before this call had not finished when its deadline passed");
   }
 
   // Called by whoever runs operations at the moment; the agent hears of the first failure only.
   void ReportFailure() {
     const std::optional<Failure>& failure = member_->failure();
-    if (!failure.has_value() || link_ == nullptr || reported_.exchange(true)) return;
-    link_->ReportBlame(failure->rank, failure->reason, member_->op_seq(), std::string(failure->status.message()));
+    if (!failure.has_value() || place_.link == nullptr || reported_.exchange(true)) return;
+    place_.link->ReportBlame(failure->rank, failure->reason, member_->op_seq(), std::string(failure->status.message()));
   }
 
   const pid_t owner_ = ::getpid();
-  const uint64_t generation_;
-  v1::ControlHeader* const control_;
-  NodeLink* const link_;
+  NativePlace place_;  // without the mesh
   const std::shared_ptr<Member> member_;
   const std::unique_ptr<Network> network_;  // null on a single node
   const std::shared_ptr<WindowHome> home_;
   Operations operations_;
   uint32_t next_window_ = 0;
+  uint64_t splits_ = 0;
   std::atomic<bool> reported_{false};
   Progress progress_;  // last: its destructor lets started operations finish, which use all of the above
 };
+
+bool IsOnSeveralNodes(const NativeOptions& options) { return !options.node_of_rank.empty() && options.node_of_rank.back() > 0; }
 
 absl::Status CheckNodes(const NativeOptions& options) {
   const auto local_size = static_cast<int>(options.control->local_size);
@@ -193,9 +213,7 @@ absl::Status CheckNodes(const NativeOptions& options) {
   if (peers != (options.mesh == nullptr ? std::vector<int>() : options.mesh->peers())) {
     return absl::InvalidArgumentError("the mesh does not connect this rank with the ranks of its lane");
   }
-  // Every piece of a chunk needs an element's room in the staging memory (staged_across.cc), whatever partials a rank has.
-  const int64_t pieces = int64_t{nodes.count()} * (int64_t{2 * ReducePlan::kDepthMax} * nodes.lanes + 1);
-  if (3 * int64_t{options.control->staging_bytes} < 2 * 8 * pieces) {
+  if (options.control->staging_bytes < StagingBytesMin(nodes)) {
     return absl::InvalidArgumentError(absl::StrCat("staging buffers of ", options.control->staging_bytes,
                                                    " bytes are too small for ", nodes.count(), " nodes with ", nodes.lanes,
                                                    " lanes"));
@@ -215,8 +233,7 @@ absl::Status Check(const NativeOptions& options) {
   }
   MUSTER_RETURN_IF_ERROR(CheckNodes(options));
   if (options.link == nullptr && options.world_size > 1) return absl::InvalidArgumentError("no link to the node's agent");
-  // The staged algorithms cut a buffer into a cache line for each rank or row.
-  const uint32_t staging_min = 64 * std::max<uint32_t>(control->local_size, 2 * 13);
+  const uint32_t staging_min = StagingBytesMin(static_cast<int>(control->local_size));
   if (control->staging_bytes < staging_min) {
     return absl::InvalidArgumentError(
         absl::StrCat("staging buffers of ", control->staging_bytes, " bytes, at least ", staging_min, " are needed"));
@@ -226,9 +243,29 @@ absl::Status Check(const NativeOptions& options) {
 
 }  // namespace
 
+// The staged algorithms cut a buffer into a cache line for each rank or row.
+uint32_t StagingBytesMin(int local_ranks) { return 64 * std::max<uint32_t>(static_cast<uint32_t>(local_ranks), 2 * 13); }
+
+// Every piece of a chunk needs an element's room in the staging memory (staged_across.cc), whatever partials a rank has.
+uint32_t StagingBytesMin(const Nodes& nodes) {
+  const int64_t pieces = int64_t{nodes.count()} * (int64_t{2 * ReducePlan::kDepthMax} * nodes.lanes + 1);
+  return static_cast<uint32_t>(v1::RoundUp(static_cast<uint64_t>((2 * 8 * pieces + 2) / 3), 64));
+}
+
 absl::StatusOr<std::unique_ptr<Communicator>> CreateNativeCommunicator(NativeOptions options) {
   MUSTER_RETURN_IF_ERROR(Check(options));
-  return std::make_unique<NativeCommunicator>(std::move(options));
+  NativePlace place{.memory = options.control};
+  place.family = std::make_shared<NativeFamily>();
+  place.family->node_of_rank = options.node_of_rank;
+  place.generation = options.generation;
+  place.host = std::move(options.host);
+  place.link = options.link;
+  place.local_rank = options.local_rank;
+  place.first_rank = options.rank - options.local_rank;
+  place.world_size = options.world_size;
+  place.node_of_rank = std::move(options.node_of_rank);
+  place.mesh = std::move(options.mesh);
+  return std::make_unique<NativeCommunicator>(std::move(place));
 }
 
 }  // namespace muster

@@ -11,6 +11,7 @@
 #include "muster/communicator.h"
 #include "proto/muster/v1/control_memory.h"
 #include "runtime/backend/native/node_link.h"
+#include "runtime/collectives/nodes.h"
 #include "runtime/transport/mesh.h"
 
 namespace muster {
@@ -32,6 +33,10 @@ struct NativeOptions {
 // The ranks on other nodes that `rank` exchanges data with. A vector is cut into as many lanes as the smallest node has ranks;
 // local rank j of each node carries lane j and is connected to the local ranks j elsewhere. Ranks beyond the lanes have none.
 std::vector<int> MeshPeers(const std::vector<int>& node_of_rank, int rank);
+
+// What staging buffers must hold at least: of a node with so many ranks, and of each of so many nodes.
+uint32_t StagingBytesMin(int local_ranks);
+uint32_t StagingBytesMin(const Nodes& nodes);
 
 // A world of one may use the memory of LocalControl (local_control.h). The memory stays mapped until the communicator and all
 // its windows are destroyed. Leaving is the caller's: v1::MarkLeft (control_wake.h) after the last collective.

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "muster/window.h"
 #include "runtime/backend/native/node_link.h"
+#include "runtime/backend/native/place.h"
 #include "runtime/collectives/network.h"
 #include "runtime/shm/member.h"
 
@@ -18,6 +19,7 @@ struct WindowHome {
   std::shared_ptr<Member> member;
   NodeLink* link = nullptr;    // null in a world of one, and once the communicator is destroyed
   Network* network = nullptr;  // null on a single node, and once the communicator is destroyed
+  std::shared_ptr<NativeFamily> family;
 };
 
 // Collective; `bytes` > 0, `window` counts the communicator's windows, `deadline` in MonotonicNanoseconds(). Every rank's step

@@ -89,6 +89,10 @@ void Progress::Finish() {
   thread_.reset();
 }
 
+void Progress::Abandon() {
+  if (thread_ != nullptr && ::getpid() == thread_process_) thread_->detach();
+}
+
 absl::StatusOr<std::unique_ptr<Work>> Progress::Start(const Operation& operation) {
   auto started = std::make_shared<Started>(operation, callers_inside_);
   if (thread_ == nullptr) {

@@ -34,6 +34,8 @@ class Progress {
   ~Progress();
   // The same, earlier; nothing may be started afterwards.
   void Finish();
+  // What is running will never end: the thread is left to itself, and this object must not be destroyed.
+  void Abandon();
 
   // Queues `operation`; the thread is made by the first call. Errors: ResourceExhausted (kQueueMax operations are waiting, or
   // no thread can be made).

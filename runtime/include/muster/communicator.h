@@ -42,6 +42,9 @@ struct Capabilities {
   DeviceCollectives* device = nullptr;     // collectives on a GPU's memory (muster/device.h); null: host memory only
 };
 
+// For Communicator::Split: this rank takes part in the call and becomes a member of nothing.
+inline constexpr int kNoColor = -1;
+
 // Every rank makes the same calls in the same order, from one thread at a time; only Abort() may come from any thread.
 // A blocking call runs in the calling thread, after everything that was started before it. Start... queues the operation to the
 // communicator's one progress thread and returns at once; queued operations run in the order queued.
@@ -49,6 +52,13 @@ struct Capabilities {
 // After the first error the communicator is broken: every later call returns that error, buffers hold unspecified values, and
 // the next generation gives a new communicator. Exceptions are an InvalidArgument found before anything was sent, and
 // ResourceExhausted, which every rank gets from the same call.
+//
+// A lost rank, a lost agent and the end of the generation break every communicator of the generation: calls that wait in any of them
+// end. So does, for ranks on its node, an error of the communicator of all ranks. Any other error of a communicator made by Split (a
+// deadline, Abort, calls that differ, a rank that has destroyed it) breaks that one alone, neither the one it was made of nor those
+// made of it.
+//
+// Errors name ranks by their number in the job, Session::rank(), in whichever communicator they happen.
 //
 // Errors common to all methods:
 //   InvalidArgument    a null buffer, a negative count, a root out of range, a type that does not fit the op; also a call that
@@ -108,6 +118,24 @@ class Communicator {
   // Collective. Makes shared memory of `bytes` (> 0, equal on all ranks) on every rank, mapped by all members.
   // Errors: ResourceExhausted when the memory limit does not allow it; the message names the limit and where it is set.
   virtual absl::StatusOr<std::unique_ptr<Window>> CreateWindow(int64_t bytes, absl::Time deadline = absl::InfiniteFuture()) = 0;
+
+  // Collective over this communicator. The ranks that give the same `color` (0 or more) form a communicator of their own, ordered by
+  // `key`, where keys are equal by their rank here. Null for kNoColor.
+  //
+  // What it returns has this generation and these capabilities, and numbers its ranks from 0. Sums follow the tree over its own ranks.
+  // Windows serve the communicator that made them; elsewhere they are memory like any other.
+  // Threads: each communicator belongs to one thread at a time, and several may be used at once. Two that have ranks in common must not
+  // wait for each other crosswise: if one thread uses both, all ranks use them in the same order.
+  // Owner: the caller. It may outlive this communicator, not the session. Destroy it after its windows; the order among ranks is
+  // free, and a rank that still waits for one that has destroyed it gets Unavailable.
+  // Cost: native, memory of some 840 KiB a rank and, with ranks on several nodes, connections between them. Best where the ranks of a
+  // node follow each other: those that do not exchange over TCP though they share memory.
+  // Errors: InvalidArgument (another negative color), on this rank only. Each of the following on every rank of this communicator,
+  // which stays usable: ResourceExhausted (some rank has as many of them as its backend allows: native 64 at a time, mpi 256
+  // in a process's life; or no memory or descriptors for another), Unavailable and DeadlineExceeded (ranks on two nodes did not come to be connected), FailedPrecondition
+  // (mpi: the library is not for several threads).
+  virtual absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key,
+                                                              absl::Time deadline = absl::InfiniteFuture()) = 0;
 
   // Ends every blocked and later call on this rank, and on its peers, with Aborted and `reason`. Any thread; returns at once.
   virtual void Abort(absl::Status reason) = 0;

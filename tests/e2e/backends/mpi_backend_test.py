@@ -18,6 +18,8 @@ TRAIN_WORDS = os.path.join(os.path.dirname(MUSTER), "train_words")
 CONFORMANCE = os.path.join(TEST_BIN, "conformance_session")
 BREAKS = ["ACallThatDiffersIsNamedByAll", "AbortReachesEveryRankAndStays", "ADeadlineEndsACallThatWaitsForSomebody",
           "WhoLeavesEarlyIsNamed"]
+SPLIT_BREAKS = ["AnAbortReachesTheMembersAlone", "ADeadlineEndsItAlone", "WhoDestroysItEarlyIsNamedByTheRankOfTheJob",
+                "ACallThatDiffersIsNamedByTheRankOfTheJob"]
 
 
 class MpiBackendCase(TrainCase):
@@ -60,10 +62,15 @@ class Conformance(MpiBackendCase):
     def test_alone(self):
         self.passes(self.by_muster, 1)
 
+    # On the native backend what breaks a communicator made by Split leaves the world whole.
     def test_native_by_the_same_program(self):
-        done = self.muster("run", "-np", "3", CONFORMANCE, "--gtest_filter=*Conformance*")
-        self.assertEqual(done.returncode, 0, done.stdout[-6000:] + done.stderr)
-        self.assertIn("conformance over native: rank 2 of 3 passed", done.stdout)
+        for ranks, nodes in ((3, []), (3, ["--nodes", "2"]), (5, ["--nodes", "2"])):
+            done = self.muster("run", "-np", str(ranks), *nodes, CONFORMANCE,
+                               "--gtest_filter=*Conformance*:*BreaksOfSplit*-*OneThatDoesNotSplitIsNamed*")
+            with self.subTest(ranks=ranks, nodes=nodes):
+                self.assertEqual(done.returncode, 0, done.stdout[-6000:] + done.stderr)
+                for rank in range(ranks):
+                    self.assertIn(f"conformance over native: rank {rank} of {ranks} passed", done.stdout)
 
     # What ends a world ends its processes too: every rank has passed, and then the launcher finds that MPI was not ended.
     def test_what_ends_a_world(self):
@@ -74,6 +81,15 @@ class Conformance(MpiBackendCase):
                     self.assertNotIn("FAILED", done.stdout, done.stdout[-6000:] + done.stderr)
                     passed = done.stdout.count("passed\n")
                     self.assertGreaterEqual(passed, 1, done.stdout[-6000:] + done.stderr)
+
+    # The same of a communicator of some ranks: the others and the world go on, but MPI is not ended.
+    def test_what_ends_a_communicator_of_some_ranks(self):
+        for name in SPLIT_BREAKS:
+            for start in (self.by_muster, self.by_mpirun) if name == SPLIT_BREAKS[0] else (self.by_muster,):
+                done = start(3, CONFORMANCE, f"--gtest_filter=*BreaksOfSplit.{name}*")
+                with self.subTest(name, start=start.__name__):
+                    self.assertNotIn("FAILED", done.stdout, done.stdout[-6000:] + done.stderr)
+                    self.assertGreaterEqual(done.stdout.count("passed\n"), 1, done.stdout[-6000:] + done.stderr)
 
 
 class Training(MpiBackendCase):

@@ -61,7 +61,8 @@ class Nodes {
       argv.insert(argv.begin(), SESSION_WORKER);
       pids_.push_back(agent_of(rank).Start(peer.slot, std::move(argv), std::move(listener.socket)));
     }
-    for (size_t node = 0; node < agents_.size(); ++node) agents_[node]->BeginNode(static_cast<uint32_t>(node), peers_, generation);
+    for (size_t node = 0; node < agents_.size(); ++node)
+      agents_[node]->BeginNode(static_cast<uint32_t>(node), peers_, generation);
   }
 
   void End(const std::string& reason) {
@@ -111,10 +112,11 @@ INSTANTIATE_TEST_SUITE_P(Session, Shapes,
 TEST(Nodes, ADeathIsHeardOnEveryNodeAndTheNextGenerationIsWhole) {
   Nodes nodes({2, 2});
   constexpr uint32_t kVictim = 2;
-  for (uint64_t generation = 1; generation <= 2; ++generation) {
+  for (uint64_t generation = 1; generation <= 4; ++generation) {
+    const std::string where = generation > 2 ? "_in_split" : "";
     nodes.Begin(
-        [](uint32_t rank) {
-          return rank == kVictim ? std::vector<std::string>{"victim", "1"} : std::vector<std::string>{"block"};
+        [&where](uint32_t rank) {
+          return rank == kVictim ? std::vector<std::string>{"victim" + where, "1"} : std::vector<std::string>{"block" + where};
         },
         generation);
     for (uint32_t rank = 0; rank < 4; ++rank) ASSERT_EQ(nodes.Line(rank), "ready") << "rank " << rank;
@@ -124,16 +126,15 @@ TEST(Nodes, ADeathIsHeardOnEveryNodeAndTheNextGenerationIsWhole) {
       EXPECT_TRUE(absl::StrContains(heard, "UNAVAILABLE: rank 2 (")) << "rank " << rank << " heard " << heard;
       EXPECT_TRUE(ExitedWell(nodes.Join(rank)));
       const uint32_t slot = nodes.slot_of(rank);
-      const Event blamed = nodes.agent_of(rank).Await([&](const Event& event) {
-        return event.kind == Event::kBlamed && event.slot == slot && event.spawn == generation;
-      });
+      const Event blamed = nodes.agent_of(rank).Await(
+          [&](const Event& event) { return event.kind == Event::kBlamed && event.slot == slot && event.spawn == generation; });
       EXPECT_EQ(blamed.blamed_rank, kVictim);
       EXPECT_EQ(blamed.reason, v1::AbortReason::kPeerLost);
     }
     EXPECT_EQ(WTERMSIG(nodes.Join(kVictim)), SIGKILL);
     nodes.End("a rank is lost");
   }
-  nodes.Begin([](uint32_t) { return std::vector<std::string>{"reduce", "2"}; }, 3);
+  nodes.Begin([](uint32_t) { return std::vector<std::string>{"reduce", "2"}; }, 5);
   for (uint32_t rank = 0; rank < 4; ++rank) {
     EXPECT_TRUE(ExitedWell(nodes.Join(rank)));
     EXPECT_EQ(nodes.Output(rank), absl::StrCat("ok rank ", rank, " of 4\n"));
@@ -165,7 +166,8 @@ TEST(Nodes, AStrangerIsTurnedAwayAndCounted) {
   address.sin_port = htons(nodes.peers()[0].port);
   UniqueFd stranger(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   ASSERT_EQ(::connect(stranger.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-  constexpr char kRequest[] = "GET / HTTP/1.1\r\nHost: nobody\r\nUser-Agent: a browser that has lost its way to the web\r\n\r\n";
+  constexpr char kRequest[] =
+      "GET / HTTP/1.1\r\nHost: nobody\r\nUser-Agent: a browser that has lost its way to the web\r\n\r\n";
   ASSERT_GT(::send(stranger.get(), kRequest, sizeof kRequest - 1, MSG_NOSIGNAL), 0);
   const Event refused = nodes.agent_of(0).Await([](const Event& event) { return event.kind == Event::kRefused; });
   EXPECT_TRUE(absl::StrContains(refused.message, "stranger")) << refused.message;
@@ -174,6 +176,17 @@ TEST(Nodes, AStrangerIsTurnedAwayAndCounted) {
   EXPECT_LE(::recv(stranger.get(), &byte, 1, 0), 0) << "closed without a word";
   nodes.Kill(1);  // undisturbed until then
   EXPECT_TRUE(absl::StrContains(nodes.Line(0), "UNAVAILABLE: rank 1 ("));
+}
+
+// It has not destroyed the communicator: its exit says farewell there too.
+TEST(Nodes, ExitInASplitIsNamedAsLeft) {
+  Nodes nodes({1, 1});
+  nodes.Begin([](uint32_t rank) {
+    return rank == 1 ? std::vector<std::string>{"end_in_split", "exit"} : std::vector<std::string>{"block_in_split"};
+  });
+  ASSERT_EQ(nodes.Line(0), "ready");
+  const std::string heard = nodes.Line(0);
+  EXPECT_TRUE(absl::StrContains(heard, "UNAVAILABLE: rank 1 (node1) left before the others")) << heard;
 }
 
 // A child forked while the mesh is up must hold none of its connections open.

@@ -61,9 +61,9 @@ TEST_P(Ranks, AllReduceInEverySizeAndLeave) {
 INSTANTIATE_TEST_SUITE_P(Session, Ranks, ::testing::Values(1u, 2u, 3u, 4u));
 
 // Three ranks wait for rank 1, who is killed. All must hear of it, by name.
-void KillOne(std::vector<std::string> victim, const char* what) {
+void KillOne(std::vector<std::string> victim, const char* what, const char* others = "block") {
   LocalAgent agent;
-  for (const uint32_t slot : {0u, 2u, 3u}) agent.Start(slot, Worker({"block"}));
+  for (const uint32_t slot : {0u, 2u, 3u}) agent.Start(slot, Worker({others}));
   const pid_t doomed = agent.Start(1, Worker(std::move(victim)));
   agent.Begin(4);
   for (uint32_t slot = 0; slot < 4; ++slot) ASSERT_EQ(agent.Line(slot), "ready");
@@ -94,12 +94,13 @@ void KillOne(std::vector<std::string> victim, const char* what) {
 TEST(Death, KillReachesEveryBlockedCall) { KillOne({"victim", "1"}, "small process"); }
 TEST(Death, KillOfALargeProcess) { KillOne({"victim", "1024"}, "1 GiB resident"); }
 TEST(Death, KillWhileAForkedChildLivesOn) { KillOne({"victim_with_child"}, "with a child"); }
+TEST(Death, KillReachesThoseInACommunicatorMadeBySplit) { KillOne({"victim_in_split"}, "in a split", "block_in_split"); }
 
 // Rank 1 ends without leaving in the middle of the job.
-void EndInMidJob(const std::string& how, bool is_lost) {
+void EndInMidJob(const std::string& how, bool is_lost, const std::string& where = "") {
   LocalAgent agent;
-  agent.Start(0, Worker({"block"}));
-  agent.Start(1, Worker({"end", how}));
+  agent.Start(0, Worker({"block" + where}));
+  agent.Start(1, Worker({"end" + where, how}));
   agent.Begin(2);
   ASSERT_EQ(agent.Line(0), "ready");
   const std::string heard = agent.Line(0);
@@ -114,6 +115,7 @@ void EndInMidJob(const std::string& how, bool is_lost) {
 TEST(Death, QuickExitWithoutLeavingIsALoss) { EndInMidJob("_exit", true); }
 TEST(Death, ExecWhileJoinedIsALoss) { EndInMidJob("exec", true); }
 TEST(Death, ExitInMidJobIsNamedAsLeft) { EndInMidJob("exit", false); }
+TEST(Death, ExitInASplitIsNamedAsLeft) { EndInMidJob("exit", false, "_in_split"); }
 
 TEST(Death, AWorkerThatNeverJoins) {
   LocalAgent agent;

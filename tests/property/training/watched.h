@@ -86,6 +86,9 @@ class WatchedCommunicator final : public Communicator {
     if (std::exchange(next_window_fails_, false)) return absl::ResourceExhaustedError("no memory for a window");
     return inner_.CreateWindow(bytes, deadline);
   }
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key, absl::Time deadline) override {
+    return inner_.Split(color, key, deadline);
+  }
   void Abort(absl::Status reason) override { inner_.Abort(std::move(reason)); }
 
  private:

@@ -79,6 +79,7 @@ class ThreadCommunicator final : public Communicator {
   absl::StatusOr<std::unique_ptr<Work>> StartAllGather(ConstTensor, Tensor, absl::Time) override { return NotHere(); }
   absl::StatusOr<std::unique_ptr<Work>> StartReduceScatter(Tensor, Tensor, ReduceOp, absl::Time) override { return NotHere(); }
   absl::StatusOr<std::unique_ptr<Work>> StartBarrier(absl::Time) override { return NotHere(); }
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int, int, absl::Time) override { return NotHere(); }
   void Abort(absl::Status) override {}
 
  private:

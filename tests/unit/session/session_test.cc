@@ -102,49 +102,67 @@ TEST(Session, EndOfTheGenerationBreaksCalls) {
 
 class Inbox : public ::testing::Test {
  protected:
-  Inbox() { control_.local_size = 3; }
+  static constexpr uint64_t kWorld = 0;
+  Inbox() { inbox_.Open(kWorld); }
+
+  auto Collect(uint32_t window, absl::Time deadline) { return inbox_.Collect(kWorld, window, others_, control_, deadline); }
+
   v1::ControlHeader control_ = {};
+  const std::vector<uint32_t> others_ = {0, 2};  // of local rank 1
   WindowInbox inbox_;
 };
 
 TEST_F(Inbox, CollectsWhatComesInAnyOrder) {
   std::thread peer([this] {
-    inbox_.Put(8, 0, MakeSealedMemory("muster-inbox", 4096).value());  // a window later
-    inbox_.Put(7, 2, MakeSealedMemory("muster-inbox", 4096).value());
-    inbox_.Put(7, 0, MakeSealedMemory("muster-inbox", 4096).value());
+    inbox_.Put(kWorld, 8, 0, MakeSealedMemory("muster-inbox", 4096).value());  // a window later
+    inbox_.Put(kWorld, 7, 2, MakeSealedMemory("muster-inbox", 4096).value());
+    inbox_.Put(kWorld, 7, 0, MakeSealedMemory("muster-inbox", 4096).value());
   });
-  auto window = inbox_.Collect(7, 1, control_, absl::Now() + kTestPatience);
+  auto window = Collect(7, absl::Now() + kTestPatience);
   peer.join();
   ASSERT_TRUE(window.ok()) << window.status();
-  ASSERT_EQ(window->size(), 3u);
+  ASSERT_EQ(window->size(), 2u);
   EXPECT_TRUE((*window)[0].valid());
-  EXPECT_FALSE((*window)[1].valid());
-  EXPECT_TRUE((*window)[2].valid());
+  EXPECT_TRUE((*window)[1].valid());
 }
 
 TEST_F(Inbox, KeepsNothingOfAWindowThatIsOver) {
   const int before = testing::CountDescriptors("memfd:muster-inbox");
-  inbox_.Put(7, 0, MakeSealedMemory("muster-inbox", 4096).value());
-  inbox_.Forget(7);  // this rank could not make its own
-  inbox_.Put(7, 2, MakeSealedMemory("muster-inbox", 4096).value());
+  inbox_.Put(kWorld, 7, 0, MakeSealedMemory("muster-inbox", 4096).value());
+  inbox_.Forget(kWorld, 7);  // this rank could not make its own
+  inbox_.Put(kWorld, 7, 2, MakeSealedMemory("muster-inbox", 4096).value());
   EXPECT_EQ(testing::CountDescriptors("memfd:muster-inbox"), before);
-  inbox_.Put(8, 0, MakeSealedMemory("muster-inbox", 4096).value());
-  inbox_.Put(8, 2, MakeSealedMemory("muster-inbox", 4096).value());
-  EXPECT_TRUE(inbox_.Collect(8, 1, control_, absl::Now() + kTestPatience).ok());
+  inbox_.Put(kWorld, 8, 0, MakeSealedMemory("muster-inbox", 4096).value());
+  inbox_.Put(kWorld, 8, 2, MakeSealedMemory("muster-inbox", 4096).value());
+  EXPECT_TRUE(Collect(8, absl::Now() + kTestPatience).ok());
+}
+
+TEST_F(Inbox, CommunicatorsHaveWindowsOfTheirOwnWhileTheyAreOpen) {
+  const int before = testing::CountDescriptors("memfd:muster-inbox");
+  inbox_.Put(99, 0, 0, MakeSealedMemory("muster-inbox", 4096).value());  // nobody has opened it
+  EXPECT_EQ(testing::CountDescriptors("memfd:muster-inbox"), before);
+  inbox_.Open(99);
+  inbox_.Put(99, 0, 2, MakeSealedMemory("muster-inbox", 4096).value());
+  EXPECT_EQ(Collect(0, absl::Now() + absl::Milliseconds(5)).status().code(), absl::StatusCode::kDeadlineExceeded);
+  const std::vector<uint32_t> from = {2};
+  EXPECT_TRUE(inbox_.Collect(99, 0, from, control_, absl::Now() + kTestPatience).ok());
+  inbox_.Put(99, 1, 2, MakeSealedMemory("muster-inbox", 4096).value());
+  inbox_.Close(99);
+  EXPECT_EQ(testing::CountDescriptors("memfd:muster-inbox"), before);
 }
 
 TEST_F(Inbox, EndsByDeadlineAbortWordAndFailure) {
-  inbox_.Put(1, 0, MakeSealedMemory("muster-inbox", 4096).value());
-  const absl::Status late = inbox_.Collect(1, 1, control_, absl::Now() + absl::Milliseconds(20)).status();
+  inbox_.Put(kWorld, 1, 0, MakeSealedMemory("muster-inbox", 4096).value());
+  const absl::Status late = Collect(1, absl::Now() + absl::Milliseconds(20)).status();
   EXPECT_EQ(late.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_TRUE(absl::StrContains(late.message(), "local rank 2")) << late;
   std::thread agent([this] { control_.abort_word = v1::PackAbort(v1::AbortReason::kPeerLost, 2, 0); });
-  const absl::Status lost = inbox_.Collect(1, 1, control_, absl::Now() + kTestPatience).status();
+  const absl::Status lost = Collect(1, absl::Now() + kTestPatience).status();
   agent.join();
   EXPECT_EQ(lost.code(), absl::StatusCode::kUnavailable);
   EXPECT_TRUE(absl::StrContains(lost.message(), "rank 2 was lost")) << lost;
   inbox_.Fail(absl::AbortedError("told so"));
-  EXPECT_EQ(inbox_.Collect(1, 1, control_, absl::InfiniteFuture()).status(), absl::AbortedError("told so"));
+  EXPECT_EQ(Collect(1, absl::InfiniteFuture()).status(), absl::AbortedError("told so"));
 }
 
 }  // namespace

@@ -21,10 +21,12 @@ v1::OpDescriptor Called(v1::OpKind kind, int64_t count, ReduceOp op = ReduceOp::
   return what;
 }
 
+const std::vector<int> kRanks = {0, 1, 2, 3};
+
 TEST(Mismatch, TheMajorityDecidesWhoIsOdd) {
   std::vector<v1::OpDescriptor> calls(4, Called(v1::OpKind::kAllReduce, 4096));
   calls[3] = Called(v1::OpKind::kAllGather, 1024);
-  const Failure failure = MismatchFailure(DifferentCalls(calls, 0));
+  const Failure failure = MismatchFailure(DifferentCalls(calls, kRanks));
   EXPECT_EQ(failure.rank, 3u);
   EXPECT_EQ(failure.reason, v1::AbortReason::kMismatch);
   EXPECT_TRUE(absl::IsInvalidArgument(failure.status));
@@ -32,12 +34,18 @@ TEST(Mismatch, TheMajorityDecidesWhoIsOdd) {
               HasSubstr("rank 3 called all_gather of 1024 f32, the others all_reduce of 4096 f32"));
   calls = std::vector<v1::OpDescriptor>(4, calls[3]);
   calls[0] = Called(v1::OpKind::kBarrier, 0);
-  EXPECT_EQ(MismatchFailure(DifferentCalls(calls, 0)).rank, 0u);
+  EXPECT_EQ(MismatchFailure(DifferentCalls(calls, kRanks)).rank, 0u);
+}
+
+TEST(Mismatch, RanksAreNamedByTheNumbersTheyAreGiven) {
+  std::vector<v1::OpDescriptor> calls(3, Called(v1::OpKind::kAllReduce, 8));
+  calls[0] = Called(v1::OpKind::kBarrier, 0);
+  EXPECT_EQ(MismatchFailure(DifferentCalls(calls, std::vector<int>{7, 5, 2})).rank, 7u);
 }
 
 TEST(Mismatch, AmongEqualsTheLowestRanksGroupIsRight) {
   const std::vector<v1::OpDescriptor> calls = {Called(v1::OpKind::kAllReduce, 1), Called(v1::OpKind::kAllReduce, 2)};
-  const Failure failure = MismatchFailure(DifferentCalls(calls, 0));
+  const Failure failure = MismatchFailure(DifferentCalls(calls, kRanks));
   EXPECT_EQ(failure.rank, 1u);
   EXPECT_THAT(std::string(failure.status.message()),
               HasSubstr("rank 1 called all_reduce of 2 f32, rank 0 all_reduce of 1 f32"));
@@ -46,19 +54,19 @@ TEST(Mismatch, AmongEqualsTheLowestRanksGroupIsRight) {
 TEST(Mismatch, WhatDiffersIsAlwaysVisible) {
   std::vector<v1::OpDescriptor> calls(3, Called(v1::OpKind::kAllReduce, 8));
   calls[1] = Called(v1::OpKind::kAllReduce, 8, ReduceOp::kMax);
-  EXPECT_THAT(std::string(MismatchFailure(DifferentCalls(calls, 0)).status.message()),
+  EXPECT_THAT(std::string(MismatchFailure(DifferentCalls(calls, kRanks)).status.message()),
               HasSubstr("rank 1 called all_reduce of 8 f32, max, the others all_reduce of 8 f32, sum"));
   calls.assign(3, Called(v1::OpKind::kBroadcast, 8));
   calls[2].root = 2;
-  EXPECT_THAT(std::string(MismatchFailure(DifferentCalls(calls, 0)).status.message()),
+  EXPECT_THAT(std::string(MismatchFailure(DifferentCalls(calls, kRanks)).status.message()),
               HasSubstr("rank 2 called broadcast of 8 f32 from root 2"));
 }
 
 TEST(Mismatch, CallsOfSeveralNodesAreCountedTogether) {
   std::vector<v1::OpDescriptor> calls(2, Called(v1::OpKind::kAllReduce, 8));
   calls[0] = Called(v1::OpKind::kBarrier, 0);
-  std::vector<Call> all = DifferentCalls(calls, 0);  // alone this node would name rank 1
-  AddCalls(DifferentCalls(std::vector<v1::OpDescriptor>(2, Called(v1::OpKind::kAllReduce, 8)), 2), all);
+  std::vector<Call> all = DifferentCalls(calls, kRanks);  // alone this node would name rank 1
+  AddCalls(DifferentCalls(std::vector<v1::OpDescriptor>(2, Called(v1::OpKind::kAllReduce, 8)), std::vector<int>{2, 3}), all);
   const Failure failure = MismatchFailure(all);
   EXPECT_EQ(failure.rank, 0u);
   EXPECT_EQ(failure.text, failure.status.message());

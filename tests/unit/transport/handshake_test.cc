@@ -98,7 +98,8 @@ TEST(Handshake, EachWrongHelloIsNamed) {
        [](std::string* hello) { StoreWire<uint32_t>(3, hello->data() + 56); }},
       {"looks for rank 4, spawn 39; this is rank 4, spawn 40",
        [](std::string* hello) { StoreWire<uint32_t>(39, hello->data() + 60); }},
-      {"version 2 of the handshake, this is version 1", [](std::string* hello) { StoreWire<uint32_t>(2, hello->data() + 8); }},
+      {"looks for another communicator of this rank", [](std::string* hello) { StoreWire<uint64_t>(1, hello->data() + 64); }},
+      {"version 1 of the handshake, this is version 2", [](std::string* hello) { StoreWire<uint32_t>(1, hello->data() + 8); }},
       {"a stranger's connection: no HELLO", [](std::string* hello) { StoreWire<uint32_t>(3, hello->data() + 12); }},
       {"a stranger's connection: bytes that are no HELLO", [](std::string* hello) { (*hello)[0] ^= '\x80'; }},
       {"a stranger's connection: HTTP", [](std::string* hello) { *hello = "GET /metrics HTTP/1.1\r\n"; }},
@@ -124,7 +125,7 @@ TEST(Handshake, AChangeOfAnyBitIsRefused) {
     if (bit < 8 * kHelloBytes) flip(&hello, bit);
     auto welcome = Feed(accept, party, hello);
     if (!welcome.ok()) {
-      EXPECT_LT(bit, 8 * 64) << "of a HELLO all but the nonce can be checked at once";
+      EXPECT_LT(bit, 8 * 72) << "of a HELLO all but the nonce can be checked at once";
       continue;
     }
     if (bit >= 8 * kHelloBytes && bit < 8 * (kHelloBytes + kWelcomeBytes)) flip(&*welcome, bit - 8 * kHelloBytes);

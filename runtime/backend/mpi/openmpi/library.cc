@@ -3,6 +3,7 @@
 #define OMPI_SKIP_MPICXX 1
 #include <mpi.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -86,6 +87,9 @@ int Began(int code, MPI_Request* made, MpiRequest* request) {
 
 class OpenMpi : public MpiApi {
  public:
+  // `root`: the channels of all ranks; null: these are.
+  explicit OpenMpi(OpenMpi* root = nullptr) : root_(root == nullptr ? this : root) {}
+
   int Start(MpiPlace* place) override {
     int over = 0, begun = 0, threads = 0;
     MPI_Finalized(&over);
@@ -96,21 +100,17 @@ class OpenMpi : public MpiApi {
       // The program's own calls may come at any time.
       if (threads < MPI_THREAD_MULTIPLE) return kMpiThreadsFewer;
     } else {
-      const int code = MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &threads);
+      const int code = MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &threads);
       if (code != MPI_SUCCESS) return code;
       started_here_ = true;
       if (threads < MPI_THREAD_SERIALIZED) return kMpiThreadsFewer;
     }
+    for_several_threads_ = threads >= MPI_THREAD_MULTIPLE;
     begun_ = true;
     place->started_here = started_here_;
-    for (MPI_Comm* channel : {&collectives_, &news_}) {
-      int code = MPI_Comm_dup(MPI_COMM_WORLD, channel);
-      if (code == MPI_SUCCESS) code = MPI_Comm_set_errhandler(*channel, MPI_ERRORS_RETURN);
-      if (code != MPI_SUCCESS) return code;
-    }
-    MPI_Comm_rank(collectives_, &place->rank);
-    MPI_Comm_size(collectives_, &place->world_size);
-    int code = MPI_SUCCESS;
+    MPI_Comm all = MPI_COMM_NULL;
+    int code = MPI_Comm_dup(MPI_COMM_WORLD, &all);
+    if (code == MPI_SUCCESS) code = Open(all, place);
     for (const auto& [function, made] : {std::pair{&PickFloats<true>, &minimum_},
                                          {&PickFloats<false>, &maximum_},
                                          {&WrapBytes<false>, &sum_of_bytes_},
@@ -121,10 +121,26 @@ class OpenMpi : public MpiApi {
   }
 
   int End() override {
+    for (OpenMpi* some = some_; some != nullptr; some = some->next_) some->Close();
     for (MPI_Op* made : {&minimum_, &maximum_, &sum_of_bytes_, &product_of_bytes_}) MPI_Op_free(made);
-    MPI_Comm_free(&collectives_);
-    MPI_Comm_free(&news_);
+    Close();
     return started_here_ ? MPI_Finalize() : MPI_SUCCESS;
+  }
+
+  bool ForSeveralThreads() override { return root_->for_several_threads_; }
+
+  int Split(int color, int key, MpiApi** some, MpiPlace* place) override {
+    *some = nullptr;
+    MPI_Comm made = MPI_COMM_NULL;
+    const int code = MPI_Comm_split(collectives_, color < 0 ? MPI_UNDEFINED : color, key, &made);
+    if (code != MPI_SUCCESS || made == MPI_COMM_NULL) return code;
+    auto* const channels = new OpenMpi(root_);  // it lives until the process ends
+    *some = channels;
+    const int opened = channels->Open(made, place);
+    channels->next_ = root_->some_.load();
+    while (!root_->some_.compare_exchange_weak(channels->next_, channels)) {
+    }
+    return opened;
   }
 
   int BeginAllReduce(void* buffer, int64_t count, DataType type, ReduceOp op, MpiRequest* request) override {
@@ -177,12 +193,14 @@ class OpenMpi : public MpiApi {
 
   int BeginHear(void* news, int64_t bytes, MpiRequest* request) override {
     MPI_Request* const made = NewRequest();
+    hearing_ = made;
     return Began(MPI_Irecv(news, static_cast<int>(bytes), MPI_BYTE, MPI_ANY_SOURCE, kNewsTag, news_, made), made, request);
   }
 
   void StopHearing(MpiRequest* request) override {
     auto* const made = static_cast<MPI_Request*>(*request);
     if (made == nullptr) return;
+    hearing_ = nullptr;
     MPI_Cancel(made);
     MPI_Wait(made, MPI_STATUS_IGNORE);
     delete made;
@@ -195,6 +213,7 @@ class OpenMpi : public MpiApi {
     const int code = MPI_Test(made, &finished, MPI_STATUS_IGNORE);
     *done = code == MPI_SUCCESS && finished != 0;
     if (code == MPI_SUCCESS && finished == 0) return kMpiOk;
+    if (made == hearing_) hearing_ = nullptr;
     delete made;
     *request = nullptr;
     return code;
@@ -220,24 +239,54 @@ class OpenMpi : public MpiApi {
  private:
   static constexpr int kNewsTag = 1;
 
+  // Takes `collectives` over; the channel for news is made beside it.
+  int Open(MPI_Comm collectives, MpiPlace* place) {
+    collectives_ = collectives;
+    int code = MPI_Comm_set_errhandler(collectives_, MPI_ERRORS_RETURN);
+    if (code == MPI_SUCCESS) code = MPI_Comm_dup(collectives_, &news_);
+    if (code == MPI_SUCCESS) code = MPI_Comm_set_errhandler(news_, MPI_ERRORS_RETURN);
+    if (code != MPI_SUCCESS) return code;
+    MPI_Comm_rank(collectives_, &place->rank);
+    MPI_Comm_size(collectives_, &place->world_size);
+    return MPI_SUCCESS;
+  }
+
+  void Close() {
+    if (hearing_ != nullptr) {  // a program that ends without having destroyed its communicator
+      MPI_Cancel(hearing_);
+      MPI_Wait(hearing_, MPI_STATUS_IGNORE);
+      hearing_ = nullptr;
+    }
+    for (MPI_Comm* channel : {&collectives_, &news_}) {
+      if (*channel != MPI_COMM_NULL) MPI_Comm_free(channel);
+    }
+  }
+
   MPI_Op OpOf(DataType type, ReduceOp op) const {
     const bool integer = IsInteger(type);
     switch (op) {
       case ReduceOp::kMin:
-        return integer ? MPI_MIN : minimum_;
+        return integer ? MPI_MIN : root_->minimum_;
       case ReduceOp::kMax:
-        return integer ? MPI_MAX : maximum_;
+        return integer ? MPI_MAX : root_->maximum_;
       case ReduceOp::kProd:
-        return type == DataType::kUint8 ? product_of_bytes_ : MPI_PROD;
+        return type == DataType::kUint8 ? root_->product_of_bytes_ : MPI_PROD;
       default:
-        return type == DataType::kUint8 ? sum_of_bytes_ : MPI_SUM;
+        return type == DataType::kUint8 ? root_->sum_of_bytes_ : MPI_SUM;
     }
   }
 
-  bool begun_ = false;
-  bool started_here_ = false;
+  OpenMpi* const root_;
   MPI_Comm collectives_ = MPI_COMM_NULL;
   MPI_Comm news_ = MPI_COMM_NULL;
+  MPI_Request* hearing_ = nullptr;  // the one BeginHear, while it is not done
+  OpenMpi* next_ = nullptr;         // made before this one
+
+  // Of the root only.
+  bool begun_ = false;
+  bool started_here_ = false;
+  bool for_several_threads_ = false;
+  std::atomic<OpenMpi*> some_{nullptr};  // what Split has made: the last one
   MPI_Op minimum_ = MPI_OP_NULL;
   MPI_Op maximum_ = MPI_OP_NULL;
   MPI_Op sum_of_bytes_ = MPI_OP_NULL;
