@@ -369,7 +369,8 @@ void WorkerPortImpl::OnBlame(uint32_t slot, const v1::Blame& blame) {
 
 absl::Status WorkerPortImpl::ShareWindow(uint32_t slot, const v1::WindowOffer& offer, Frame frame) {
   const std::optional<uint32_t> local_rank = LocalRankOf(slot);
-  if (!local_rank.has_value() || frame.fds.size() != 1 || offer.bytes() == 0 || offer.bytes() > uint64_t{1} << 62) {
+  if (!local_rank.has_value() || frame.fds.size() != 1 || offer.bytes() == 0 || offer.bytes() > uint64_t{1} << 62 ||
+      static_cast<size_t>(offer.members_size()) > generation_->places.size()) {
     return absl::InvalidArgumentError("an offer of a window that is none");
   }
   MUSTER_RETURN_IF_ERROR(CheckSealedMemory(frame.fds[0].get(), static_cast<int64_t>(offer.bytes())));

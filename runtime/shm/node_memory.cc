@@ -27,9 +27,7 @@ NodeMemory::NodeMemory(v1::ControlHeader* own, v1::ControlHeader* generation, st
 void NodeMemory::Ring(int local_rank) const { v1::RingDoorbell(seat_area(local_rank)); }
 
 void NodeMemory::Raise(uint64_t word) const {
-  const v1::AbortReason reason = v1::AbortReasonOf(word);
-  const bool for_all = reason == v1::AbortReason::kPeerLost || reason == v1::AbortReason::kAgentLost;
-  if (is_of_all_ranks() || for_all) v1::RaiseAbort(generation_, word);
+  if (is_of_all_ranks() || v1::EndsGeneration(v1::AbortReasonOf(word))) v1::RaiseAbort(generation_, word);
   if (is_of_all_ranks()) return;
   uint64_t none = v1::kNoAbort;
   if (!own_->abort_word.compare_exchange_strong(none, word, std::memory_order_seq_cst)) return;

@@ -41,6 +41,11 @@ enum class AbortReason : uint8_t {
   kMpi = 8,             // what its MPI library, or muster's server for it, has against it; in messages only
 };
 
+// Whether every communicator of the generation is over, in whichever it is found.
+constexpr bool EndsGeneration(AbortReason reason) {
+  return reason == AbortReason::kPeerLost || reason == AbortReason::kAgentLost || reason == AbortReason::kGenerationOver;
+}
+
 // reason in the low 8 bits, the blamed world rank in the next 24 (kNoRank: none), a detail above: of kPeerLost the signal or exit
 // status when known; of kAborted and kMismatch 1 + the local rank whose abort_text says more; else 0.
 inline constexpr uint64_t kNoAbort = 0;

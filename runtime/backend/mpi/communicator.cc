@@ -9,8 +9,8 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/backend/mpi/mpi.h"
 #include "runtime/backend/mpi/mpi_engine.h"
-#include "runtime/backend/shared/operations.h"
 #include "runtime/backend/shared/progress.h"
+#include "runtime/backend/shared/queued_communicator.h"
 #include "runtime/backend/shared/split_members.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/status.h"
@@ -59,11 +59,12 @@ class MpiFamily {
   std::atomic<bool> has_failed_{false};
 };
 
-class MpiCommunicator : public Communicator {
+class MpiCommunicator : public QueuedCommunicator<MpiCommunicator> {
  public:
   // `family` null: of all ranks.
   MpiCommunicator(MpiOptions options, const MpiPlace& place, std::shared_ptr<MpiFamily> family)
-      : options_(options),
+      : QueuedCommunicator(place.rank, place.world_size),
+        options_(options),
         place_(place),
         is_of_all_ranks_(family == nullptr),
         family_(family == nullptr ? std::make_shared<MpiFamily>() : std::move(family)),
@@ -95,49 +96,11 @@ class MpiCommunicator : public Communicator {
   uint64_t generation() const override { return options_.generation; }
   const Capabilities& capabilities() const override { return kCapabilities; }
 
-  absl::Status AllReduce(Tensor buffer, ReduceOp op, absl::Time deadline) override {
-    return Now(running_->operations.AllReduce(buffer, op, deadline));
-  }
-  absl::Status AllReduceShards(ShardedTensor partials, ReduceOp op, absl::Time deadline) override {
-    return Now(running_->operations.AllReduceShards(partials, op, deadline));
-  }
-  absl::Status Broadcast(Tensor buffer, int root, absl::Time deadline) override {
-    return Now(running_->operations.Broadcast(buffer, root, deadline));
-  }
-  absl::Status AllGather(ConstTensor send, Tensor receive, absl::Time deadline) override {
-    return Now(running_->operations.AllGather(send, receive, deadline));
-  }
-  absl::Status ReduceScatter(Tensor send, Tensor receive, ReduceOp op, absl::Time deadline) override {
-    return Now(running_->operations.ReduceScatter(send, receive, op, deadline));
-  }
-  absl::Status Barrier(absl::Time deadline) override { return Now(running_->operations.Barrier(deadline)); }
-
-  absl::StatusOr<std::unique_ptr<Work>> StartAllReduce(Tensor buffer, ReduceOp op, absl::Time deadline) override {
-    return Later(running_->operations.AllReduce(buffer, op, deadline));
-  }
-  absl::StatusOr<std::unique_ptr<Work>> StartAllReduceShards(ShardedTensor partials, ReduceOp op,
-                                                             absl::Time deadline) override {
-    return Later(running_->operations.AllReduceShards(partials, op, deadline));
-  }
-  absl::StatusOr<std::unique_ptr<Work>> StartBroadcast(Tensor buffer, int root, absl::Time deadline) override {
-    return Later(running_->operations.Broadcast(buffer, root, deadline));
-  }
-  absl::StatusOr<std::unique_ptr<Work>> StartAllGather(ConstTensor send, Tensor receive, absl::Time deadline) override {
-    return Later(running_->operations.AllGather(send, receive, deadline));
-  }
-  absl::StatusOr<std::unique_ptr<Work>> StartReduceScatter(Tensor send, Tensor receive, ReduceOp op,
-                                                           absl::Time deadline) override {
-    return Later(running_->operations.ReduceScatter(send, receive, op, deadline));
-  }
-  absl::StatusOr<std::unique_ptr<Work>> StartBarrier(absl::Time deadline) override {
-    return Later(running_->operations.Barrier(deadline));
-  }
-
   absl::StatusOr<std::unique_ptr<Window>> CreateWindow(int64_t bytes, absl::Time deadline) override {
     if (bytes <= 0) return absl::InvalidArgumentError(absl::StrCat("a window of ", bytes, " bytes: must be more than 0"));
     std::unique_ptr<Window> window = MapWindow(bytes);
     const int64_t have = window == nullptr ? 0 : 1;
-    Operation agree = running_->operations.Barrier(deadline);
+    Operation agree = operations().Barrier(deadline);
     agree.what.kind = v1::OpKind::kCreateWindow;
     agree.what.count = bytes;
     agree.input = &have;
@@ -150,7 +113,7 @@ class MpiCommunicator : public Communicator {
     MpiSplit& split = running_->split;
     split = {.call = {color, key}};
     split.is_full = color != kNoColor && !family_->CountChild();
-    Operation operation = running_->operations.Barrier(deadline);
+    Operation operation = operations().Barrier(deadline);
     operation.what.kind = v1::OpKind::kSplit;
     operation.what.count = 1;
     operation.output = &split;
@@ -177,6 +140,8 @@ class MpiCommunicator : public Communicator {
   }
 
  private:
+  friend class QueuedCommunicator<MpiCommunicator>;
+
   static Operation Nothing() {
     Operation nothing;
     nothing.what.kind = v1::OpKind::kNone;
@@ -186,14 +151,11 @@ class MpiCommunicator : public Communicator {
   // Has to outlive a thread that cannot be called back.
   struct Running {
     Running(MpiOptions options, const MpiPlace& place, MpiFamily& family)
-        : operations(place.rank, place.world_size),
-          engine(std::move(options), place),
-          progress([this, &family](const Operation& operation, const std::atomic<int>*) {
+        : engine(std::move(options), place), progress([this, &family](const Operation& operation, const std::atomic<int>*) {
             absl::Status status = engine.Run(operation);
             if (!status.ok() && engine.failure().has_value()) family.NoteFailure();
             return status;
           }) {}
-    Operations operations;
     MpiSplit split;
     MpiEngine engine;
     Progress progress;  // last: its destructor lets started operations finish, which use all of the above

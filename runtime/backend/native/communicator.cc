@@ -11,8 +11,8 @@
 #include "runtime/backend/native/place.h"
 #include "runtime/backend/native/split.h"
 #include "runtime/backend/native/windows.h"
-#include "runtime/backend/shared/operations.h"
 #include "runtime/backend/shared/progress.h"
+#include "runtime/backend/shared/queued_communicator.h"
 #include "runtime/backend/shared/split_members.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/status.h"
@@ -24,17 +24,17 @@ namespace {
 
 constexpr Capabilities kCapabilities = {"native", /*windows_are_zero_copy=*/true, /*bits_follow_canonical_tree=*/true};
 
-class NativeCommunicator : public Communicator {
+class NativeCommunicator : public QueuedCommunicator<NativeCommunicator> {
  public:
   explicit NativeCommunicator(NativePlace place)
-      : place_(std::move(place)),
+      : QueuedCommunicator(place.rank(), place.world_size),
+        place_(std::move(place)),
         member_(std::make_shared<Member>(place_.memory, place_.local_rank, place_.host, place_.first_rank, place_.world_size,
                                          place_.job_ranks)),
         network_(place_.is_on_several_nodes()
                      ? std::make_unique<Network>(Nodes::Of(place_.node_of_rank, place_.rank()), std::move(place_.mesh))
                      : nullptr),
         home_(std::make_shared<WindowHome>(WindowHome{member_, place_.link, network_.get(), place_.family})),
-        operations_(member_->world_rank(), member_->world_size()),
         progress_([this](const Operation& operation, const std::atomic<int>* callers_inside) {
           return Run(operation, callers_inside);
         }) {}
@@ -58,44 +58,6 @@ class NativeCommunicator : public Communicator {
   int world_size() const override { return member_->world_size(); }
   uint64_t generation() const override { return place_.generation; }
   const Capabilities& capabilities() const override { return kCapabilities; }
-
-  absl::Status AllReduce(Tensor buffer, ReduceOp op, absl::Time deadline) override {
-    return Now(operations_.AllReduce(buffer, op, deadline));
-  }
-  absl::Status AllReduceShards(ShardedTensor partials, ReduceOp op, absl::Time deadline) override {
-    return Now(operations_.AllReduceShards(partials, op, deadline));
-  }
-  absl::Status Broadcast(Tensor buffer, int root, absl::Time deadline) override {
-    return Now(operations_.Broadcast(buffer, root, deadline));
-  }
-  absl::Status AllGather(ConstTensor send, Tensor receive, absl::Time deadline) override {
-    return Now(operations_.AllGather(send, receive, deadline));
-  }
-  absl::Status ReduceScatter(Tensor send, Tensor receive, ReduceOp op, absl::Time deadline) override {
-    return Now(operations_.ReduceScatter(send, receive, op, deadline));
-  }
-  absl::Status Barrier(absl::Time deadline) override { return Now(operations_.Barrier(deadline)); }
-
-  absl::StatusOr<std::unique_ptr<Work>> StartAllReduce(Tensor buffer, ReduceOp op, absl::Time deadline) override {
-    return Later(operations_.AllReduce(buffer, op, deadline));
-  }
-  absl::StatusOr<std::unique_ptr<Work>> StartAllReduceShards(ShardedTensor partials, ReduceOp op,
-                                                             absl::Time deadline) override {
-    return Later(operations_.AllReduceShards(partials, op, deadline));
-  }
-  absl::StatusOr<std::unique_ptr<Work>> StartBroadcast(Tensor buffer, int root, absl::Time deadline) override {
-    return Later(operations_.Broadcast(buffer, root, deadline));
-  }
-  absl::StatusOr<std::unique_ptr<Work>> StartAllGather(ConstTensor send, Tensor receive, absl::Time deadline) override {
-    return Later(operations_.AllGather(send, receive, deadline));
-  }
-  absl::StatusOr<std::unique_ptr<Work>> StartReduceScatter(Tensor send, Tensor receive, ReduceOp op,
-                                                           absl::Time deadline) override {
-    return Later(operations_.ReduceScatter(send, receive, op, deadline));
-  }
-  absl::StatusOr<std::unique_ptr<Work>> StartBarrier(absl::Time deadline) override {
-    return Later(operations_.Barrier(deadline));
-  }
 
   absl::StatusOr<std::unique_ptr<Window>> CreateWindow(int64_t bytes, absl::Time deadline) override {
     if (bytes <= 0) return absl::InvalidArgumentError(absl::StrCat("a window of ", bytes, " bytes: must be more than 0"));
@@ -122,11 +84,12 @@ class NativeCommunicator : public Communicator {
     if (network_ != nullptr) {
       network_->Tell({reason, v1::AbortReason::kAborted, job_rank(), 0, std::string(reason.message())}, job_rank());
     }
-    if (place_.link == nullptr || reported_.exchange(true)) return;
-    place_.link->ReportBlame(job_rank(), v1::AbortReason::kAborted, 0, std::string(reason.message()));
+    Report(job_rank(), v1::AbortReason::kAborted, 0, std::string(reason.message()));
   }
 
  private:
+  friend class QueuedCommunicator<NativeCommunicator>;
+
   uint32_t job_rank() const { return static_cast<uint32_t>(member_->JobRank(rank())); }
 
   absl::Status Now(const absl::StatusOr<Operation>& operation) {
@@ -144,12 +107,12 @@ class NativeCommunicator : public Communicator {
   Operation Located(Operation operation) const {
     const bool has_buffers = operation.what.kind != v1::OpKind::kBarrier;
     if (!has_buffers || member_->ranks() == 1 || ContributionBytes(operation) <= member_->copied_bytes_max()) return operation;
-    const WindowMap::Location input = member_->windows().Find(operation.input, operations_.InputBytes(operation));
+    const WindowMap::Location input = member_->windows().Find(operation.input, operations().InputBytes(operation));
     operation.what.window = input.window;
     operation.what.offset = input.offset;
     const WindowMap::Location output = operation.input == operation.output
                                            ? input
-                                           : member_->windows().Find(operation.output, operations_.OutputBytes(operation));
+                                           : member_->windows().Find(operation.output, operations().OutputBytes(operation));
     operation.what.window2 = output.window;
     operation.what.offset2 = output.offset;
     return operation;
@@ -169,11 +132,17 @@ class NativeCommunicator : public Communicator {
     return absl::DeadlineExceededError("operations started before this call had not finished when its deadline passed");
   }
 
-  // Called by whoever runs operations at the moment; the agent hears of the first failure only.
+  // Called by whoever runs operations at the moment.
   void ReportFailure() {
     const std::optional<Failure>& failure = member_->failure();
-    if (!failure.has_value() || place_.link == nullptr || reported_.exchange(true)) return;
-    place_.link->ReportBlame(failure->rank, failure->reason, member_->op_seq(), std::string(failure->status.message()));
+    if (!failure.has_value()) return;
+    Report(failure->rank, failure->reason, member_->op_seq(), std::string(failure->status.message()));
+  }
+
+  // The agent hears of the first failure only, and of none that breaks a communicator of some ranks alone: the job may go on.
+  void Report(uint32_t blamed, v1::AbortReason reason, uint64_t op_seq, const std::string& message) {
+    if (place_.link == nullptr || !(place_.memory.is_of_all_ranks() || v1::EndsGeneration(reason))) return;
+    if (!reported_.exchange(true)) place_.link->ReportBlame(blamed, reason, op_seq, message);
   }
 
   const pid_t owner_ = ::getpid();
@@ -181,7 +150,6 @@ class NativeCommunicator : public Communicator {
   const std::shared_ptr<Member> member_;
   const std::unique_ptr<Network> network_;  // null on a single node
   const std::shared_ptr<WindowHome> home_;
-  Operations operations_;
   uint32_t next_window_ = 0;
   uint64_t splits_ = 0;
   std::atomic<bool> reported_{false};
