@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@
 #include "launcher/cli/topology_files.h"
 #include "launcher/job/write_file.h"
 #include "launcher/kubernetes/render.h"
+#include "launcher/labels/network.h"
 #include "launcher/process/exit_codes.h"
 #include "runtime/base/log.h"
 #include "runtime/base/nearest_name.h"
@@ -137,8 +139,12 @@ absl::Status ReadNetwork(const std::string& file, const JobFile& job, kubernetes
   if (!job.topology.files) return absl::OkStatus();
   TopologyFileOptions options;
   options.files = job.topology.files->value;
+  options.label_keys = plan->label_keys;
   const auto files = ReadTopologyFiles(absl::StrCat(file, ":", job.topology.files->line, ": topology.files:"), options);
   if (!files.ok()) return files.status();
+  // In the pod their mistakes would be found when everything waits for it.
+  MUSTER_ASSIGN_OR_RETURN(const std::optional<LabelDialect> keys, OwnLabelKeys(options));
+  MUSTER_RETURN_IF_ERROR(ReadNetworkFiles(*files, keys ? &*keys : nullptr, "").status());
   for (size_t i = 0; i < files->size(); ++i) {
     const std::string& word = options.files[i];
     const std::string& path = (*files)[i].file.path;

@@ -131,6 +131,27 @@ class Usage(RenderCase):
         self.assertEqual(self.muster("k8s").returncode, 64)
         self.assertIn("did you mean render?", self.muster("k8s", "rendr").stderr)
 
+    def test_files_on_the_network_go_along_or_are_refused(self):
+        nodes = os.path.join(self.folder, "nodes.json")
+
+        def rendered(text):
+            with open(nodes, "w", encoding="utf-8") as file:
+                file.write(text)
+            result = self.muster("k8s", "render", "-f", self.job_file(PLAIN + f"topology: {{files: ['kubernetes:{nodes}']}}\n"))
+            return result.returncode, result.stdout, result.stderr
+        code, said, _ = rendered('{"a": {"topology.kubernetes.io/zone": "z: #1"}}')
+        self.assertEqual(code, 0)
+        (files,) = [one for one in yaml.safe_load_all(said) if one["kind"] == "ConfigMap"]
+        self.assertEqual(files["data"], {"0-nodes.json": '{"a": {"topology.kubernetes.io/zone": "z: #1"}}'})
+        self.assertIn("kubernetes:/run/muster/network/0-nodes.json", said)
+        for text, what in (("{", "nodes.json:1:"), ('{"a": {"k": "' + "v" * 1_100_000 + '"}}', "a ConfigMap holds 1024000 of them")):
+            code, said, why = rendered(text)
+            self.assertEqual((code, said), (78, ""), why)
+            self.assertIn(what, why)
+        missing = self.muster("k8s", "render", "-f", self.job_file(PLAIN + "topology: {files: [none.json]}\n"))
+        self.assertEqual(missing.returncode, 78)
+        self.assertIn("topology.files: none.json cannot be read", missing.stderr)
+
     def test_a_folder_that_cannot_be_made(self):
         result = self.muster("k8s", "render", "-f", self.job_file(PLAIN), "-o", "/proc/nothing/here")
         self.assertEqual(result.returncode, 73)

@@ -118,6 +118,18 @@ class Successor(MusterCase):
         self.end(second, 130)
         self.assertIn(job, self.jobs())
 
+    def test_what_goes_with_agents_that_join_alone(self):
+        def refused(*options):
+            done = self.muster("run", *options, "true")
+            self.assertEqual(done.returncode, 64, done.stderr)
+            return done.stderr
+        join = ("--starter", "join", "--join-key-file", self.key)
+        tokens = ("--token-keys", self.folder, "--token-audience", "a", "--token-subject", "s")
+        self.assertIn("--same-job is for --starter join", refused("--same-job", "u-1"))
+        self.assertIn("go together, with --starter join", refused(*tokens))
+        self.assertIn("go together, with --starter join", refused(*join, *tokens[:4]))
+        self.assertIn(f"--token-keys: {self.folder}/jwks cannot be read; the folder holds", refused(*join, *tokens))
+
     def test_another_name_is_another_job(self):
         first = self.run_job("--same-job", "u-1")
         before = self.started()
