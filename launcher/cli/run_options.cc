@@ -94,8 +94,9 @@ FlagSet Declare(RunOptions* options) {
   flags.Count("--master-port", "N", &options->master_port, 1, 65535,
               "MASTER_PORT for the workers; muster then reserves nothing");
   flags.Text("--backend", "NAME", &options->backend,
-             "what runs libmuster's collectives: auto (default) or native: shared\n"
-             "memory and TCP; mpi: Open MPI (package muster-mpi)");
+             "what runs libmuster's collectives: native: shared memory and TCP; nccl:\n"
+             "NVIDIA's library, a GPU for each rank; mpi: Open MPI (package\n"
+             "muster-mpi); auto (default): nccl where it can be used, else native");
   flags.Text("--role", "NAME", &options->role, "ROLE_NAME for the workers (default)");
   flags.Heading("output");
   flags.Switch("-v --verbose", &options->verbose, "say on stderr what muster does");
@@ -121,10 +122,11 @@ absl::Status CheckEnvironment(const std::vector<std::string>& environment) {
 }
 
 absl::Status CheckBackend(const std::string& backend) {
-  if (backend.empty() || backend == "auto" || backend == "native" || backend == "mpi") return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("--backend ", backend,
-                                                 backend == "nccl" ? " is not there yet" : " is no backend",
-                                                 "; write --backend auto, native or mpi"));
+  for (const char* known : {"", "auto", "native", "nccl", "mpi"}) {
+    if (backend == known) return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("--backend ", backend, " is no backend; write --backend auto, native, nccl or mpi"));
 }
 
 // torchrun's words for --output-filename.

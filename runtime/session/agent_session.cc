@@ -19,6 +19,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/sealed_memory.h"
 #include "runtime/base/status.h"
+#include "runtime/session/nccl_world.h"
 #include "runtime/session/options.h"
 #include "runtime/session/process_seat.h"
 
@@ -127,7 +128,39 @@ absl::Status AgentSession::AwaitMembership() {
 
 absl::Status AgentSession::MakeWorld() {
   checkpoint_ = {membership_.checkpoint_path, membership_.checkpoint_every_steps, membership_.checkpoint_keep};
-  return options_.backend == kMpiBackend ? MakeMpiWorld() : MakeNativeWorld();
+  if (options_.backend == kMpiBackend) return MakeMpiWorld();
+  MUSTER_RETURN_IF_ERROR(MakeNativeWorld());
+  return options_.backend == kNativeBackend ? absl::OkStatus() : MakeNcclWorldOrLeaveIt();
+}
+
+absl::Status AgentSession::MakeNcclWorldOrLeaveIt() {
+  NcclWorldOptions nccl;
+  nccl.nccl_library = options_.nccl_library;
+  nccl.cuda_library = options_.cuda_library;
+  nccl.nccl_host_id = options_.nccl_host_id;
+  nccl.local_rank = local_rank();
+  nccl.host = membership_.host;
+  if (membership_.nodes > 1) {
+    const v1::PeerEntry& own = v1::PeerEntryOf(parts_->control, membership_.rank);
+    nccl.interface = InterfaceWithAddress(own.family, own.address);
+  }
+  nccl.deadline = join_deadline_;
+  nccl.interrupted = [this](const Communicator& control) {
+    absl::Status over = WhyNativeIsOver(control);
+    if (over.ok()) return over;
+    MutexLock lock(mutex_);
+    return break_.ok() ? over : absl::Status(break_.code(), break_.message());
+  };
+  nccl.failed = [this](const Failure& failure) {
+    ReportBlame(failure.rank, failure.reason, /*op_seq=*/0, std::string(failure.status.message()));
+  };
+  std::unique_ptr<Communicator>& world = parts_->world;
+  if (options_.backend == kNcclBackend) {
+    MUSTER_ASSIGN_OR_RETURN(world, MakeNcclWorld(&world, std::move(nccl)));
+  } else {
+    MUSTER_ASSIGN_OR_RETURN(world, ChooseWorld(std::move(world), /*one_machine=*/membership_.nodes == 1, std::move(nccl)));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status AgentSession::MakeMpiWorld() {

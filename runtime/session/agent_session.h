@@ -61,7 +61,8 @@ class AgentSession : public Session {
   absl::Status MakeWorld();
   absl::Status MakeNativeWorld();
   absl::Status MakeMpiWorld();
-  absl::Status WhyOver();  // for whoever is in a collective; OK while the generation goes on
+  absl::Status MakeNcclWorldOrLeaveIt();  // of the native world, as the options say
+  absl::Status WhyOver();                 // for whoever is in a collective; OK while the generation goes on
   absl::StatusOr<std::unique_ptr<Mesh>> ConnectMesh(const std::vector<int>& node_of_rank);
   bool IsMember();
   AgentLine::Events LineEvents();

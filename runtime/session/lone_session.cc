@@ -9,6 +9,8 @@
 #include "runtime/backend/native/local_control.h"
 #include "runtime/backend/native/native.h"
 #include "runtime/base/status.h"
+#include "runtime/session/nccl_world.h"
+#include "runtime/session/options.h"
 #include "runtime/session/process_seat.h"
 
 namespace muster {
@@ -57,12 +59,19 @@ void SayAlone() {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Session>> CreateLoneSession() {
+absl::StatusOr<std::unique_ptr<Session>> CreateLoneSession(const SessionOptions& session) {
   MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<LocalControl> control, LocalControl::Create(/*generation=*/1, /*ranks=*/1));
   NativeOptions options;
   options.generation = 1;
   options.control = control->header();
   MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> world, CreateNativeCommunicator(std::move(options)));
+  if (session.backend == kNcclBackend) {  // nobody else is there: auto has no use for it
+    NcclWorldOptions nccl;
+    nccl.nccl_library = session.nccl_library;
+    nccl.cuda_library = session.cuda_library;
+    nccl.nccl_host_id = session.nccl_host_id;
+    MUSTER_ASSIGN_OR_RETURN(world, MakeNcclWorld(&world, std::move(nccl)));
+  }
   MUSTER_RETURN_IF_ERROR(ProcessSeat::Take(nullptr));
   SayAlone();
   return std::make_unique<LoneSession>(std::move(control), std::move(world));

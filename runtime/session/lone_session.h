@@ -9,7 +9,8 @@
 
 namespace muster {
 
-absl::StatusOr<std::unique_ptr<Session>> CreateLoneSession();
+// Errors: AlreadyExists; with backend "nccl" also those of MakeNcclWorld (nccl_world.h).
+absl::StatusOr<std::unique_ptr<Session>> CreateLoneSession(const SessionOptions& options);
 
 }  // namespace muster
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
@@ -29,12 +30,19 @@ int64_t NumberIn(Variable variable, const char* name) {
 absl::Status ReadBackend(Variable variable, SessionOptions& options) {
   const char* backend = variable("MUSTER_BACKEND");
   options.backend = backend == nullptr || std::string(backend) == "auto" ? "" : backend;
-  if (!options.backend.empty() && options.backend != kNativeBackend && options.backend != kMpiBackend) {
+  const std::string& chosen = options.backend;
+  if (!chosen.empty() && chosen != kNativeBackend && chosen != kNcclBackend && chosen != kMpiBackend) {
     return absl::InvalidArgumentError(
-        absl::StrCat("MUSTER_BACKEND=", options.backend, " names no backend; set it to auto, native or mpi"));
+        absl::StrCat("MUSTER_BACKEND=", chosen, " names no backend; set it to auto, native, nccl or mpi"));
   }
-  const char* library = variable("MUSTER_MPI_LIBRARY");
-  options.mpi_library = library == nullptr ? "" : library;
+  const std::pair<const char*, std::string*> texts[] = {{"MUSTER_MPI_LIBRARY", &options.mpi_library},
+                                                        {"MUSTER_NCCL_LIBRARY", &options.nccl_library},
+                                                        {"MUSTER_CUDA_LIBRARY", &options.cuda_library},
+                                                        {"NCCL_HOSTID", &options.nccl_host_id}};
+  for (const auto& [name, to] : texts) {
+    const char* value = variable(name);
+    *to = value == nullptr ? "" : value;
+  }
   return absl::OkStatus();
 }
 

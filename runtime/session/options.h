@@ -13,6 +13,7 @@ namespace muster {
 
 // Values of SessionOptions::backend besides "", which leaves the choice to muster.
 inline constexpr char kNativeBackend[] = "native";
+inline constexpr char kNcclBackend[] = "nccl";
 inline constexpr char kMpiBackend[] = "mpi";
 
 // As SessionOptionsFromEnvironment; `variable` gives a value or null.

@@ -10,7 +10,7 @@ namespace muster {
 
 absl::StatusOr<std::unique_ptr<Session>> Session::Create(const SessionOptions& options) {
   if (!options.socket.empty()) return AgentSession::Create(options);
-  return options.backend == kMpiBackend ? CreateMpiSession(options) : CreateLoneSession();
+  return options.backend == kMpiBackend ? CreateMpiSession(options) : CreateLoneSession(options);
 }
 
 absl::StatusOr<std::unique_ptr<Session>> Session::Create() {

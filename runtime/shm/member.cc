@@ -177,7 +177,7 @@ absl::Status Member::FailByAbortWord() {
   const v1::ControlHeader* const ended = memory_.ended();
   MUSTER_CHECK(ended != nullptr, "the communicator has ended");
   if (failure_.has_value()) return failure_->status;
-  failure_ = FailureOfEnd(*ended);
+  failure_ = FailureOfEnd(*ended, what_);
   return failure_->status;
 }
 
@@ -208,7 +208,7 @@ uint32_t Member::TextDetail(const std::string& text) {
   return static_cast<uint32_t>(rank_) + 1;
 }
 
-Failure Member::FailureOfEnd(const v1::ControlHeader& ended) const {
+Failure Member::FailureOfEnd(const v1::ControlHeader& ended, const v1::OpDescriptor& what) const {
   const uint64_t word = ended.abort_word.load(std::memory_order_seq_cst);
   const v1::AbortReason reason = v1::AbortReasonOf(word);
   const uint32_t detail = v1::AbortDetailOf(word);
@@ -218,7 +218,12 @@ Failure Member::FailureOfEnd(const v1::ControlHeader& ended) const {
     const char* begin = v1::RankAreaOf(const_cast<v1::ControlHeader*>(&ended), detail - 1).abort_text;
     text.assign(begin, std::find(begin, begin + sizeof(v1::RankArea::abort_text), '\0'));
   }
-  return AbortFailure(word, control_->generation, HostOf(v1::AbortRankOf(word)), text, what_);
+  return AbortFailure(word, control_->generation, HostOf(v1::AbortRankOf(word)), text, what);
+}
+
+absl::Status Member::WhyOver() const {
+  const v1::ControlHeader* const ended = memory_.ended();
+  return ended == nullptr ? absl::OkStatus() : FailureOfEnd(*ended, {}).status;
 }
 
 void Member::Abort(const absl::Status& reason) {

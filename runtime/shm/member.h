@@ -25,7 +25,7 @@ namespace muster {
 // Ranks here are local ones. The world is the communicator's, in which the ranks of a node follow each other. Whom a failure names is
 // the rank of the job, whatever it is called here: an operator knows no other.
 //
-// One thread at a time, except windows() and Abort(). After the first error every method that can fail returns it again.
+// One thread at a time, except windows(), WhyOver() and Abort(). After the first error every method that can fail returns it again.
 class Member {
  public:
   // `memory` outlives the member; `host` is named in errors. `first_rank` is the world's rank of local rank 0; `world_size` 0: the
@@ -110,6 +110,9 @@ class Member {
   // Ends the communicator for all with `reason`'s message. Any thread; only the first call of this rank has an effect.
   void Abort(const absl::Status& reason);
 
+  // What the abort word says, if it says something: for who waits for other things than this. Any thread.
+  absl::Status WhyOver() const;
+
   // Why this rank's first failed operation failed; for the agent.
   const std::optional<Failure>& failure() const { return failure_; }
 
@@ -119,7 +122,7 @@ class Member {
                               Waiter::Meanwhile meanwhile = std::nullopt);
   absl::Status Fail(const WaitOutcome& outcome);
   absl::Status Fail(Failure failure);
-  Failure FailureOfEnd(const v1::ControlHeader& ended) const;
+  Failure FailureOfEnd(const v1::ControlHeader& ended, const v1::OpDescriptor& what) const;
   uint32_t TextDetail(const std::string& text);
   void OpenFlightRecord();
 

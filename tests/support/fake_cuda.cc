@@ -16,7 +16,6 @@
 namespace muster::test {
 namespace {
 
-constexpr int kInvalidValue = 1;
 constexpr int kOutOfMemory = 2;
 constexpr int kInvalidDevice = 101;
 constexpr absl::Duration kPatience = absl::Seconds(60);

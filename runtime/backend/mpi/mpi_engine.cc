@@ -1,7 +1,5 @@
 #include "runtime/backend/mpi/mpi_engine.h"
 
-#include <sched.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/muster/v1/operation_text.h"
+#include "runtime/backend/shared/pause.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/status.h"
 #include "runtime/kernels/convert.h"
@@ -26,16 +25,6 @@ constexpr int64_t kTellPatience = 100 * kMillisecond;
 // A rank that ends well is soon followed by the others; only where it is not do those have to know.
 constexpr int64_t kSplitPatience = 1000 * kMillisecond;
 constexpr int64_t kFarewellPatience = 1000 * kMillisecond;
-
-// Ranks may share cores, so nobody spins; who has waited long leaves the core alone.
-void YieldThenNap(int64_t waited) {
-  if (waited < 2 * kMillisecond) {
-    ::sched_yield();
-    return;
-  }
-  const struct timespec nap = {0, waited < 100 * kMillisecond ? 50'000 : 500'000};
-  ::nanosleep(&nap, nullptr);
-}
 
 // Callers' buffers may lie at any address.
 template <typename T>

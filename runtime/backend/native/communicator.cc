@@ -79,6 +79,8 @@ class NativeCommunicator : public QueuedCommunicator<NativeCommunicator> {
     return std::make_unique<NativeCommunicator>(**std::move(place));
   }
 
+  absl::Status WhyOver() const { return member_->WhyOver(); }
+
   void Abort(absl::Status reason) override {
     member_->Abort(reason);
     if (network_ != nullptr) {
@@ -235,5 +237,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> CreateNativeCommunicator(NativeOpt
   place.mesh = std::move(options.mesh);
   return std::make_unique<NativeCommunicator>(std::move(place));
 }
+
+absl::Status WhyNativeIsOver(const Communicator& native) { return static_cast<const NativeCommunicator&>(native).WhyOver(); }
 
 }  // namespace muster

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "muster/communicator.h"
 #include "proto/muster/v1/control_memory.h"
@@ -42,6 +43,10 @@ uint32_t StagingBytesMin(const Nodes& nodes);
 // its windows are destroyed. Leaving is the caller's: v1::MarkLeft (control_wake.h) after the last collective.
 // Errors: InvalidArgument.
 absl::StatusOr<std::unique_ptr<Communicator>> CreateNativeCommunicator(NativeOptions options);
+
+// Why `native`, which CreateNativeCommunicator has made, is over, in the words of its calls' errors; OK while nothing has ended it. For
+// who waits for its ranks by other means. Any thread; never blocks.
+absl::Status WhyNativeIsOver(const Communicator& native);
 
 }  // namespace muster
 

@@ -18,9 +18,13 @@ struct SessionOptions {
   int32_t slot = 0;    // MUSTER_SLOT
   absl::Duration join_timeout = absl::Minutes(10);
 
-  // MUSTER_BACKEND: "native" or "mpi"; empty (also for "auto"): mpi in a world that mpirun made, else native.
+  // MUSTER_BACKEND: "native", "nccl" or "mpi"; empty (also for "auto"): mpi in a world that mpirun made, nccl where every rank has a GPU
+  // of its own and NCCL, else native.
   std::string backend;
   std::string mpi_library;       // MUSTER_MPI_LIBRARY: path of libmuster_mpi.so; empty: beside libmuster, or the loader's path
+  std::string nccl_library;      // MUSTER_NCCL_LIBRARY: path of libnccl.so.2; empty: where it usually is
+  std::string cuda_library;      // MUSTER_CUDA_LIBRARY: path of libcudart; the same
+  std::string nccl_host_id;      // NCCL_HOSTID: what NCCL takes for the machine; empty: the machine itself
   int32_t world_size = 0;        // mpirun's, where there is no agent; 0: not said
   int32_t local_rank = 0;        // the same
   int32_t local_world_size = 1;  // the same
@@ -49,7 +53,8 @@ class Session {
  public:
   // Blocks until every rank of the generation has joined or been started.
   // Errors: Unavailable (no agent at the socket, refused, or the job ended meanwhile), DeadlineExceeded, AlreadyExists (a second
-  // session in this process or slot), FailedPrecondition (backend "mpi", and libmuster_mpi.so or Open MPI is not installed).
+  // session in this process or slot), FailedPrecondition (backend "mpi", and libmuster_mpi.so or Open MPI is not installed; backend
+  // "nccl", and a rank has no GPU of its own, or not the CUDA runtime or NCCL).
   static absl::StatusOr<std::unique_ptr<Session>> Create(const SessionOptions& options);
   static absl::StatusOr<std::unique_ptr<Session>> Create();  // from the environment
 

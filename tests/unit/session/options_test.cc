@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "gtest/gtest.h"
+#include "runtime/session/nccl_world.h"
 
 namespace muster {
 namespace {
@@ -43,11 +44,22 @@ TEST(SessionOptions, WorldsOfMpirunAreMpis) {
   EXPECT_EQ(From({{"OMPI_COMM_WORLD_SIZE", "1"}})->backend, "");
 }
 
+TEST(NcclWorld, KnowsAnInterfaceByItsAddress) {
+  const uint8_t loopback[16] = {127, 0, 0, 1};
+  EXPECT_EQ(InterfaceWithAddress(4, loopback), "lo");
+  const uint8_t nobody[16] = {192, 0, 2, 77};  // for documentation
+  EXPECT_EQ(InterfaceWithAddress(4, nobody), "");
+}
+
 TEST(SessionOptions, TheBackendIsChosen) {
   EXPECT_EQ(From({{"MUSTER_BACKEND", "mpi"}, {"MUSTER_MPI_LIBRARY", "/a/b.so"}})->backend, "mpi");
   EXPECT_EQ(From({{"MUSTER_MPI_LIBRARY", "/a/b.so"}})->mpi_library, "/a/b.so");
   EXPECT_EQ(From({{"MUSTER_BACKEND", "auto"}})->backend, "");
   EXPECT_EQ(From({{"MUSTER_BACKEND", "native"}})->backend, "native");
+  const auto nccl = From({{"MUSTER_BACKEND", "nccl"}, {"MUSTER_NCCL_LIBRARY", "/n.so"}, {"MUSTER_CUDA_LIBRARY", "/c.so"}});
+  EXPECT_EQ(nccl->backend, "nccl");
+  EXPECT_EQ(nccl->nccl_library, "/n.so");
+  EXPECT_EQ(nccl->cuda_library, "/c.so");
   const absl::Status status = From({{"MUSTER_BACKEND", "gloo"}}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(absl::StrContains(status.message(), "MUSTER_BACKEND=gloo")) << status;
