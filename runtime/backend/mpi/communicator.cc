@@ -74,8 +74,8 @@ class MpiCommunicator : public QueuedCommunicator<MpiCommunicator> {
   absl::Status MakeThread() { return running_->progress.Start(Nothing()).status(); }
 
   ~MpiCommunicator() override {
-    if (gave_up_) {  // the thread is still in there
-      [[maybe_unused]] static Running* volatile abandoned;
+    if (gave_up_) {                            // the thread is still in there
+      static std::atomic<Running*> abandoned;  // reachable: no leak to those who look for leaks
       abandoned = running_.release();
       return;
     }
@@ -110,6 +110,7 @@ class MpiCommunicator : public QueuedCommunicator<MpiCommunicator> {
 
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key, absl::Time deadline) override {
     MUSTER_RETURN_IF_ERROR(CheckColor(color));
+    MUSTER_RETURN_IF_ERROR(GivenUp());  // a thread that is lost has the call's memory
     MpiSplit& split = running_->split;
     split = {.call = {color, key}};
     split.is_full = color != kNoColor && !family_->CountChild();
@@ -117,7 +118,6 @@ class MpiCommunicator : public QueuedCommunicator<MpiCommunicator> {
     operation.what.kind = v1::OpKind::kSplit;
     operation.what.count = 1;
     operation.output = &split;
-    MUSTER_RETURN_IF_ERROR(GivenUp());
     MUSTER_RETURN_IF_ERROR(WaitForStarted(operation.deadline));
     MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<Work> work, running_->progress.Start(operation));
     MUSTER_RETURN_IF_ERROR(AwaitSplit(*work, operation.deadline));
