@@ -22,6 +22,7 @@
 #include "flip.h"
 #include "invent.h"
 #include "model.h"
+#include "muster/device.h"
 #include "muster/muster.h"
 #include "network.h"
 #include "options.h"
@@ -329,7 +330,9 @@ Failure Train(muster::Session& session, const Options& options) {
   if (Failure failure = PrepareAll(session.world(), options, words, gpus); failure.exit_code != 0) return failure;
   const ModelShape shape{words.symbols(), options.context, options.embed, options.hidden};
   Model model(shape);
-  const int gpu = gpus == 0 ? -1 : session.local_rank() % gpus;
+  // The backend's own GPU where it has one.
+  const muster::DeviceCollectives* const collectives = session.world().capabilities().device;
+  const int gpu = gpus == 0 ? -1 : collectives != nullptr ? collectives->device() : session.local_rank() % gpus;
   std::unique_ptr<Network> network = HostNetwork(model);
   if (gpu >= 0) {
     absl::StatusOr<std::unique_ptr<Network>> on_gpu = CudaNetwork(shape, gpu);

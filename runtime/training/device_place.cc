@@ -3,8 +3,10 @@
 #include <cstdlib>
 #include <map>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_format.h"
+#include "muster/device.h"
 #include "muster/shards.h"
 #include "muster/trainer.h"
 #include "runtime/base/log.h"
@@ -69,6 +71,7 @@ struct Shared {
   GpuStream stream{gpu};  // the passes'
   GpuStream side{gpu};    // the worker's alone
   OrderedWorker worker;
+  std::vector<std::shared_ptr<Work>> followed;  // all-reduces on the stream of which is not yet known whether they went well
 };
 
 // Rows on the device, and a window through which they go to the communicator and back.
@@ -130,6 +133,56 @@ class StagedBucket final : public Bucket {
   std::unique_ptr<Work> work_;  // the worker's while it has work
 };
 
+// Rows that the communicator reduces where they are, on a stream of its own.
+class DirectBucket final : public Bucket {
+ public:
+  DirectBucket(Shared& shared, DeviceCollectives& collectives, int64_t floats, int32_t shards)
+      : shared_(shared), collectives_(collectives), floats_(floats), shards_(shards) {}
+
+  // Collective.
+  absl::Status Make(int32_t rows) {
+    MUSTER_RETURN_IF_ERROR(shared_.gpu.Use());
+    MUSTER_ASSIGN_OR_RETURN(window_, collectives_.CreateDeviceWindow(floats_ * rows * kFloatBytes));
+    return absl::OkStatus();
+  }
+
+  float* data() override { return static_cast<float*>(window_->data()); }
+
+  absl::Status Start(absl::Time deadline) override {
+    MUSTER_RETURN_IF_ERROR(shared_.gpu.Use());
+    work_ = nullptr;
+    collectives_.SetStream(shared_.stream.get());
+    const ShardedTensor partials{window_->data(), floats_, floats_ * kFloatBytes, DataType::kFloat32, shards_};
+    auto work = shared_.communicator.StartAllReduceShards(partials, ReduceOp::kSum, deadline);
+    collectives_.SetStream(nullptr);  // what the trainer's other collectives send is ready when they are called
+    if (!work.ok()) return work.status();
+    work_ = *std::move(work);
+    return absl::OkStatus();
+  }
+
+  absl::Status Wait() override {
+    MUSTER_RETURN_IF_ERROR(shared_.gpu.Use());
+    MUSTER_RETURN_IF_ERROR(collectives_.Follow(*work_, shared_.stream.get()));
+    shared_.followed.push_back(work_);
+    return absl::OkStatus();
+  }
+
+  void Abandon() override {
+    if (work_ != nullptr) work_->Wait().IgnoreError();
+  }
+
+  absl::Time StartTime() const override { return work_->StartTime(); }
+  absl::Time EndTime() const override { return work_->EndTime(); }
+
+ private:
+  Shared& shared_;
+  DeviceCollectives& collectives_;
+  const int64_t floats_;
+  const int32_t shards_;
+  std::unique_ptr<Window> window_;
+  std::shared_ptr<Work> work_;
+};
+
 class DevicePlace final : public Place {
  public:
   DevicePlace(Communicator& communicator, Gpu gpu) : shared_(communicator, std::move(gpu)) {}
@@ -149,6 +202,12 @@ class DevicePlace final : public Place {
   absl::StatusOr<std::unique_ptr<PlaceMemory>> MakeScratch(int64_t floats) override { return MakeState(0, floats); }
 
   absl::StatusOr<std::unique_ptr<Bucket>> MakeBucket(int64_t floats, int32_t rows, int32_t shards) override {
+    DeviceCollectives* const collectives = shared_.communicator.capabilities().device;
+    if (collectives != nullptr && collectives->device() == gpu().device) {
+      auto bucket = std::make_unique<DirectBucket>(shared_, *collectives, floats, shards);
+      MUSTER_RETURN_IF_ERROR(bucket->Make(rows));
+      return bucket;
+    }
     auto bucket = std::make_unique<StagedBucket>(shared_, floats, rows, shards);
     MUSTER_RETURN_IF_ERROR(bucket->Make());
     return bucket;
@@ -179,7 +238,12 @@ class DevicePlace final : public Place {
   }
 
   absl::Status AwaitStarts() override { return shared_.worker.Await(); }
-  absl::Status Finish() override { return shared_.stream.Synchronize(); }
+  absl::Status Finish() override {
+    // Also of a step before, which has failed: then it is this communicator's end anyway.
+    const std::vector<std::shared_ptr<Work>> followed = std::exchange(shared_.followed, {});
+    for (const std::shared_ptr<Work>& work : followed) MUSTER_RETURN_IF_ERROR(work->Wait());
+    return shared_.stream.Synchronize();
+  }
 
  private:
   const Gpu& gpu() const { return shared_.gpu; }
