@@ -310,9 +310,10 @@ TEST_F(NcclFailure, AnAbortThatHangsIsGivenUp) {
 }
 
 TEST_F(NcclFailure, AFaultOfTheGpuEndsTheProcess) {
+  std::atomic<int> running{0};
   Run({.runs =
-           [this](int rank, int64_t) {
-             if (rank == 0) cuda_.Poison(700);
+           [&](int, int64_t) {
+             if (++running == kRanks) cuda_.Poison(700);  // once all have put theirs on a stream
              return kNcclHangs;
            }},
       [](Communicator& comm) {
