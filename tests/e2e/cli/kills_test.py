@@ -132,8 +132,10 @@ class Kills(MusterCase):
                        "muster": [job.process.pid], "guard and muster": [job.guard, job.process.pid],
                        "all": [job.guard, job.keeper, job.process.pid]}[kind]
             random_source.shuffle(victims)
-            for victim in victims:
-                send(victim, signal.SIGKILL)
+            # Those that are to die together see nothing of each other's death, however long this script waits for a core.
+            for how in (signal.SIGSTOP, signal.SIGKILL) if len(victims) > 1 else (signal.SIGKILL,):
+                for victim in victims:
+                    send(victim, how)
             code, err = self.end(job)
             self.assertEqual(code, {"worker": 137, "guard": 70, "keeper": 70}.get(kind, -9), f"{what}: {err}")
             if kind == "all":
