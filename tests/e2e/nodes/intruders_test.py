@@ -264,10 +264,10 @@ def connects(hello):
     return visit
 
 
-def hello(job_id, generation=1, rank=2, spawn=SPAWN, stream=0, streams=5, to_rank=0, to_spawn=SPAWN, version=1):
+def hello(job_id, generation=1, rank=2, spawn=SPAWN, stream=0, streams=5, to_rank=0, to_spawn=SPAWN, version=2, communicator=0):
     """runtime/transport/handshake.h"""
     return (b"mustrmsh" + struct.pack("<II", version, 1) + job_id +
-            struct.pack("<QIIIIII", generation, rank, spawn, stream, streams, to_rank, to_spawn) + os.urandom(32))
+            struct.pack("<QIIIIIIQ", generation, rank, spawn, stream, streams, to_rank, to_spawn, communicator) + os.urandom(32))
 
 
 def proves(greeting, key):
@@ -279,7 +279,7 @@ def proves(greeting, key):
         try:
             connection.sendall(greeting)
             welcome = connection.recv(80, socket.MSG_WAITALL)
-            prefix = b"mustrmsh" + struct.pack("<II", 1, 3)
+            prefix = b"mustrmsh" + struct.pack("<II", 2, 3)
             code = hmac.new(key, b"muster mesh a" + greeting + welcome + prefix, hashlib.sha256).digest()
             connection.sendall(key if len(key) == 48 else prefix + code)
         except OSError:
@@ -508,7 +508,7 @@ class Intruders(TrainCase):
                  ("a stranger's connection: TLS", says(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")),
                  ("a stranger's connection: SSH", says(b"SSH-2.0-OpenSSH_9.6\r\n")),
                  ("a stranger's connection: plain text", says(b"hello\n")),
-                 ("a stranger's connection: bytes that are no HELLO", says(b"\0" * 96)),
+                 ("a stranger's connection: bytes that are no HELLO", says(b"\0" * 104)),
                  ("a stranger's connection: closed before its HELLO", leaves),
                  ("rank 2 of another job", says(hello(os.urandom(16)))),
                  ("rank 2 of generation 0, this is generation 1", says(hello(job_id, generation=0))),
@@ -516,11 +516,12 @@ class Intruders(TrainCase):
                  ("rank 2 looks for rank 1, spawn 1; this is rank 0, spawn 1", says(hello(job_id, to_rank=1))),
                  ("rank 77, which is no peer", says(hello(job_id, rank=77))),
                  ("rank 2 with spawn 9; spawn 1 is the peer", says(hello(job_id, spawn=9))),
-                 ("version 2 of the handshake, this is version 1", says(hello(job_id, version=2))),
+                 ("version 1 of the handshake, this is version 2", says(hello(job_id, version=1))),
+                 ("rank 2 looks for another communicator of this rank", says(hello(job_id, communicator=7))),
                  ("wrong key: the PROOF of rank 2 is not of this connection", proves(hello(job_id), os.urandom(32)))]
         for stream in captured[:1]:
             kinds.append((f"wrong key: the PROOF of rank {stream[40]} is not of this connection",
-                          proves(stream[:96], stream[96:144])))
+                          proves(stream[:104], stream[104:152])))
         return kinds
 
     def crowd(self, job, door, process):
@@ -584,7 +585,7 @@ class Intruders(TrainCase):
         greetings = []
         if capture:
             capture.end()
-            greetings = [said for said in capture.said_to(data.address[1]) if said.startswith(b"mustrmsh") and len(said) >= 144]
+            greetings = [said for said in capture.said_to(data.address[1]) if said.startswith(b"mustrmsh") and len(said) >= 152]
             if net_of(job.coordinator) != net_of(os.getpid()):  # else packets of the whole machine may have crowded them out
                 self.assertTrue(greetings, "no HELLO was captured")
         to_control = self.coordinator_strangers(job, capture.said_to(control.address[1]) if capture else [])

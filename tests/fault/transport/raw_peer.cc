@@ -32,9 +32,9 @@ RawConnection DialRaw(const HandshakeParty& party, const MeshPeer& peer, int str
   if (!proof.ok()) {
     proof.emplace();
     proof->fill('?');
-    made.welcome.copy(proof->data(), 8);  // the mark at the front of every message of the handshake
-    const char kVersionAndType[] = {1, 0, 0, 0, 3, 0, 0, 0};
-    std::copy(std::begin(kVersionAndType), std::end(kVersionAndType), proof->begin() + 8);
+    made.welcome.copy(proof->data(), 12);  // mark and version, with which every message of the handshake begins
+    const char kType[] = {3, 0, 0, 0};
+    std::copy(std::begin(kType), std::end(kType), proof->begin() + 12);
   }
   made.proof.assign(proof->data(), proof->size());
   if (!SendRaw(made.fd, made.proof)) return made;

@@ -113,6 +113,7 @@ TEST(Strangers, AreRefusedCountedAndNamedWhileTrafficGoesOn) {
       {[](HandshakeParty* party) { party->rank = 7; }, "rank 7, which is no peer"},
       {[](HandshakeParty* party) { party->spawn = 10; }, "rank 1 with spawn 10; spawn 11 is the peer"},
       {[](HandshakeParty* party) { party->streams = 5; }, "stream 1 of 5 of rank 1; this rank has 3 to each peer"},
+      {[](HandshakeParty* party) { party->communicator = 3; }, "rank 1 looks for another communicator of this rank"},
       {[](HandshakeParty*) {}, "stream 1 of rank 1 a second time"},
   };
   for (const auto& wrong : kWrong) {
