@@ -22,7 +22,7 @@
 namespace muster {
 namespace {
 
-constexpr char kOrNative[] = "; or let --backend nccl and MUSTER_BACKEND out, for collectives on the CPU";
+constexpr char kOrNative[] = "; or leave --backend nccl and MUSTER_BACKEND out, for collectives on the CPU";
 
 // What tells this machine from others whose GPUs are plugged in at the same place: containers of one machine share it.
 std::string Machine(const NcclWorldOptions& options) {

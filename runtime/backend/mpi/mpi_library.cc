@@ -13,7 +13,7 @@ namespace muster {
 namespace {
 
 constexpr char kName[] = "libmuster_mpi.so";
-constexpr char kOrNative[] = "or let --backend mpi and MUSTER_BACKEND out, for collectives without MPI";
+constexpr char kOrNative[] = "or leave --backend mpi and MUSTER_BACKEND out, for collectives without MPI";
 
 // Of the library or program that this code is in.
 std::string OwnFolder() {

@@ -168,7 +168,7 @@ class NotInstalled(MpiBackendCase):
     def test_without_our_library(self):
         self.environment["MUSTER_MPI_LIBRARY"] = os.path.join(self.folder, "nowhere.so")
         for start in (self.by_muster, self.by_mpirun):
-            self.fails(start, "nowhere.so", "name a libmuster_mpi.so there or unset it", "let --backend mpi and MUSTER_BACKEND out")
+            self.fails(start, "nowhere.so", "name a libmuster_mpi.so there or unset it", "leave --backend mpi and MUSTER_BACKEND out")
 
     def test_without_open_mpi(self):
         with open(LIBRARY, "rb") as file:

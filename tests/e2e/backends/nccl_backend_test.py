@@ -89,7 +89,7 @@ class CannotRun(NcclBackendCase):
         self.assertEqual(done.returncode, 69, done.stdout + done.stderr)
         lines = [line for line in done.stderr.splitlines() if line.startswith("train_words: ")]
         self.assertEqual(len(lines), 1, done.stderr)
-        for part in ("the NCCL backend cannot be used: rank 0: ", "or let --backend nccl and MUSTER_BACKEND out", *parts):
+        for part in ("the NCCL backend cannot be used: rank 0: ", "or leave --backend nccl and MUSTER_BACKEND out", *parts):
             self.assertIn(part, lines[0])
 
     # The real libraries, where they are; nothing without them.
