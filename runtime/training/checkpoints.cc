@@ -1,17 +1,16 @@
 #include "runtime/training/checkpoints.h"
 
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "runtime/base/library_thread.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status.h"
 #include "runtime/checkpoint/load.h"
@@ -159,17 +158,9 @@ void Checkpoints::StartThread(std::function<absl::Status()> work) {
     unread_files_ = 0;
     changed_.SignalAll();
   };
-  // The user's signal handlers must not run on our thread, except for what the thread itself brings about.
-  sigset_t blocked, before;
-  sigfillset(&blocked);
-  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) sigdelset(&blocked, fault);
-  pthread_sigmask(SIG_SETMASK, &blocked, &before);
-  try {
-    thread_ = std::make_unique<std::thread>([done, work = std::move(work)] { done(work()); });
-  } catch (const std::system_error& error) {
-    done(absl::ResourceExhaustedError(absl::StrCat("cannot make the thread that writes checkpoints: ", error.what())));
-  }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  auto thread = StartLibraryThread("the thread that writes checkpoints", [done, work = std::move(work)] { done(work()); });
+  if (!thread.ok()) return done(thread.status());
+  thread_ = *std::move(thread);
 }
 
 absl::Status Checkpoints::WriteShare() {

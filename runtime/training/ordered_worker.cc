@@ -1,12 +1,10 @@
 #include "runtime/training/ordered_worker.h"
 
-#include <signal.h>
 #include <unistd.h>
 
-#include <system_error>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "runtime/base/library_thread.h"
 
 namespace muster {
 
@@ -31,22 +29,15 @@ absl::Status OrderedWorker::Put(std::function<absl::Status()> work) {
     changed_.SignalAll();
   }
   if (thread_ != nullptr) return absl::OkStatus();
-  // The user's signal handlers must not run on our thread, except for what the thread itself brings about.
-  sigset_t blocked, before;
-  sigfillset(&blocked);
-  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) sigdelset(&blocked, fault);
-  pthread_sigmask(SIG_SETMASK, &blocked, &before);
-  absl::Status status;
-  try {
-    thread_process_ = ::getpid();
-    thread_ = std::make_unique<std::thread>([this] { Run(); });
-  } catch (const std::system_error& error) {
+  auto thread = StartLibraryThread("the thread that starts all-reduces", [this] { Run(); });
+  if (!thread.ok()) {
     MutexLock lock(mutex_);
     queue_.clear();
-    status = absl::ResourceExhaustedError(absl::StrCat("cannot make the thread that starts all-reduces: ", error.what()));
+    return thread.status();
   }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return status;
+  thread_process_ = ::getpid();
+  thread_ = *std::move(thread);
+  return absl::OkStatus();
 }
 
 absl::Status OrderedWorker::Await() {

@@ -6,16 +6,15 @@
 #include <netinet/tcp.h>
 #include <openssl/rand.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/library_thread.h"
 #include "runtime/base/status.h"
 #include "runtime/transport/frame.h"
 #include "runtime/transport/socket.h"
@@ -52,19 +51,8 @@ absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Create(AcceptorOptions optio
     event->Reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!*event) return ErrnoToStatus(errno, "eventfd");
   }
-  // The user's signal handlers must not run on our thread, except for what the thread itself brings about.
-  sigset_t blocked, before;
-  sigfillset(&blocked);
-  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) sigdelset(&blocked, fault);
-  pthread_sigmask(SIG_SETMASK, &blocked, &before);
-  absl::Status made;
-  try {
-    acceptor->thread_ = std::make_unique<std::thread>([acceptor = acceptor.get()] { acceptor->Loop(); });
-  } catch (const std::system_error& error) {
-    made = absl::ResourceExhaustedError(absl::StrCat("cannot make the thread that takes connections: ", error.what()));
-  }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  MUSTER_RETURN_IF_ERROR(made);
+  MUSTER_ASSIGN_OR_RETURN(acceptor->thread_, StartLibraryThread("the thread that takes connections",
+                                                                [acceptor = acceptor.get()] { acceptor->Loop(); }));
   acceptor->thread_process_ = ::getpid();
   return acceptor;
 }

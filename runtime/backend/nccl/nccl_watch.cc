@@ -1,14 +1,13 @@
 #include "runtime/backend/nccl/nccl_watch.h"
 
-#include <signal.h>
 
 #include <algorithm>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "proto/muster/v1/operation_text.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/library_thread.h"
 #include "runtime/base/status.h"
 
 namespace muster {
@@ -36,19 +35,8 @@ NcclWatch::~NcclWatch() {
 }
 
 absl::Status NcclWatch::Start() {
-  // The user's signal handlers must not run on our thread, except for what the thread itself brings about.
-  sigset_t blocked, before;
-  sigfillset(&blocked);
-  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) sigdelset(&blocked, fault);
-  pthread_sigmask(SIG_SETMASK, &blocked, &before);
-  absl::Status made;
-  try {
-    thread_ = std::make_unique<std::thread>([this] { Loop(); });
-  } catch (const std::system_error& error) {
-    made = absl::ResourceExhaustedError(absl::StrCat("cannot make NCCL's watching thread: ", error.what()));
-  }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return made;
+  MUSTER_ASSIGN_OR_RETURN(thread_, StartLibraryThread("NCCL's watching thread", [this] { Loop(); }));
+  return absl::OkStatus();
 }
 
 void NcclWatch::Finish() {

@@ -1,14 +1,13 @@
 #include "runtime/backend/shared/progress.h"
 
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/library_thread.h"
 #include "runtime/base/status.h"
 
 namespace muster {
@@ -96,19 +95,7 @@ void Progress::Abandon() {
 absl::StatusOr<std::unique_ptr<Work>> Progress::Start(const Operation& operation) {
   auto started = std::make_shared<Started>(operation, callers_inside_);
   if (thread_ == nullptr) {
-    // The user's signal handlers must not run on our thread, except for what the thread itself brings about.
-    sigset_t blocked, before;
-    sigfillset(&blocked);
-    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) sigdelset(&blocked, fault);
-    pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    absl::Status made;
-    try {
-      thread_ = std::make_unique<std::thread>([this] { Loop(); });
-    } catch (const std::system_error& error) {
-      made = absl::ResourceExhaustedError(absl::StrCat("cannot make the progress thread: ", error.what()));
-    }
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    MUSTER_RETURN_IF_ERROR(made);
+    MUSTER_ASSIGN_OR_RETURN(thread_, StartLibraryThread("the progress thread", [this] { Loop(); }));
     thread_process_ = ::getpid();
   }
   MutexLock lock(queue_->mutex);
