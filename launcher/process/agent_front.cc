@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -26,6 +27,8 @@ constexpr absl::Duration kOthersGo = absl::Seconds(2);  // less than who waits f
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<AgentFront>> AgentFront::Create(std::string program, std::string host) {
+  // A process that is stopped does not notice the end of its input: the end of whoever holds it here (sshd) wakes it.
+  if (::prctl(PR_SET_PDEATHSIG, SIGCONT) != 0) return ErrnoToStatus(errno, "ask for a signal at the parent's end");
   std::unique_ptr<AgentFront> front(new AgentFront(std::move(program), std::move(host)));
   MUSTER_ASSIGN_OR_RETURN(front->loop_, EventLoop::Create());
   AgentFront* const self = front.get();

@@ -2,7 +2,8 @@
 // nodes' where it is told to, and holds the lines to them.
 //
 // It says at once, with everything they have started, what has been told to end; also what is stopped, for it is not the agent
-// itself. When it is killed its agent finds the end of a pipe and ends too.
+// itself. When it is killed its agent finds the end of a pipe and ends too. When it is stopped the end of its parent wakes it: sshd,
+// which ends with the connection. Behind a connection that several share (ControlMaster) it wakes no earlier than that one ends.
 #ifndef MUSTER_LAUNCHER_PROCESS_AGENT_FRONT_H_
 #define MUSTER_LAUNCHER_PROCESS_AGENT_FRONT_H_
 

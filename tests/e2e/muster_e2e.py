@@ -12,13 +12,14 @@ TEST_BIN = os.environ.get("MUSTER_TEST_BIN", ".")
 STUBBORN = os.path.join(TEST_BIN, "stubborn_worker")
 # Far above what anything here takes: only a hang meets it.
 DEADLINE = 60.0
-# What hangs in spite of it says where, before ctest's own patience ends.
-if int(os.environ.get("MUSTER_KILLS", "0")) <= 200:  # a soak takes its time
-    faulthandler.dump_traceback_later(DEADLINE + 40, repeat=True)
 
 
 class MusterCase(unittest.TestCase):
     def setUp(self):
+        if int(os.environ.get("MUSTER_KILLS", "0")) <= 200:  # a soak takes its time
+            # A test that hangs in spite of it says where, before ctest's own patience ends.
+            faulthandler.dump_traceback_later(DEADLINE + 40, repeat=True)
+            self.addCleanup(faulthandler.cancel_dump_traceback_later)
         self.folder = tempfile.mkdtemp(prefix="e2e-")
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.state = os.path.join(self.folder, "state")

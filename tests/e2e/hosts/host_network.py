@@ -95,7 +95,7 @@ class Host:
 
     def left(self):
         """Processes there that belong to no sshd: ours and our workers'."""
-        return [pid for pid in self.pids() if _command(pid) not in ("sshd", "sleep", "nsenter", "unshare")]
+        return [pid for pid in self.pids() if _command(pid) not in ("sshd", "nsenter", "unshare")]
 
     def close(self):
         self._holder.kill()

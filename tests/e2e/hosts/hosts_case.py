@@ -1,12 +1,13 @@
 """Jobs on four hosts of a HostNetwork, started from its login host."""
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import unittest
 
 from host_network import HostNetwork, Unavailable
-from muster_e2e import DEADLINE, MUSTER, MusterCase, children_of, poll, read
+from muster_e2e import DEADLINE, MUSTER, MusterCase, children_of, parent_of, poll, read, send
 
 NAMES = ["node-a", "node-b", "node-c", "node-d"]
 HOSTS = ",".join(f"{name}:2" for name in NAMES)
@@ -28,6 +29,10 @@ class HostsCase(MusterCase):
         except Unavailable as why:
             raise unittest.SkipTest(str(why))
         cls.addClassCleanup(cls.network.close)
+
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(self.clear_hosts)
 
     def words(self, *words, ssh=None):
         # From a folder that is there: what is entered otherwise begins in /.
@@ -63,9 +68,25 @@ class HostsCase(MusterCase):
         poll(lambda: not self.network.left(), 20)
         return self.network.left()
 
-    def agents_on(self, name):
-        """The agent's processes there: the far end of the line, then what runs the workers."""
-        return sorted(self.network.host(name).pids("muster"))
+    def clear_hosts(self):
+        """What a test that has failed leaves there is not held against the next."""
+        def kill():
+            left = [pid for pids in self.network.left().values() for pid, _ in pids]
+            for pid in left:
+                send(pid, signal.SIGKILL)
+            return not left
+        poll(kill)
+
+    def musters_on(self, name):
+        """muster's own processes there: the far end of the line, and the agent."""
+        return self.network.host(name).pids("muster")
+
+    def far_end_and_agent_on(self, name):
+        """Who has started whom tells which is which; their numbers do not, for numbers begin anew at pid_max."""
+        there = self.musters_on(name)
+        (far_end,) = [pid for pid in there if parent_of(pid) not in there]
+        (agent,) = [pid for pid in there if parent_of(pid) == far_end]
+        return far_end, agent
 
     def ssh_to(self, job, name):
         return next(pid for pid in children_of(self.coordinator_of(job))

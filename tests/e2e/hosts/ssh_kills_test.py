@@ -33,7 +33,8 @@ class KillTest(HostsCase):
 
     def test_an_agent_is_killed(self):
         job = self.start_job("-H", HOSTS)
-        send(self.agents_on("node-b")[1], signal.SIGKILL)
+        _, agent = self.far_end_and_agent_on("node-b")
+        send(agent, signal.SIGKILL)
         _, stderr = job.communicate(timeout=DEADLINE)
         self.assertNotEqual(job.returncode, 0)
         self.assertIn("the agent on host node-b was lost (its process was killed by SIGKILL)", stderr)
@@ -41,7 +42,8 @@ class KillTest(HostsCase):
 
     def test_the_far_end_of_a_line_is_killed(self):
         job = self.start_job("-H", HOSTS)
-        send(self.agents_on("node-d")[0], signal.SIGKILL)
+        far_end, _ = self.far_end_and_agent_on("node-d")
+        send(far_end, signal.SIGKILL)
         _, stderr = job.communicate(timeout=DEADLINE)
         self.assertNotEqual(job.returncode, 0)
         self.assertIn("node-d", stderr)
@@ -55,9 +57,8 @@ class KillTest(HostsCase):
                                stdin=subprocess.DEVNULL)
         self.addCleanup(self.finish, job)
         self.assertEqual(sorted(job.stdout.readline() for _ in range(2)), ["at node-a 0\n", "at node-b 0\n"])
-        of_b = self.agents_on("node-b")
-        self.assertEqual(len(of_b), 2)
-        for pid in self.agents_on("node-a"):
+        self.assertEqual(len(self.musters_on("node-b")), 2)
+        for pid in self.musters_on("node-a"):
             send(pid, signal.SIGKILL)
         stdout, stderr = job.communicate(timeout=DEADLINE)
         self.assertEqual(job.returncode, 0, stderr)
@@ -66,10 +67,16 @@ class KillTest(HostsCase):
         self.assertNotIn("node-b was lost", stderr)
         self.assertEqual(self.all_left(), {})
 
-    def test_a_stopped_agent_is_ended_with_its_job(self):
+    # At once, for each waits until the coordinator gives its host up.
+    def test_what_is_stopped_is_ended_with_its_job(self):
         job = self.start_job("-H", HOSTS)
-        agent = self.agents_on("node-b")[1]
-        send(agent, signal.SIGSTOP)
+        _, agent = self.far_end_and_agent_on("node-b")
+        far_end, _ = self.far_end_and_agent_on("node-c")
+        stopped = {"node-b": [agent], "node-c": [far_end], "node-d": self.network.host("node-d").left()}
+        self.assertGreaterEqual(len(stopped["node-d"]), 6)  # with keeper, guard and workers
+        for pids in stopped.values():
+            for pid in pids:
+                send(pid, signal.SIGSTOP)
         send(job.pid, signal.SIGKILL)
         job.communicate(timeout=DEADLINE)
         self.assertEqual(self.all_left(), {})

@@ -44,7 +44,7 @@ class SshTest(HostsCase):
         self.assertEqual(sorted(job.stdout.readline() for _ in range(4)),
                          ["0 node-a 0\n", "1 node-a 0\n", "2 node-b 0\n", "3 node-b 0\n"])
         self.assertTrue(poll(lambda: "host node-c joined" in self.muster("events").stdout), self.muster("events").stdout)
-        for pid in self.agents_on("node-a"):
+        for pid in self.musters_on("node-a"):
             os.kill(pid, signal.SIGKILL)
         out, err = job.communicate(timeout=DEADLINE)
         self.assertEqual(job.returncode, 0, err)
