@@ -148,6 +148,7 @@ absl::Status AgentSession::MakeNcclWorldOrLeaveIt() {
   nccl.interrupted = [this](const Communicator& control) {
     absl::Status over = WhyNativeIsOver(control);
     if (over.ok()) return over;
+    BlameFor(parts_->control->abort_word.load());
     MutexLock lock(mutex_);
     return break_.ok() ? over : absl::Status(break_.code(), break_.message());
   };
@@ -184,6 +185,7 @@ absl::Status AgentSession::MakeMpiWorld() {
 absl::Status AgentSession::WhyOver() {
   const uint64_t word = parts_->control->abort_word.load();
   if (word == v1::kNoAbort) return absl::OkStatus();
+  BlameFor(word);
   MutexLock lock(mutex_);
   return break_.ok() ? StatusOfAbort(word, "during a collective") : break_;
 }
@@ -358,6 +360,11 @@ void AgentSession::Do(const session::CancelTimer& action) {
 
 void AgentSession::Do(const session::Warn& action) {
   Log(LogLevel::kWarning, absl::StrCat("slot ", options_.slot, ": ", action.line));
+}
+
+void AgentSession::BlameFor(uint64_t abort_word) {
+  if (abort_word == v1::kNoAbort) return;
+  ReportBlame(v1::AbortRankOf(abort_word), v1::AbortReasonOf(abort_word), /*op_seq=*/0, "");
 }
 
 void AgentSession::ReportBlame(uint32_t rank, v1::AbortReason reason, uint64_t op_seq, const std::string& message) {

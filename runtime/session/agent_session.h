@@ -83,6 +83,8 @@ class AgentSession : public Session {
   void Do(const session::Warn& action) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status MapControl() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  // The agent knows the word; what it does not is that this rank's calls fail because of it, and so its end may.
+  void BlameFor(uint64_t abort_word);
   void ReportBlame(uint32_t rank, v1::AbortReason reason, uint64_t op_seq, const std::string& message);
 
   const pid_t owner_;

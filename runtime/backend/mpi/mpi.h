@@ -25,7 +25,8 @@ struct MpiOptions {
   // Why this generation is over, as whoever watches the processes says; OK while it is not. Asked at every look at a running
   // operation, by any thread; may be null.
   std::function<absl::Status()> interrupted;
-  // Told of the first failure that this rank saw itself; any thread; may be null.
+  // Told of the first failure, which this rank saw itself or another told it of, but not of what `interrupted` said; any thread; may be
+  // null.
   std::function<void(const Failure& failure)> failed;
 
   int64_t piece_bytes = int64_t{1} << 30;    // one call of MPI moves no more than this; at most 2^30

@@ -401,15 +401,17 @@ absl::Status MpiEngine::Hear(const Operation& operation) {
 void MpiEngine::TellFailure() {
   MpiNews news;
   std::optional<Failure> told;
+  bool is_own = false;
   {
     MutexLock lock(mutex_);
     if (told_ || !failure_.has_value()) return;
     told_ = true;
-    if (!is_own_) return;
     told = failure_;
+    is_own = is_own_;
   }
-  if (options_.failed) options_.failed(*told);
-  if (told->reason == v1::AbortReason::kMismatch) return;  // which all have seen
+  // What `interrupted` said is known where it came from.
+  if (options_.failed && told->reason != v1::AbortReason::kGenerationOver) options_.failed(*told);
+  if (!is_own || told->reason == v1::AbortReason::kMismatch) return;  // which all have seen
   news.kind = MpiNews::kFailed;
   news.reason = static_cast<uint32_t>(told->reason);
   news.blamed = told->rank;

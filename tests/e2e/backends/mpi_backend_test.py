@@ -2,6 +2,7 @@
 on the native backend, ranks that are killed, and what is said where it is not installed."""
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "train"))
-from muster_e2e import DEADLINE, MUSTER, TEST_BIN, command_of, poll, send, tree_of
+from muster_e2e import DEADLINE, MUSTER, TEST_BIN, command_of, poll, read, send, tree_of
 from train_case import TrainCase
 
 LIBRARY = os.environ.get("MUSTER_MPI_LIBRARY_FILE", "")
@@ -109,19 +110,27 @@ class Training(MpiBackendCase):
                 self.assertEqual(mpi["samples_sha256"], native["samples_sha256"])
                 self.assertAlmostEqual(mpi["heldout_loss"], native["heldout_loss"], delta=1e-4)
 
+    @staticmethod
+    def workers_of(job):
+        """{rank: process}"""
+        found = {}
+        for pid in tree_of(job.pid):
+            rank = re.search(rb"\0RANK=(\d+)\0", b"\0" + read(f"/proc/{pid}/environ"))
+            if rank and command_of(pid) == "train_words":
+                found[int(rank[1])] = pid
+        return found
+
     def test_a_killed_rank_restarts_the_job_from_its_checkpoint(self):
         native = self.train(3, "--steps", "200")
         path = os.path.join(self.folder, "result.json")
         checkpoints = os.path.join(self.folder, "checkpoints")
         job = self.start("run", "-np", "3", "--backend", "mpi", "--max-restarts", "2", TRAIN_WORDS, "--data", self.data, "--steps",
                          "200", "--checkpoint-dir", checkpoints, "--checkpoint-every", "10", "--result", path)
-
-        def workers():
-            return [pid for pid in tree_of(job.pid) if command_of(pid) == "train_words"]
         self.assertTrue(poll(lambda: os.path.exists(os.path.join(checkpoints, "step-10", "manifest.json")) or job.poll() is not None))
-        send(workers()[1], signal.SIGKILL)
+        send(self.workers_of(job)[1], signal.SIGKILL)
         _, said = job.communicate(timeout=DEADLINE)
         self.assertEqual(job.returncode, 0, said)
+        self.assertIn("rank 1 on host", said)
         self.assertIn("was killed by signal 9 (SIGKILL)", said)
         self.assertIn("restarting all 3 workers from the checkpoint of step", said)
         with open(path, encoding="utf-8") as file:
@@ -130,18 +139,19 @@ class Training(MpiBackendCase):
         self.assertEqual(result["samples_sha256"], native["samples_sha256"])
         self.assertAlmostEqual(result["heldout_loss"], native["heldout_loss"], delta=1e-3)
 
+    # Whoever of the others ends first, and with what: they end because of it.
     def test_a_killed_rank_ends_the_job(self):
-        job = self.start("run", "-np", "3", "--backend", "mpi", TRAIN_WORDS, "--data", self.data, "--steps", "100000")
-
-        def workers():
-            return [pid for pid in tree_of(job.pid) if command_of(pid) == "train_words"]
-        self.assertEqual(job.stdout.readline()[:1] != "", True)
-        victims = poll(lambda: len(workers()) == 3 and workers())
-        send(victims[0], signal.SIGKILL)
-        _, said = job.communicate(timeout=DEADLINE)
-        self.assertEqual(job.returncode, 128 + signal.SIGKILL, said)
-        self.assertIn("was killed by signal 9 (SIGKILL)", said)
-
+        for rank, nodes in ((0, []), (1, ["--nodes", "2"]), (2, [])):
+            with self.subTest(rank=rank, nodes=nodes):
+                job = self.start("run", "-np", "3", *nodes, "--backend", "mpi", TRAIN_WORDS, "--data", self.data, "--steps", "100000")
+                for line in job.stdout:
+                    if line.split()[:1] == ["1"]:  # the first step is done
+                        break
+                send(self.workers_of(job)[rank], signal.SIGKILL)
+                _, said = job.communicate(timeout=DEADLINE)
+                self.assertEqual(job.returncode, 128 + signal.SIGKILL, said)
+                self.assertRegex(self.words_of(said)[-1], rf"^muster: rank {rank} on host \S+ was killed by signal 9 \(SIGKILL\)( at step \d+)?; "
+                                                          "2 other ranks ended because of it$")
 
     def test_a_killed_rank_ends_mpiruns_job(self):
         if not MPIRUN:
