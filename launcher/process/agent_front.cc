@@ -141,11 +141,11 @@ absl::Status AgentFront::StartAgent() {
   }
   ChildOptions options;
   options.program = program_;
-  options.words = {"muster",      "agent",
+  options.words = {"muster",        "agent",
                    "--coordinator", start_.coordinator(),
-                   "--ticket-fd", absl::StrCat(kFrontTicketFd),
-                   "--line-fd",   absl::StrCat(kFrontLineFd),
-                   "--host",      start_.host()};
+                   "--ticket-fd",   absl::StrCat(kFrontTicketFd),
+                   "--line-fd",     absl::StrCat(kFrontLineFd),
+                   "--host",        start_.host()};
   if (start_.signals_stop_job()) options.words.push_back("--signals-stop-job");
   options.words.insert(options.words.end(), start_.arguments().begin(), start_.arguments().end());
   // What it prints is for people: standard output belongs to the lines of the start.
