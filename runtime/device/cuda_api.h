@@ -42,6 +42,9 @@ class CudaApi {
   virtual int Free(void* memory) = 0;
   virtual int AllocateHost(void** memory, int64_t bytes) = 0;  // pinned, page-aligned
   virtual int FreeHost(void* memory) = 0;
+  // Pins host memory of the caller's, whole pages, until Unpin. A system may refuse it.
+  virtual int Pin(void* memory, int64_t bytes) = 0;
+  virtual int Unpin(void* memory) = 0;
   // `*device` is set for kDevice. Memory that CUDA does not know is kHost.
   virtual int KindOf(const void* pointer, MemoryKind* kind, int* device) = 0;
 

@@ -26,6 +26,8 @@ struct CudaPointerAttributes {
   F(cudaFree, int (*)(void*))                                               \
   F(cudaMallocHost, int (*)(void**, size_t))                                \
   F(cudaFreeHost, int (*)(void*))                                           \
+  F(cudaHostRegister, int (*)(void*, size_t, unsigned))                     \
+  F(cudaHostUnregister, int (*)(void*))                                     \
   F(cudaPointerGetAttributes, int (*)(CudaPointerAttributes*, const void*)) \
   F(cudaStreamCreateWithFlags, int (*)(void**, unsigned))                   \
   F(cudaStreamDestroy, int (*)(void*))                                      \

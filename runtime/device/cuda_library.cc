@@ -21,6 +21,7 @@ constexpr int kInvalidValue = 1;
 constexpr int kMemcpyDefault = 4;  // the direction follows from the addresses
 constexpr unsigned kStreamNonBlocking = 1;
 constexpr unsigned kEventDisableTiming = 2;
+constexpr unsigned kHostRegisterPortable = 1;  // for every device
 constexpr int kMemoryHost = 1;
 constexpr int kMemoryDevice = 2;
 
@@ -52,6 +53,10 @@ class CudaLibrary : public CudaApi {
     return Told(f_.cudaMallocHost(memory, static_cast<size_t>(bytes)));
   }
   int FreeHost(void* memory) override { return Told(f_.cudaFreeHost(memory)); }
+  int Pin(void* memory, int64_t bytes) override {
+    return Told(f_.cudaHostRegister(memory, static_cast<size_t>(bytes), kHostRegisterPortable));
+  }
+  int Unpin(void* memory) override { return Told(f_.cudaHostUnregister(memory)); }
 
   int KindOf(const void* pointer, MemoryKind* kind, int* device) override {
     CudaPointerAttributes attributes;

@@ -18,6 +18,8 @@ struct World {
   // whose body returns has left. Worlds of processes have one communicator for all tests: of the tests named Breaks... each needs a
   // run of its own.
   std::function<void(const std::function<void(Communicator&)>& body)> run;
+  // Whether buffers of equal calls lie in the same kinds of memory: only then are sums repeated bit for bit.
+  bool buffers_stay = true;
 
   friend void PrintTo(const World& world, std::ostream* out) { *out << world.name; }
 };

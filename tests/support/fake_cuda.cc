@@ -116,6 +116,7 @@ FakeCuda::~FakeCuda() {
   streams.clear();
   destroyed.clear();
   for (auto& [begin, allocation] : memory) {
+    if (allocation.is_callers) continue;
     if (allocation.kind == MemoryKind::kPinned) {
       std::free(allocation.view);
       continue;
@@ -231,6 +232,26 @@ int FakeCuda::AllocateHost(void** memory, int64_t bytes) {
 int FakeCuda::Free(void* memory) { return Take(memory, MemoryKind::kDevice); }
 int FakeCuda::FreeHost(void* memory) { return Take(memory, MemoryKind::kPinned); }
 
+int FakeCuda::Pin(void* memory, int64_t bytes) {
+  if (const int code = Check("Pin"); code != kCudaOk) return code;
+  const auto begin = reinterpret_cast<uintptr_t>(memory);
+  MUSTER_CHECK(begin % 4096 == 0 && bytes % 4096 == 0, "whole pages are pinned");
+  MutexLock lock(mutex_);
+  int64_t offset = 0;
+  MUSTER_CHECK(Find(memory, 0, &offset) == nullptr, "pinned twice");
+  memory_[begin] = {MemoryKind::kPinned, current_device, bytes, static_cast<char*>(memory), /*is_callers=*/true};
+  return kCudaOk;
+}
+
+int FakeCuda::Unpin(void* memory) {
+  if (const int code = Check("Unpin"); code != kCudaOk) return code;
+  MutexLock lock(mutex_);
+  const auto found = memory_.find(reinterpret_cast<uintptr_t>(memory));
+  MUSTER_CHECK(found != memory_.end() && found->second.is_callers, "unpinned what was not pinned");
+  memory_.erase(found);
+  return kCudaOk;
+}
+
 int FakeCuda::Take(void* memory, MemoryKind kind) {
   if (memory == nullptr) return kCudaOk;
   if (const int code = Check(kind == MemoryKind::kDevice ? "Free" : "FreeHost"); code != kCudaOk) return code;
@@ -238,7 +259,8 @@ int FakeCuda::Take(void* memory, MemoryKind kind) {
   {
     MutexLock lock(mutex_);
     const auto found = memory_.find(reinterpret_cast<uintptr_t>(memory));
-    MUSTER_CHECK(found != memory_.end() && found->second.kind == kind, "freed what was not allocated, or in another way");
+    MUSTER_CHECK(found != memory_.end() && found->second.kind == kind && !found->second.is_callers,
+                 "freed what was not allocated, or in another way");
     allocation = found->second;
   }
   WaitForStreams(allocation.device);

@@ -44,7 +44,7 @@ class FakeCuda : public CudaApi {
   void Release();
   // From now on every call returns `code`, as after a kernel's fault.
   void Poison(int code);
-  // Allocations and streams that are still there.
+  // Allocations (and what is pinned) and streams that are still there.
   int64_t allocations() const;
   int64_t streams() const;
 
@@ -56,6 +56,8 @@ class FakeCuda : public CudaApi {
   int Free(void* memory) override;
   int AllocateHost(void** memory, int64_t bytes) override;
   int FreeHost(void* memory) override;
+  int Pin(void* memory, int64_t bytes) override;
+  int Unpin(void* memory) override;
   int KindOf(const void* pointer, MemoryKind* kind, int* device) override;
   int MakeStream(CudaStream* stream) override;
   int DestroyStream(CudaStream stream) override;
@@ -79,6 +81,7 @@ class FakeCuda : public CudaApi {
     int device = 0;
     int64_t bytes = 0;
     char* view = nullptr;
+    bool is_callers = false;  // pinned, not allocated
   };
 
   int Check(const char* call) const;

@@ -255,6 +255,7 @@ class FakeNccl::Rank : public NcclApi {
       if (*state != kNcclOk) return kNcclOk;
       *state = kNcclInProgress;
       if (asked.hangs) return kNcclOk;
+      if (asked.stopped && asked.running > 0) return kNcclOk;
       if (asked.to_clique && !asked.to_clique()) return kNcclOk;
       asked.to_clique = nullptr;
       if (asked.clique != nullptr && asked.clique->begun < asked.clique->ranks) return kNcclOk;

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/muster/v1/operation_text.h"
+#include "runtime/backend/shared/operations.h"
 #include "runtime/backend/shared/pause.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/status.h"
@@ -122,25 +123,9 @@ absl::Status MpiEngine::Announce(const Operation& operation) {
 
 absl::Status MpiEngine::Perform(const Operation& operation) {
   if (operation.what.count == 0) return absl::OkStatus();
-  switch (operation.what.kind) {
-    case v1::OpKind::kAllReduce:
-    case v1::OpKind::kAllReduceShards:
-      return AllReduce(operation);
-    case v1::OpKind::kReduceScatter:
-      return ReduceScatter(operation);
-    case v1::OpKind::kBroadcast:
-      return Broadcast(operation);
-    case v1::OpKind::kAllGather:
-      return AllGather(operation);
-    case v1::OpKind::kCreateWindow:
-      return AgreeOnWindow(operation);
-    case v1::OpKind::kSplit:
-      return Split(operation);
-    case v1::OpKind::kBarrier:  // announcing it was one
-    case v1::OpKind::kNone:
-      break;
-  }
-  return absl::OkStatus();
+  if (operation.what.kind == v1::OpKind::kCreateWindow) return AgreeOnWindow(operation);
+  if (operation.what.kind == v1::OpKind::kSplit) return Split(operation);
+  return MoveData(*this, operation);  // of a barrier there is none: announcing it was one
 }
 
 bool MpiEngine::Is16Bit(const Operation& operation) const { return operation.element_bytes() == 2; }

@@ -68,6 +68,9 @@ class MpiEngine {
   void Pause(int64_t waited) const { options_.pause(waited); }
 
  private:
+  template <typename Runner>
+  friend absl::Status MoveData(Runner& runner, const Operation& operation);
+
   absl::Status Announce(const Operation& operation);
   absl::Status Perform(const Operation& operation);
   absl::Status AllReduce(const Operation& operation);

@@ -42,8 +42,8 @@ class NcclCommunicator : public QueuedCommunicator<NcclCommunicator>, public Dev
         engine_(options_, *handle_, watch_, *control_),
         progress_([this](const Operation&, const std::atomic<int>*) { return RunNext(); }) {
     sound_ = {.backend = "nccl",
-              .windows_are_zero_copy = false,
-              .bits_follow_canonical_tree = false,
+              .windows_are_zero_copy = true,
+              .bits_follow_canonical_tree = true,
               .membership_is_fixed = false,
               .aborts_between_polls = false,
               .rounds_16_bit_at_each_hop = true,
@@ -91,7 +91,12 @@ class NcclCommunicator : public QueuedCommunicator<NcclCommunicator>, public Dev
   const Capabilities& capabilities() const override { return watch_.must_end()->load() ? stuck_ : sound_; }
 
   absl::StatusOr<std::unique_ptr<Window>> CreateWindow(int64_t bytes, absl::Time deadline) override {
-    return MakeWindow(NcclWindowKind::kPinned, bytes, deadline);
+    MUSTER_RETURN_IF_ERROR(CheckWindow(bytes));
+    MUSTER_RETURN_IF_ERROR(Now(CreatingWindow(bytes, deadline)));  // all ranks have called it
+    // The issuing thread waits for the next call, so this one may use what is its own.
+    absl::StatusOr<std::unique_ptr<Window>> native = control_->CreateWindow(bytes, deadline);
+    if (!native.ok()) return watch_.is_broken() ? watch_.Settled() : native.status();
+    return std::make_unique<NcclHostWindow>(WindowsHome(), *std::move(native));
   }
 
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key, absl::Time deadline) override {
@@ -147,7 +152,16 @@ class NcclCommunicator : public QueuedCommunicator<NcclCommunicator>, public Dev
   }
 
   absl::StatusOr<std::unique_ptr<Window>> CreateDeviceWindow(int64_t bytes, absl::Time deadline) override {
-    return MakeWindow(NcclWindowKind::kDevice, bytes, deadline);
+    MUSTER_RETURN_IF_ERROR(CheckWindow(bytes));
+    std::unique_ptr<NcclDeviceWindow> window = NcclDeviceWindow::Allocate(WindowsHome(), bytes);
+    const WindowRequest request = {window == nullptr ? 0 : 1};
+    Operation agree = CreatingWindow(bytes, deadline);
+    agree.what.root = 1;  // another call than CreateWindow
+    agree.input = &request;
+    MUSTER_RETURN_IF_ERROR(Now(agree));
+    // Nothing runs, and the issuing thread waits for the next call.
+    if (absl::Status made = engine_.Await(window->Register(), agree); !made.ok()) return watch_.Settled();
+    return window;
   }
 
  private:
@@ -162,11 +176,11 @@ class NcclCommunicator : public QueuedCommunicator<NcclCommunicator>, public Dev
   }
 
   // Sets whether `data` is in device memory, which must be this rank's device's.
-  absl::Status Locate(const void* data, bool* on_device) const {
+  absl::Status Locate(const void* data, const Operation& operation, bool* on_device) {
     MemoryKind kind = MemoryKind::kHost;
     int device = 0;
     const int code = cuda_.KindOf(data, &kind, &device);
-    if (code != kCudaOk) return CallFailed("looking at a buffer", code);
+    if (code != kCudaOk) return watch_.CudaFailed(code, operation);
     *on_device = kind == MemoryKind::kDevice;
     if (!*on_device || device == options_.device) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrCat("a buffer lies on GPU ", device, ", rank ", rank(),
@@ -179,14 +193,16 @@ class NcclCommunicator : public QueuedCommunicator<NcclCommunicator>, public Dev
     const bool has_data = operation.what.count > 0 && operation.what.kind != v1::OpKind::kCreateWindow;
     if (!has_data) return flight;
     bool input = false, output = false;
-    MUSTER_RETURN_IF_ERROR(Locate(operation.input, &input));
-    MUSTER_RETURN_IF_ERROR(Locate(operation.output, &output));
+    MUSTER_RETURN_IF_ERROR(Locate(operation.input, operation, &input));
+    MUSTER_RETURN_IF_ERROR(Locate(operation.output, operation, &output));
+    flight->on_device = input || output;
     flight->by_host = !input || !output || NeedsHost(operation, options_.kernels != nullptr);
-    if (callers_stream_ == nullptr || (!input && !output)) return flight;
+    if (callers_stream_ == nullptr || !flight->on_device) return flight;
     MUSTER_RETURN_IF_ERROR(watch_.TakeEvent(&flight->ready, operation));
     const int code = cuda_.Record(flight->ready, callers_stream_);
     if (code == kCudaOk) return flight;
     watch_.GiveEvent(flight->ready);
+    MUSTER_RETURN_IF_ERROR(watch_.LookForFault(operation));
     return CallFailed("SetStream's stream", code);
   }
 
@@ -225,11 +241,7 @@ class NcclCommunicator : public QueuedCommunicator<NcclCommunicator>, public Dev
   }
 
   absl::Status AwaitStarted(int64_t deadline) {
-    if ((progress_.IsIdle() || progress_.WaitUntilIdle(deadline)) && watch_.WaitUntilIdle(deadline)) return absl::OkStatus();
-    // Running out of order is not possible, and the others wait for this rank: over for all.
-    watch_.Break(absl::DeadlineExceededError("operations started before this call had not finished when its deadline passed"),
-                 /*tell=*/true);
-    return watch_.Settled();
+    return progress_.WaitUntilIdle(deadline) ? watch_.AwaitIdle(deadline) : watch_.FailLate();
   }
 
   absl::Status Now(const absl::StatusOr<Operation>& operation) {
@@ -265,23 +277,19 @@ class NcclCommunicator : public QueuedCommunicator<NcclCommunicator>, public Dev
     return absl::OkStatus();
   }
 
-  absl::StatusOr<std::unique_ptr<Window>> MakeWindow(NcclWindowKind kind, int64_t bytes, absl::Time deadline) {
-    if (bytes <= 0) return absl::InvalidArgumentError(absl::StrCat("a window of ", bytes, " bytes: must be more than 0"));
-    std::unique_ptr<NcclMemoryWindow> window =
-        NcclMemoryWindow::Allocate({options_.nccl, options_.cuda, handle_, watch_.must_end(), options_.device}, kind, bytes);
-    const WindowRequest request = {window == nullptr ? 0 : 1};
-    Operation agree = operations().Barrier(deadline);
-    agree.what.kind = v1::OpKind::kCreateWindow;
-    agree.what.count = bytes;
-    agree.what.root = kind == NcclWindowKind::kDevice ? 1 : 0;
-    agree.input = &request;
-    MUSTER_RETURN_IF_ERROR(Now(agree));
-    if (kind == NcclWindowKind::kDevice) {
-      // Nothing runs, and the issuing thread waits for the next call.
-      if (absl::Status made = engine_.Await(window->Register(), agree); !made.ok()) return watch_.Settled();
-    }
-    return window;
+  static absl::Status CheckWindow(int64_t bytes) {
+    if (bytes > 0) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("a window of ", bytes, " bytes: must be more than 0"));
   }
+
+  Operation CreatingWindow(int64_t bytes, absl::Time deadline) {
+    Operation creating = operations().Barrier(deadline);
+    creating.what.kind = v1::OpKind::kCreateWindow;
+    creating.what.count = bytes;
+    return creating;
+  }
+
+  NcclWindowHome WindowsHome() const { return {options_.nccl, options_.cuda, handle_, watch_.must_end(), options_.device}; }
 
   NcclOptions options_;
   NcclApi& nccl_;

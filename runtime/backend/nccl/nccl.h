@@ -25,7 +25,8 @@ struct NcclOptions {
   std::shared_ptr<CudaApi> cuda;
   DeviceKernels* kernels = nullptr;  // outlives the communicator; null: what needs them goes through the host
 
-  // The same ranks, on the native backend: what they tell each other beside NCCL. Its Abort ends the generation.
+  // The same ranks, on the native backend: what they tell each other beside NCCL, and their collectives in host memory. Its Abort ends
+  // the generation.
   std::unique_ptr<Communicator> control;
   // The ranks' numbers in the job, by rank here: what errors call them. Empty: the same.
   std::vector<int> job_ranks;
@@ -48,7 +49,8 @@ struct NcclOptions {
   // A line for a person; any thread; may be null.
   std::function<void(const std::string& line)> warn;
 
-  int64_t scratch_bytes = int64_t{4} << 20;  // pinned and in device memory each, for data in host memory; 4 KiB or more
+  // Pinned and in device memory each, for data that passes the host; allocated when some does. 4 KiB or more.
+  int64_t scratch_bytes = int64_t{4} << 20;
 
   absl::Duration start_patience = absl::Minutes(2);   // for NCCL's start on all ranks
   absl::Duration warn_after = absl::Seconds(30);      // of an operation that all ranks have called; again at each doubling
@@ -64,12 +66,14 @@ inline int JobRank(const NcclOptions& options, int rank) {
   return options.job_ranks.empty() ? rank : options.job_ranks[static_cast<size_t>(rank)];
 }
 
-// Before each operation the ranks compare on `control` what they were asked for; then one thread puts it on the communicator's stream,
-// and another looks at what runs there: done, past its deadline, failed, or over by the launcher's word. After the first failure that
-// thread aborts NCCL's communicator, in bounded time, before the failed call returns.
+// Before each operation the ranks compare on `control` what they were asked for and where their buffers lie; then one thread puts it on
+// the communicator's stream, and another looks at what runs there: done, past its deadline, failed, or over by the launcher's word. After
+// the first failure that thread aborts NCCL's communicator, in bounded time, before the failed call returns.
 //
-// Device memory is used in place, by NCCL's own arithmetic; data in host memory, minima and maxima of floats, and sums over shards
-// (without `kernels`) pass the host and have the results of muster/tensor.h. Sums do not follow the canonical tree.
+// All buffers on all ranks in device memory: they are used in place, by NCCL's own arithmetic; minima and maxima of floats, and sums over
+// shards (without `kernels`), pass the host. All in host memory: `control` runs it, once what was started before has ended; NCCL and the
+// GPU have no part in it, and its failures are the native backend's. Neither: all pass the host. What passes the host goes on to NCCL in
+// pieces, with the results of muster/tensor.h but for the order of sums.
 //
 // If NCCL's abort does not return, or CUDA has failed, the message says that the process has to end, capabilities() say
 // membership_is_fixed and aborts_between_polls, and what NCCL may still write to is never freed.

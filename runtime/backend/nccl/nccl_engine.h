@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -17,11 +18,18 @@
 
 namespace muster {
 
+// Where the data of a call goes, the same on all ranks.
+enum class NcclRoute {
+  kNative,  // all buffers of all ranks are in host memory
+  kDevice,  // all are in device memory
+  kStaged,  // neither, or NCCL cannot do it there
+};
+
 // Whether a rank's call has to pass the host though its buffers are device memory: NCCL's own arithmetic would give another result, or
 // it has none.
 bool NeedsHost(const Operation& operation, bool has_kernels);
 
-// What a kCreateWindow operation's `input` points to.
+// What the `input` of a kCreateWindow operation for device memory points to.
 struct WindowRequest {
   int64_t have = 0;  // whether this rank has the memory; the others' answers decide
 };
@@ -36,15 +44,19 @@ class NcclEngine {
   // Collective. Opens the stream, waits for all ranks, and has `make` begin a communicator, until NCCL says that it is there.
   absl::Status Start(absl::FunctionRef<absl::Status(NcclHandle& handle)> make);
 
-  // Takes one operation to the stream, or to its end where it passes the host; then `flight` is finished, or followed by the watch.
+  // Takes one operation to the stream, or to its end where its data passes the host or stays there; then `flight` is finished, or followed by the watch.
   void Run(const std::shared_ptr<NcclFlight>& flight);
 
   // Looks until NCCL has nothing in progress; `code` is what beginning it returned.
   absl::Status Await(int code, const Operation& operation);
 
  private:
-  absl::Status Announce(const Operation& operation, bool* by_host);
-  absl::Status AgreeOnWindow(const Operation& operation);
+  // What the ranks tell each other first. `*route` is what suits all.
+  absl::Status Announce(const NcclFlight& flight, NcclRoute* route);
+  // Errors: ResourceExhausted names the lowest rank that does not `have` its `memory`; harmless, on all ranks.
+  absl::Status AgreeOnMemory(bool have, const std::string& memory, const Operation& operation);
+  absl::Status OnHost(const Operation& operation);
+  absl::Status Staged(const Operation& operation);
   absl::Status OnDevice(const std::shared_ptr<NcclFlight>& flight);
   absl::Status CombineRows(const Operation& operation, DeviceQueue queue);
   absl::Status LaunchOnDevice(const Operation& operation);

@@ -22,7 +22,8 @@ class NcclFlight {
   const Operation& operation() const { return operation_; }
   // Where the caller's stream was at the call; null: the buffers were ready. Belongs to who issues.
   CudaEvent ready = nullptr;
-  bool by_host = false;  // this rank's buffers or the operation want it
+  bool on_device = false;  // some buffer of this rank is in device memory
+  bool by_host = false;    // some is not, or the operation wants the host
 
   void Begin();               // issuing begins
   void Issue(CudaEvent end);  // `end` is recorded

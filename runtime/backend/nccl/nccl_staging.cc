@@ -33,16 +33,16 @@ NcclStaging::NcclStaging(NcclApi& nccl, CudaApi& cuda, NcclStream& stream, int r
       // An element of each rank and one more, or the rows of a rank's shards, must find room.
       scratch_bytes_(std::max<int64_t>(scratch_bytes, kAlignment * std::max(ranks + 1, 2 * ReducePlan::kDepthMax))) {}
 
-absl::Status NcclStaging::Open(const Operation& operation) {
+int NcclStaging::Open() {
   void* memory = nullptr;
-  MUSTER_RETURN_IF_ERROR(stream_.Check(cuda_.AllocateHost(&memory, scratch_bytes_), operation));
+  if (const int code = cuda_.AllocateHost(&memory, scratch_bytes_); code != kCudaOk) return code;
   pinned_ = static_cast<char*>(memory);
-  MUSTER_RETURN_IF_ERROR(stream_.Check(cuda_.Allocate(&memory, scratch_bytes_), operation));
+  if (const int code = cuda_.Allocate(&memory, scratch_bytes_); code != kCudaOk) return code;
   device_ = static_cast<char*>(memory);
-  return absl::OkStatus();
+  return kCudaOk;
 }
 
-void NcclStaging::Free(bool must_end) {
+void NcclStaging::Close(bool must_end) {
   if (must_end) {  // a copy that hangs may still read and write: all of it stays where it is
     static auto& mutex = *new Mutex;
     static auto& kept = *new std::vector<std::vector<char>>;
@@ -52,26 +52,7 @@ void NcclStaging::Free(bool must_end) {
   }
   if (device_ != nullptr) cuda_.Free(device_);
   if (pinned_ != nullptr) cuda_.FreeHost(pinned_);
-}
-
-absl::Status NcclStaging::Run(const Operation& operation) {
-  switch (operation.what.kind) {
-    case v1::OpKind::kAllReduce:
-    case v1::OpKind::kAllReduceShards:
-      return AllReduce(operation);
-    case v1::OpKind::kReduceScatter:
-      return ReduceScatter(operation);
-    case v1::OpKind::kBroadcast:
-      return Broadcast(operation);
-    case v1::OpKind::kAllGather:
-      return AllGather(operation);
-    case v1::OpKind::kBarrier:
-    case v1::OpKind::kCreateWindow:
-    case v1::OpKind::kSplit:
-    case v1::OpKind::kNone:
-      break;
-  }
-  return absl::OkStatus();
+  device_ = pinned_ = nullptr;
 }
 
 // --- Buffers ---

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "runtime/backend/nccl/nccl_stream.h"
+#include "runtime/backend/shared/operations.h"
 
 namespace muster {
 
@@ -14,14 +15,20 @@ namespace muster {
 class NcclStaging {
  public:
   NcclStaging(NcclApi& nccl, CudaApi& cuda, NcclStream& stream, int rank, int ranks, int64_t scratch_bytes);
+  // The scratch memory, pinned and on the device, which is allocated before it is first needed: allocating may wait for all that runs there.
+  bool is_open() const { return pinned_ != nullptr && device_ != nullptr; }
+  int64_t scratch_bytes() const { return scratch_bytes_; }
+  int Open();  // CUDA's code
   // `must_end`: what NCCL may still write to is left.
-  void Free(bool must_end);
-  absl::Status Open(const Operation& operation);
+  void Close(bool must_end);
 
-  // Whole when it returns OK. Errors have broken the stream's watch.
-  absl::Status Run(const Operation& operation);
+  // Of an open one. Whole when it returns OK. Errors have broken the stream's watch.
+  absl::Status Run(const Operation& operation) { return MoveData(*this, operation); }
 
  private:
+  template <typename Runner>
+  friend absl::Status MoveData(Runner& runner, const Operation& operation);
+
   // A caller's buffer.
   struct Buffer {
     char* data = nullptr;

@@ -1,6 +1,5 @@
 #include "runtime/backend/nccl/nccl_watch.h"
 
-
 #include <algorithm>
 #include <utility>
 
@@ -142,6 +141,18 @@ bool NcclWatch::WaitUntilIdle(int64_t deadline) {
   return true;
 }
 
+absl::Status NcclWatch::AwaitIdle(int64_t deadline) {
+  if (!WaitUntilIdle(deadline)) return FailLate();
+  return is_broken() ? Settled() : absl::OkStatus();
+}
+
+// Running out of order is not possible, and the others wait for this rank: over for all.
+absl::Status NcclWatch::FailLate() {
+  Break(absl::DeadlineExceededError("operations started before this call had not finished when its deadline passed"),
+        /*tell=*/true);
+  return Settled();
+}
+
 // --- Failures ---
 
 void NcclWatch::Break(absl::Status status, bool tell) {
@@ -213,18 +224,32 @@ void NcclWatch::Warn(const Operation& operation, int64_t waited) {
                              starts ? " has not started after " : " has not ended it after ", Seconds(waited)));
 }
 
-absl::Status NcclWatch::CudaFailed(int code, const Operation& operation) {
+absl::Status NcclWatch::CudaFailed(int code, const Operation& operation) { return CudaFailed(code, operation, ""); }
+
+absl::Status NcclWatch::CudaFailed(int code, const Operation& operation, const std::string& also) {
   char words[200] = "";
   options_.cuda->ErrorText(code, words, sizeof words);
   must_end_->store(true);
-  Break(absl::UnavailableError(absl::StrCat(Where(operation), ": CUDA: ", words, kHasToEnd)), /*tell=*/true);
+  Break(absl::UnavailableError(
+            absl::StrCat(Where(operation), ": CUDA: ", words, also.empty() ? "" : absl::StrCat(" (", also, ")"), kHasToEnd)),
+        /*tell=*/true);
   return failure();
+}
+
+absl::Status NcclWatch::LookForFault(const Operation& operation, const std::string& words) {
+  CudaEvent any = nullptr;
+  const int code = options_.cuda->MakeEvent(&any);
+  if (code != kCudaOk) return CudaFailed(code, operation, words);
+  GiveEvent(any);
+  return absl::OkStatus();
 }
 
 absl::Status NcclWatch::NcclFailed(int code, const Operation& operation) {
   if (code == NcclHandle::kGone) return Settled();  // ended by a failure that came first
   const std::string text =
       absl::StrCat(options_.nccl->library(), " on ", Where(operation), ": ", options_.nccl->ErrorText(code));
+  // Some of NCCL's calls of CUDA fail and harm nothing (no memory); a fault is for the process's life, whoever sees it first.
+  if (code == kNcclUnhandledCudaError) MUSTER_RETURN_IF_ERROR(LookForFault(operation, text));
   // The one that died is known to who watches processes, a moment later than to its peers' sockets.
   const int64_t begin = clock_.now();
   while (code == kNcclRemoteError || code == kNcclSystemError) {

@@ -33,8 +33,11 @@ class NcclWatch {
 
   // `flight` is issued, after all that were followed before.
   void Follow(std::shared_ptr<NcclFlight> flight);
-  // False when `deadline` (MonotonicNanoseconds()) passed first.
-  bool WaitUntilIdle(int64_t deadline);
+  // Waits until all that is followed has ended. Errors: how the communicator has failed; where `deadline` (MonotonicNanoseconds()) passed
+  // first, that breaks it.
+  absl::Status AwaitIdle(int64_t deadline);
+  // What was started before a call has not ended by its deadline: breaks, and returns the failure.
+  absl::Status FailLate();
 
   // The first failure stays. `tell`: the peers do not know it. Returns at once.
   void Break(absl::Status status, bool tell);
@@ -46,6 +49,8 @@ class NcclWatch {
   // What ends `operation`, which is waited for since `begin` and has not ended; OK to go on. Breaks where it is not.
   absl::Status Look(const Operation& operation, int64_t begin);
   absl::Status CudaFailed(int code, const Operation& operation);
+  // CudaFailed, if a kernel or copy has faulted: then CUDA answers nothing else for the process's life. `words`: who says so first.
+  absl::Status LookForFault(const Operation& operation, const std::string& words = "");
   absl::Status NcclFailed(int code, const Operation& operation);
 
   // Events are used again.
@@ -60,6 +65,8 @@ class NcclWatch {
   bool LandIfDone(const std::shared_ptr<NcclFlight>& flight);
   void EndAfterFailure();
   void FailAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool WaitUntilIdle(int64_t deadline);
+  absl::Status CudaFailed(int code, const Operation& operation, const std::string& also);
   absl::Status failure() const;
   absl::Status Interrupted() const;
   std::string Where(const Operation& operation) const;

@@ -1,6 +1,5 @@
 #include "runtime/backend/nccl/nccl_window.h"
 
-#include <cstring>
 #include <utility>
 
 namespace muster {
@@ -11,21 +10,16 @@ int64_t WholePages(int64_t bytes) { return (bytes + 4095) / 4096 * 4096; }
 
 }  // namespace
 
-std::unique_ptr<NcclMemoryWindow> NcclMemoryWindow::Allocate(NcclWindowHome home, NcclWindowKind kind, int64_t bytes) {
-  std::unique_ptr<NcclMemoryWindow> window(new NcclMemoryWindow(std::move(home), kind, bytes));
+std::unique_ptr<NcclDeviceWindow> NcclDeviceWindow::Allocate(NcclWindowHome home, int64_t bytes) {
+  std::unique_ptr<NcclDeviceWindow> window(new NcclDeviceWindow(std::move(home), bytes));
   if (!window->Make()) return nullptr;
   return window;
 }
 
-bool NcclMemoryWindow::Make() {
+bool NcclDeviceWindow::Make() {
   CudaApi& cuda = *home_.cuda;
   const int64_t whole = WholePages(bytes_);
   if (cuda.SetDevice(home_.device) != kCudaOk) return false;
-  if (kind_ == NcclWindowKind::kPinned) {
-    if (cuda.AllocateHost(&memory_, whole) != kCudaOk) return false;
-    std::memset(memory_, 0, static_cast<size_t>(whole));
-    return true;
-  }
   const int code = home_.nccl->powers().allocates ? home_.nccl->Allocate(&memory_, whole) : cuda.Allocate(&memory_, whole);
   if (code != kNcclOk) {
     memory_ = nullptr;
@@ -38,7 +32,7 @@ bool NcclMemoryWindow::Make() {
   return zeroed;
 }
 
-int NcclMemoryWindow::Register() {
+int NcclDeviceWindow::Register() {
   NcclApi& nccl = *home_.nccl;
   const NcclPowers& powers = nccl.powers();
   const int code = home_.handle->Call([&](NcclComm comm) {
@@ -50,7 +44,7 @@ int NcclMemoryWindow::Register() {
   return not_taken ? kNcclOk : code;
 }
 
-NcclMemoryWindow::~NcclMemoryWindow() {
+NcclDeviceWindow::~NcclDeviceWindow() {
   if (memory_ == nullptr || home_.must_end->load()) return;  // somebody may still write to it
   static_cast<void>(home_.cuda->SetDevice(home_.device));
   home_.handle->Call([this](NcclComm comm) {
@@ -58,13 +52,26 @@ NcclMemoryWindow::~NcclMemoryWindow() {
     if (registered_ != nullptr) home_.nccl->Deregister(comm, registered_);
     return kNcclOk;
   });
-  if (kind_ == NcclWindowKind::kPinned) {
-    home_.cuda->FreeHost(memory_);
-  } else if (home_.nccl->powers().allocates) {
+  if (home_.nccl->powers().allocates) {
     home_.nccl->Free(memory_);
   } else {
     home_.cuda->Free(memory_);
   }
+}
+
+NcclHostWindow::NcclHostWindow(NcclWindowHome home, std::unique_ptr<Window> native)
+    : home_(std::move(home)), native_(std::move(native)) {
+  is_pinned_ = home_.cuda->SetDevice(home_.device) == kCudaOk &&
+               home_.cuda->Pin(native_->data(), WholePages(native_->bytes())) == kCudaOk;
+}
+
+NcclHostWindow::~NcclHostWindow() {
+  if (!is_pinned_) return;
+  if (home_.must_end->load()) {  // a copy of the caller's that hangs may still use it, and unpinning would wait for that
+    static_cast<void>(native_.release());
+    return;
+  }
+  static_cast<void>(home_.cuda->Unpin(native_->data()));
 }
 
 }  // namespace muster

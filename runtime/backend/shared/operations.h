@@ -36,6 +36,29 @@ class Operations {
   std::map<int, Leaves> shard_leaves_;  // by number of shards; never erased, so addresses stay
 };
 
+// Has `runner` move the data of `operation`: calls AllReduce (also of shards), ReduceScatter, Broadcast or AllGather, each an
+// absl::Status(const Operation&). Operations of other kinds move none.
+template <typename Runner>
+absl::Status MoveData(Runner& runner, const Operation& operation) {
+  switch (operation.what.kind) {
+    case v1::OpKind::kAllReduce:
+    case v1::OpKind::kAllReduceShards:
+      return runner.AllReduce(operation);
+    case v1::OpKind::kReduceScatter:
+      return runner.ReduceScatter(operation);
+    case v1::OpKind::kBroadcast:
+      return runner.Broadcast(operation);
+    case v1::OpKind::kAllGather:
+      return runner.AllGather(operation);
+    case v1::OpKind::kBarrier:
+    case v1::OpKind::kCreateWindow:
+    case v1::OpKind::kSplit:
+    case v1::OpKind::kNone:
+      break;
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace muster
 
 #endif  // MUSTER_RUNTIME_BACKEND_SHARED_OPERATIONS_H_

@@ -34,7 +34,9 @@ class DeviceCollectives;
 struct Capabilities {
   const char* backend = "";  // "native", "nccl", "mpi"
   bool windows_are_zero_copy = false;
-  bool bits_follow_canonical_tree = false;  // sums follow the tree of ReduceOp; else only equal on all ranks and repeatable
+  // Sums follow the tree of ReduceOp (with a `device`: those whose buffers are in host memory on all ranks); else they are only equal on
+  // all ranks, and repeatable with buffers in the same places.
+  bool bits_follow_canonical_tree = false;
   bool membership_is_fixed =
       false;  // after an error this process cannot be a member again: it has to end, and the job restarts
   bool aborts_between_polls = false;       // a failed call's buffers may still be written to until the process ends

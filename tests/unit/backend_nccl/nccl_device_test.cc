@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "muster/device.h"
+#include "tests/support/device_buffer.h"
 #include "tests/support/fake_kernels.h"
 #include "tests/support/fake_nccl.h"
 #include "tests/support/reference.h"
@@ -17,32 +18,6 @@ namespace muster::test {
 namespace {
 
 using testing::HasSubstr;
-
-// Memory of one rank's GPU.
-class DeviceBuffer {
- public:
-  DeviceBuffer(FakeCuda& cuda, int device, int64_t bytes) : cuda_(cuda), bytes_(bytes) {
-    EXPECT_EQ(cuda.SetDevice(device), kCudaOk);
-    EXPECT_EQ(cuda.Allocate(&memory_, bytes), kCudaOk);
-  }
-  ~DeviceBuffer() { cuda_.Free(memory_); }
-
-  template <typename T>
-  T* data() const {
-    return static_cast<T*>(memory_);
-  }
-  // What the device sees.
-  template <typename T>
-  T* view() const {
-    return cuda_.HostView(data<T>());
-  }
-  Bytes bytes() const { return Bytes(view<unsigned char>(), view<unsigned char>() + bytes_); }
-
- private:
-  FakeCuda& cuda_;
-  const int64_t bytes_;
-  void* memory_ = nullptr;
-};
 
 class NcclDevice : public testing::Test {
  protected:

@@ -1,4 +1,4 @@
-// What callers see when NCCL or CUDA fails or hangs, or the launcher says that the generation is over. Time is virtual, and moves only
+// What callers see when NCCL or CUDA fails or hangs, or the launcher says that the generation is over. Buffers are in device memory. Time is virtual, and moves only
 // while a test has it move.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "runtime/backend/native/native.h"
 #include "runtime/base/clock.h"
+#include "tests/support/device_buffer.h"
 #include "tests/support/fake_nccl.h"
 
 namespace muster::test {
@@ -75,9 +76,9 @@ class NcclFailure : public testing::Test {
 };
 
 TEST_F(NcclFailure, WithoutOneAllIsGivenBack) {
-  Run({}, [](Communicator& comm) {
-    std::vector<float> data(100, 1.0f);
-    EXPECT_TRUE(comm.AllReduce(MakeTensor(data.data(), 100), ReduceOp::kSum).ok());
+  Run({}, [this](Communicator& comm) {
+    DeviceBuffer data(cuda_, comm.rank(), 400);
+    EXPECT_TRUE(comm.AllReduce(MakeTensor(data.data<float>(), 100), ReduceOp::kSum).ok());
     EXPECT_FALSE(comm.capabilities().membership_is_fixed);
     EXPECT_NE(comm.capabilities().device, nullptr);
   });
@@ -130,12 +131,12 @@ TEST_F(NcclFailure, AStartThatFailsOnOneRankFailsOnAll) {
 // An error that NCCL finds while a collective runs: whose it is says so, the others hear of it.
 TEST_F(NcclFailure, AnAsynchronousErrorReachesAllRanks) {
   Run({.runs = [](int rank, int64_t collective) { return rank == 1 && collective == 2 ? kNcclInternalError : kNcclOk; }},
-      [](Communicator& comm) {
-        std::vector<float> data(100, 1.0f);
+      [this](Communicator& comm) {
+        DeviceBuffer data(cuda_, comm.rank(), 400);
         absl::Status status;
         int good = 0;
         while (status.ok() && good < 100) {
-          status = comm.AllReduce(MakeTensor(data.data(), 100), ReduceOp::kSum);
+          status = comm.AllReduce(MakeTensor(data.data<float>(), 100), ReduceOp::kSum);
           good += status.ok() ? 1 : 0;
         }
         EXPECT_EQ(good, 2);
@@ -161,8 +162,8 @@ TEST_F(NcclFailure, ALostPeerIsNamedByTheLauncher) {
              return rank == 0 ? kNcclRemoteError : kNcclHangs;
            }},
       [&](Communicator& comm) {
-        std::vector<float> data(10);
-        const absl::Status status = comm.AllReduce(MakeTensor(data.data(), 10), ReduceOp::kSum);
+        DeviceBuffer data(cuda_, comm.rank(), 40);
+        const absl::Status status = comm.AllReduce(MakeTensor(data.data<float>(), 10), ReduceOp::kSum);
         EXPECT_TRUE(absl::IsUnavailable(status)) << status;
         EXPECT_THAT(Text(status), HasSubstr("rank 2 (fake-host): lost"));
         if (comm.rank() == 0) {
@@ -185,9 +186,9 @@ TEST_F(NcclFailure, ALostPeerThatNobodyNamesEndsAllTheSame) {
              if (rank == 0) times_[0].moves = true;
              return rank == 0 ? kNcclRemoteError : kNcclHangs;
            }},
-      [](Communicator& comm) {
-        std::vector<float> data(10);
-        const absl::Status status = comm.AllReduce(MakeTensor(data.data(), 10), ReduceOp::kSum);
+      [this](Communicator& comm) {
+        DeviceBuffer data(cuda_, comm.rank(), 40);
+        const absl::Status status = comm.AllReduce(MakeTensor(data.data<float>(), 10), ReduceOp::kSum);
         EXPECT_TRUE(comm.rank() == 0 ? absl::IsUnavailable(status) : absl::IsAborted(status)) << status;
         EXPECT_THAT(Text(status), AllOf(HasSubstr("rank 0"), HasSubstr("fake NCCL error 6")));
       });
@@ -200,9 +201,9 @@ TEST_F(NcclFailure, AKilledPeerEndsWhatRuns) {
              if (rank == 2) node_.Kill(2);
              return rank == 2 ? kNcclHangs : kNcclOk;
            }},
-      [](Communicator& comm) {
-        std::vector<float> data(10);
-        auto started = comm.StartAllReduce(MakeTensor(data.data(), 10), ReduceOp::kSum);
+      [this](Communicator& comm) {
+        DeviceBuffer data(cuda_, comm.rank(), 40);
+        auto started = comm.StartAllReduce(MakeTensor(data.data<float>(), 10), ReduceOp::kSum);
         ASSERT_TRUE(started.ok());
         const absl::Status status = (*started)->Wait();
         EXPECT_TRUE(absl::IsUnavailable(status)) << status;
@@ -217,10 +218,11 @@ TEST_F(NcclFailure, AHangEndsAtTheDeadline) {
              if (collective == 1) times_[static_cast<size_t>(rank)].moves = true;
              return collective == 1 ? kNcclHangs : kNcclOk;
            }},
-      [](Communicator& comm) {
-        std::vector<double> data(10);
-        ASSERT_TRUE(comm.AllReduce(MakeTensor(data.data(), 10), ReduceOp::kSum).ok());
-        const absl::Status status = comm.AllReduce(MakeTensor(data.data(), 10), ReduceOp::kSum, absl::Now() + absl::Minutes(1));
+      [this](Communicator& comm) {
+        DeviceBuffer data(cuda_, comm.rank(), 80);
+        ASSERT_TRUE(comm.AllReduce(MakeTensor(data.data<double>(), 10), ReduceOp::kSum).ok());
+        const absl::Status status =
+            comm.AllReduce(MakeTensor(data.data<double>(), 10), ReduceOp::kSum, absl::Now() + absl::Minutes(1));
         EXPECT_TRUE(absl::IsDeadlineExceeded(status) || absl::IsAborted(status)) << status;
         EXPECT_THAT(Text(status),
                     AllOf(HasSubstr("the deadline passed"), HasSubstr("all_reduce of 10 f64"), HasSubstr("(GPU ")));
@@ -239,9 +241,9 @@ TEST_F(NcclFailure, AHangWithoutADeadlineIsNamedAndEnds) {
              if (rank == 1) times_[1].moves = true;
              return kNcclHangs;
            }},
-      [](Communicator& comm) {
-        std::vector<int32_t> data(10);
-        const absl::Status status = comm.AllReduce(MakeTensor(data.data(), 10), ReduceOp::kSum);
+      [this](Communicator& comm) {
+        DeviceBuffer data(cuda_, comm.rank(), 40);
+        const absl::Status status = comm.AllReduce(MakeTensor(data.data<int32_t>(), 10), ReduceOp::kSum);
         EXPECT_TRUE(comm.rank() == 1 ? absl::IsDeadlineExceeded(status) : absl::IsAborted(status)) << status;
         EXPECT_THAT(Text(status),
                     AllOf(HasSubstr("nothing had moved after 10m"), HasSubstr("rank 1 (GPU 1) during all_reduce of 10 i32")));
@@ -267,8 +269,8 @@ TEST_F(NcclFailure, AnAbortDuringACollectiveReachesEveryRank) {
              return kNcclHangs;
            }},
       [&](Communicator& comm) {
-        std::vector<float> data(10, 7.0f);
-        auto started = comm.StartAllReduce(MakeTensor(data.data(), 10), ReduceOp::kSum);
+        DeviceBuffer data(cuda_, comm.rank(), 40);
+        auto started = comm.StartAllReduce(MakeTensor(data.data<float>(), 10), ReduceOp::kSum);
         ASSERT_TRUE(started.ok());
         while (running < kRanks) ::sched_yield();
         if (comm.rank() == 0) comm.Abort(absl::AbortedError("the disk is full"));
@@ -291,8 +293,9 @@ TEST_F(NcclFailure, AnAbortThatHangsIsGivenUp) {
            },
        .abort_hangs = [](int rank) { return rank == 1; }},
       [&](Communicator& comm) {
-        std::vector<float> data(10);
-        const absl::Status status = comm.AllReduce(MakeTensor(data.data(), 10), ReduceOp::kSum, absl::Now() + absl::Minutes(1));
+        DeviceBuffer data(cuda_, comm.rank(), 40);
+        const absl::Status status =
+            comm.AllReduce(MakeTensor(data.data<float>(), 10), ReduceOp::kSum, absl::Now() + absl::Minutes(1));
         EXPECT_TRUE(comm.rank() == 1 ? absl::IsDeadlineExceeded(status) : absl::IsAborted(status)) << status;
         const std::string end = "NCCL's abort had not returned after 10s; this process has to end";
         EXPECT_THAT(Text(status),
@@ -301,11 +304,12 @@ TEST_F(NcclFailure, AnAbortThatHangsIsGivenUp) {
         const Capabilities& can = comm.capabilities();
         EXPECT_EQ(can.membership_is_fixed, can.aborts_between_polls);
         fixed[static_cast<size_t>(comm.rank())] = can.membership_is_fixed;
+        if (can.aborts_between_polls) data.Leave();
       });
   EXPECT_TRUE(fixed[1]);
   EXPECT_FALSE(fixed[0] || fixed[2]);
   EXPECT_EQ(communicators_left_, 1);
-  EXPECT_EQ(cuda_.allocations(), 2) << "what NCCL may still write to stays";
+  EXPECT_EQ(cuda_.allocations(), 1) << "what NCCL may still write to stays";
   EXPECT_EQ(cuda_.streams(), 1);
 }
 
@@ -316,18 +320,47 @@ TEST_F(NcclFailure, AFaultOfTheGpuEndsTheProcess) {
              if (++running == kRanks) cuda_.Poison(700);  // once all have put theirs on a stream
              return kNcclHangs;
            }},
-      [](Communicator& comm) {
-        std::vector<float> data(10);
-        const absl::Status status = comm.AllReduce(MakeTensor(data.data(), 10), ReduceOp::kSum);
+      [this](Communicator& comm) {
+        DeviceBuffer data(cuda_, comm.rank(), 40);
+        const absl::Status status = comm.AllReduce(MakeTensor(data.data<float>(), 10), ReduceOp::kSum);
         EXPECT_TRUE(absl::IsUnavailable(status) || absl::IsAborted(status)) << status;
         EXPECT_THAT(Text(status), AllOf(HasSubstr("fake CUDA error 700"), HasSubstr("this process has to end")));
       });
 }
 
+// NCCL's word comes first: CUDA is asked whether the fault is one that stays.
+TEST_F(NcclFailure, AFaultThatNcclSeesFirstEndsTheProcess) {
+  for (const bool stays : {true, false}) {
+    std::atomic<bool> fault{false};
+    FakeCuda cuda({.devices = kRanks, .fails = [&](const std::string& call, int device) {
+                     return fault && device == 1 && call != "EventDone" && call != "SetDevice" ? 700 : kCudaOk;
+                   }});
+    FakeNode node({.ranks = kRanks});
+    FakeNccl nccl(cuda, {.runs = [&](int rank, int64_t) {
+                    if (rank != 1) return kNcclOk;
+                    fault = stays;
+                    return kNcclUnhandledCudaError;
+                  }});
+    RunNcclRanks(cuda, nccl, node, [&](Communicator& comm) {
+      DeviceBuffer data(cuda, comm.rank(), 40);
+      const absl::Status status = comm.AllReduce(MakeTensor(data.data<float>(), 10), ReduceOp::kSum);
+      EXPECT_TRUE(comm.rank() == 1 ? absl::IsUnavailable(status) : absl::IsAborted(status)) << status;
+      EXPECT_THAT(Text(status), AllOf(HasSubstr("rank 1"), HasSubstr("fake NCCL error 1")));
+      const auto ends = AllOf(HasSubstr("fake CUDA error 700"), HasSubstr("this process has to end"));
+      EXPECT_THAT(Text(status), stays ? testing::Matcher<std::string>(ends) : testing::Not(HasSubstr("has to end")));
+      EXPECT_EQ(comm.capabilities().membership_is_fixed, stays && comm.rank() == 1);
+      // Nor is there anything to be had of this GPU afterwards.
+      if (stays && comm.rank() == 1) {
+        EXPECT_EQ(comm.AllReduce(MakeTensor(data.data<float>(), 10), ReduceOp::kSum), status);
+      }
+    });
+  }
+}
+
 TEST_F(NcclFailure, ADeadlineHoldsBehindStartedOperations) {
-  Run({.runs = [](int, int64_t) { return kNcclHangs; }}, [](Communicator& comm) {
-    std::vector<float> data(10);
-    auto started = comm.StartAllReduce(MakeTensor(data.data(), 10), ReduceOp::kSum);
+  Run({.runs = [](int, int64_t) { return kNcclHangs; }}, [this](Communicator& comm) {
+    DeviceBuffer data(cuda_, comm.rank(), 40);
+    auto started = comm.StartAllReduce(MakeTensor(data.data<float>(), 10), ReduceOp::kSum);
     ASSERT_TRUE(started.ok());
     const absl::Status status = comm.Barrier(absl::Now() + absl::Milliseconds(1));
     EXPECT_TRUE(absl::IsDeadlineExceeded(status) || absl::IsAborted(status)) << status;

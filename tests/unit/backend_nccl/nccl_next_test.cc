@@ -9,6 +9,7 @@
 
 #include "runtime/backend/native/native.h"
 #include "runtime/backend/nccl/nccl_seats.h"
+#include "tests/support/device_buffer.h"
 #include "tests/support/fake_nccl.h"
 
 namespace muster::test {
@@ -30,8 +31,8 @@ class NcclNext : public testing::Test {
     RunNcclRanks(
         cuda, nccl, before,
         [&](Communicator& comm) {
-          std::vector<float> data(10);
-          const absl::Status status = comm.AllReduce(MakeTensor(data.data(), 10), ReduceOp::kSum);
+          DeviceBuffer data(cuda, comm.rank(), 40);
+          const absl::Status status = comm.AllReduce(MakeTensor(data.data<float>(), 10), ReduceOp::kSum);
           EXPECT_TRUE(absl::IsUnavailable(status)) << status;
           if (comm.rank() == 2) return;
           NcclOptions next;
@@ -50,9 +51,9 @@ class NcclNext : public testing::Test {
           ASSERT_TRUE(made.ok()) << made.status();
           EXPECT_EQ((*made)->world_size(), 2);
           EXPECT_EQ((*made)->generation(), 8u);
-          std::fill(data.begin(), data.end(), 1.0f);
-          EXPECT_TRUE((*made)->AllReduce(MakeTensor(data.data(), 10), ReduceOp::kSum).ok());
-          EXPECT_EQ(data[9], 2.0f);
+          std::fill_n(data.view<float>(), 10, 1.0f);
+          EXPECT_TRUE((*made)->AllReduce(MakeTensor(data.data<float>(), 10), ReduceOp::kSum).ok());
+          EXPECT_EQ(data.view<float>()[9], 2.0f);
         },
         [](int, NcclOptions& options) { options.keeps_for_next = true; });
     EXPECT_EQ(nccl.communicators(), 0);
