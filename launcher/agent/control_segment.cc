@@ -2,8 +2,11 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstring>
+#include <map>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "proto/muster/v1/control_wake.h"
@@ -18,12 +21,24 @@ constexpr uint32_t kSlotBytes = 32 * 1024;
 constexpr uint32_t kStagingBytes = 256 * 1024;
 constexpr uint32_t kRanksWithFullStaging = 32;
 
+std::vector<uint32_t> NodeSizes(uint32_t local_size, std::span<const v1::PeerEntry> peers) {
+  if (peers.empty()) return {local_size};
+  std::map<uint32_t, uint32_t> ranks;  // by node
+  for (const v1::PeerEntry& peer : peers) ++ranks[peer.node];
+  std::vector<uint32_t> sizes;
+  for (const auto& [node, count] : ranks) sizes.push_back(count);
+  return sizes;
+}
+
 }  // namespace
 
-uint32_t StagingBytesFor(uint32_t local_size) {
-  uint32_t bytes = kStagingBytes;
-  for (uint32_t ranks = local_size; ranks > kRanksWithFullStaging; ranks = (ranks + 1) / 2) bytes /= 2;
-  return bytes;
+uint32_t StagingBytesFor(std::span<const uint32_t> node_sizes) {
+  const auto [smallest, largest] = std::minmax_element(node_sizes.begin(), node_sizes.end());
+  uint64_t bytes = kStagingBytes;
+  for (uint32_t ranks = *largest; ranks > kRanksWithFullStaging; ranks = (ranks + 1) / 2) bytes /= 2;
+  bytes = std::max<uint64_t>(bytes, v1::StagingBytesMin(*largest));
+  if (node_sizes.size() > 1) bytes = std::max(bytes, v1::StagingBytesMinAcross(node_sizes.size(), *smallest));
+  return static_cast<uint32_t>(bytes);
 }
 
 absl::StatusOr<std::shared_ptr<ControlSegment>> ControlSegment::Create(uint64_t generation, const std::string& job_id,
@@ -34,7 +49,7 @@ absl::StatusOr<std::shared_ptr<ControlSegment>> ControlSegment::Create(uint64_t 
     return absl::InvalidArgumentError(
         absl::StrCat("control memory for ", local_size, " ranks on one node; 1 to ", v1::kLocalRanksMax, " are possible"));
   }
-  const uint32_t staging_bytes = StagingBytesFor(local_size);
+  const uint32_t staging_bytes = StagingBytesFor(NodeSizes(local_size, peers));
   const auto peer_count = static_cast<uint32_t>(peers.size());
   const auto bytes = static_cast<int64_t>(v1::ControlMemoryBytes(local_size, kSlotBytes, staging_bytes, peer_count));
   MUSTER_ASSIGN_OR_RETURN(UniqueFd fd, MakeSealedMemory("muster-control", bytes));

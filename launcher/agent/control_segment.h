@@ -14,8 +14,9 @@
 
 namespace muster {
 
-// What a node of `local_size` ranks is given for staging, so that the whole stays moderate.
-uint32_t StagingBytesFor(uint32_t local_size);
+// What each rank of a generation is given for staging, the same on all nodes, so that the whole stays moderate on the largest and the
+// algorithms find room on all. `node_sizes`: the ranks of each node, not empty.
+uint32_t StagingBytesFor(std::span<const uint32_t> node_sizes);
 
 // Makes, fills, seals and maps the memory. Trusts nothing in it afterwards: workers may write anywhere. Any thread, but for
 // LastOperation's own reads, which may race with the worker and are then merely stale.

@@ -183,6 +183,19 @@ static_assert(std::atomic<uint32_t>::is_always_lock_free && std::atomic<uint64_t
 static_assert(sizeof(RankArea) % kLineBytes == 0);
 
 constexpr uint64_t RoundUp(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
+
+// Rows that a rank's staging buffer may have to hold of one vector: partials, two for each level of the largest tree over shards.
+inline constexpr uint32_t kStagingRowsMax = 26;
+// What a staging buffer must hold at least on a node of so many ranks, where a buffer is cut into 64 bytes for each rank or row; and with
+// several nodes, `lanes` the ranks of the smallest: of every piece of a chunk, whatever partials a rank has, an element (staged_across.cc).
+// Buffers are equal on all nodes of a generation, since the choice of algorithm follows them.
+constexpr uint32_t StagingBytesMin(uint32_t local_ranks) {
+  return 64 * (local_ranks > kStagingRowsMax ? local_ranks : kStagingRowsMax);
+}
+constexpr uint64_t StagingBytesMinAcross(uint64_t nodes, uint64_t lanes) {
+  const uint64_t pieces = nodes * (kStagingRowsMax * lanes + 1);
+  return RoundUp((2 * 8 * pieces + 2) / 3, 64);
+}
 constexpr uint64_t PayloadBytes(uint32_t slot_bytes, uint32_t staging_bytes) {
   return RoundUp(2ull * slot_bytes + 3ull * staging_bytes, kPageBytes);
 }

@@ -213,13 +213,13 @@ absl::Status Check(const NativeOptions& options) {
 
 }  // namespace
 
-// The staged algorithms cut a buffer into a cache line for each rank or row.
-uint32_t StagingBytesMin(int local_ranks) { return 64 * std::max<uint32_t>(static_cast<uint32_t>(local_ranks), 2 * 13); }
+static_assert(v1::kStagingRowsMax == 2 * ReducePlan::kDepthMax);
 
-// Every piece of a chunk needs an element's room in the staging memory (staged_across.cc), whatever partials a rank has.
+uint32_t StagingBytesMin(int local_ranks) { return v1::StagingBytesMin(static_cast<uint32_t>(local_ranks)); }
+
 uint32_t StagingBytesMin(const Nodes& nodes) {
-  const int64_t pieces = int64_t{nodes.count()} * (int64_t{2 * ReducePlan::kDepthMax} * nodes.lanes + 1);
-  return static_cast<uint32_t>(v1::RoundUp(static_cast<uint64_t>((2 * 8 * pieces + 2) / 3), 64));
+  return static_cast<uint32_t>(
+      v1::StagingBytesMinAcross(static_cast<uint64_t>(nodes.count()), static_cast<uint64_t>(nodes.lanes)));
 }
 
 absl::StatusOr<std::unique_ptr<Communicator>> CreateNativeCommunicator(NativeOptions options) {

@@ -3,7 +3,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <random>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
@@ -56,13 +60,54 @@ TEST(WorkerResources, Processors) {
   EXPECT_TRUE(ProcessorsOf(-1).empty());
 }
 
+uint32_t StagingOf(std::vector<uint32_t> node_sizes) { return StagingBytesFor(node_sizes); }
+
 TEST(ControlSegment, StagingShrinksWithTheRanks) {
-  EXPECT_EQ(StagingBytesFor(1), 256u * 1024);
-  EXPECT_EQ(StagingBytesFor(32), 256u * 1024);
+  EXPECT_EQ(StagingOf({1}), 256u * 1024);
+  EXPECT_EQ(StagingOf({32}), 256u * 1024);
+  EXPECT_EQ(StagingOf({33}), 128u * 1024);
+  EXPECT_EQ(StagingOf({8, 8, 8}), 256u * 1024);
   for (uint32_t ranks = 1; ranks <= static_cast<uint32_t>(v1::kLocalRanksMax); ++ranks) {
-    EXPECT_LE(v1::ControlMemoryBytes(ranks, 32 * 1024, StagingBytesFor(ranks)), 48u << 20) << ranks;
-    EXPECT_GE(StagingBytesFor(ranks), 64 * ranks) << "the staged algorithms need a line for each rank";
+    EXPECT_LE(v1::ControlMemoryBytes(ranks, 32 * 1024, StagingOf({ranks})), 48u << 20) << ranks;
+    EXPECT_GE(StagingOf({ranks}), v1::StagingBytesMin(ranks)) << ranks;
   }
+}
+
+// Whatever the nodes are: every algorithm finds room, on all of them.
+TEST(ControlSegment, StagingHasRoomOnAllNodes) {
+  const char* const chosen = std::getenv("MUSTER_TEST_SEED");
+  const uint64_t seed = chosen != nullptr ? std::strtoull(chosen, nullptr, 10) : std::random_device()();
+  std::mt19937_64 random(seed);
+  for (int round = 0; round < 2000; ++round) {
+    std::vector<uint32_t> sizes(1 + random() % (round % 10 == 0 ? 1000 : 40));
+    const uint32_t largest = round % 3 == 0 ? 8 : v1::kLocalRanksMax;
+    for (uint32_t& size : sizes) size = 1 + static_cast<uint32_t>(random() % largest);
+    const uint32_t bytes = StagingOf(sizes);
+    const uint32_t lanes = std::ranges::min(sizes);
+    EXPECT_GE(bytes, v1::StagingBytesMin(std::ranges::max(sizes))) << "MUSTER_TEST_SEED=" << seed << " round " << round;
+    if (sizes.size() > 1) {
+      EXPECT_GE(bytes, v1::StagingBytesMinAcross(sizes.size(), lanes)) << "MUSTER_TEST_SEED=" << seed << " round " << round;
+    }
+    std::ranges::shuffle(sizes, random);
+    EXPECT_EQ(StagingOf(sizes), bytes) << "nodes must agree";
+  }
+}
+
+// Nodes of 40 and 9 ranks: which algorithm is taken follows the size, so it is one.
+TEST(ControlSegment, UnequalNodesHaveEqualBuffers) {
+  const std::string job_id(16, 'j');
+  std::vector<v1::PeerEntry> peers(49);
+  for (uint32_t rank = 0; rank < peers.size(); ++rank) peers[rank].node = rank < 40 ? 0 : 1;
+  std::vector<uint32_t> staging_bytes;
+  for (const uint32_t local_size : {40, 9}) {
+    auto segment = ControlSegment::Create(3, job_id, 49, local_size, peers);
+    ASSERT_TRUE(segment.ok()) << segment.status();
+    void* memory = MapSharedMemory((*segment)->fd(), sizeof(v1::ControlHeader)).value();
+    staging_bytes.push_back(static_cast<const v1::ControlHeader*>(memory)->staging_bytes);
+    ::munmap(memory, sizeof(v1::ControlHeader));
+  }
+  EXPECT_EQ(staging_bytes[0], 128u * 1024);
+  EXPECT_EQ(staging_bytes[1], staging_bytes[0]);
 }
 
 TEST(ControlSegment, KeepsTheFirstAbortWordAndTheNewestOperation) {
