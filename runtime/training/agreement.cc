@@ -125,4 +125,23 @@ absl::Status CheckAgreement(Communicator& communicator, std::span<const Paramete
   return absl::OkStatus();
 }
 
+absl::Status AgreeOnOutcome(Communicator& communicator, const absl::Status& own, absl::Time deadline) {
+  if (communicator.world_size() == 1) return own;
+  int64_t lowest = own.ok() ? communicator.world_size() : communicator.rank();
+  const absl::Status told = communicator.AllReduce(MakeTensor(&lowest, 1), ReduceOp::kMin, deadline);
+  if (!told.ok()) return own.ok() ? told : own;
+  if (lowest == communicator.world_size()) return absl::OkStatus();
+  struct {
+    int32_t code = 0;
+    char text[508] = "";
+  } words;
+  words.code = static_cast<int32_t>(own.code());
+  words.text[std::string(own.message()).copy(words.text, sizeof words.text - 1)] = '\0';
+  const absl::Status heard =
+      communicator.Broadcast({&words, sizeof words, DataType::kUint8}, static_cast<int>(lowest), deadline);
+  if (!own.ok()) return own;
+  MUSTER_RETURN_IF_ERROR(heard);
+  return absl::Status(static_cast<absl::StatusCode>(words.code), absl::StrCat("rank ", lowest, ": ", words.text));
+}
+
 }  // namespace muster

@@ -18,6 +18,10 @@ absl::Status CheckOptions(std::span<const ParameterSpec> parameters, const Train
 absl::Status CheckAgreement(Communicator& communicator, std::span<const ParameterSpec> parameters,
                             const TrainerOptions& options);
 
+// Collective. OK where `own` is on all ranks; else this rank's own error, or, where it has none, that of the lowest rank that has one, which
+// is named. The communicator stays usable. Errors: those of the communicator.
+absl::Status AgreeOnOutcome(Communicator& communicator, const absl::Status& own, absl::Time deadline);
+
 }  // namespace muster
 
 #endif  // MUSTER_RUNTIME_TRAINING_AGREEMENT_H_

@@ -14,6 +14,7 @@
 #include "runtime/base/status.h"
 #include "runtime/device/cuda_library.h"
 #include "runtime/device/kernels_library.h"
+#include "runtime/training/agreement.h"
 #include "runtime/training/gpu.h"
 #include "runtime/training/ordered_worker.h"
 
@@ -83,11 +84,14 @@ class StagedBucket final : public Bucket {
     owned_rows_ = static_cast<int64_t>(OwnedPartials(shards, communicator.world_size(), communicator.rank()).size());
   }
 
-  // Collective.
-  absl::Status Make() {
-    MUSTER_ASSIGN_OR_RETURN(window_, shared_.communicator.CreateWindow(floats_ * row_count_ * kFloatBytes));
+  absl::Status MakeRows() {
     MUSTER_RETURN_IF_ERROR(ready_.Make());
     return rows_.Make(floats_ * row_count_, shared_.stream);
+  }
+  // Collective.
+  absl::Status MakeWindow() {
+    MUSTER_ASSIGN_OR_RETURN(window_, shared_.communicator.CreateWindow(floats_ * row_count_ * kFloatBytes));
+    return absl::OkStatus();
   }
 
   float* data() override { return rows_.get(); }
@@ -141,7 +145,6 @@ class DirectBucket final : public Bucket {
 
   // Collective.
   absl::Status Make(int32_t rows) {
-    MUSTER_RETURN_IF_ERROR(shared_.gpu.Use());
     MUSTER_ASSIGN_OR_RETURN(window_, collectives_.CreateDeviceWindow(floats_ * rows * kFloatBytes));
     return absl::OkStatus();
   }
@@ -193,6 +196,9 @@ class DevicePlace final : public Place {
   }
 
   void* stream() const override { return shared_.stream.get(); }
+  absl::Status Agree(const absl::Status& own, absl::Time deadline) override {
+    return AgreeOnOutcome(shared_.communicator, own, deadline);
+  }
 
   absl::StatusOr<std::unique_ptr<PlaceMemory>> MakeState(int64_t head_bytes, int64_t floats) override {
     auto memory = std::make_unique<DeviceMemory>(gpu(), head_bytes, floats);
@@ -204,12 +210,14 @@ class DevicePlace final : public Place {
   absl::StatusOr<std::unique_ptr<Bucket>> MakeBucket(int64_t floats, int32_t rows, int32_t shards) override {
     DeviceCollectives* const collectives = shared_.communicator.capabilities().device;
     if (collectives != nullptr && collectives->device() == gpu().device) {
+      MUSTER_RETURN_IF_ERROR(Agree(gpu().Use(), absl::InfiniteFuture()));
       auto bucket = std::make_unique<DirectBucket>(shared_, *collectives, floats, shards);
       MUSTER_RETURN_IF_ERROR(bucket->Make(rows));
       return bucket;
     }
     auto bucket = std::make_unique<StagedBucket>(shared_, floats, rows, shards);
-    MUSTER_RETURN_IF_ERROR(bucket->Make());
+    MUSTER_RETURN_IF_ERROR(Agree(bucket->MakeRows(), absl::InfiniteFuture()));
+    MUSTER_RETURN_IF_ERROR(bucket->MakeWindow());
     return bucket;
   }
 
@@ -268,25 +276,29 @@ absl::StatusOr<CudaParts> OpenCuda() {
   return parts;
 }
 
+// `*device` negative: becomes the thread's current one.
+absl::StatusOr<CudaParts> OpenCudaFor(int* device) {
+  MUSTER_ASSIGN_OR_RETURN(CudaParts parts, OpenCuda());
+  if (*device < 0) static_cast<void>(parts.cuda->GetDevice(device));
+  if (*device < parts.devices) return parts;
+  return absl::InvalidArgumentError(
+      absl::StrFormat("GPU %d was asked for, but this process can use only GPUs 0 to %d (see CUDA_VISIBLE_DEVICES)", *device,
+                      parts.devices - 1));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Place>> CreateDevicePlace(Communicator& communicator, std::shared_ptr<CudaApi> cuda,
                                                          DeviceKernels& kernels, int device) {
   auto place = std::make_unique<DevicePlace>(communicator, Gpu{std::move(cuda), kernels, device});
-  MUSTER_RETURN_IF_ERROR(place->Make());
+  MUSTER_RETURN_IF_ERROR(place->Agree(place->Make(), absl::InfiniteFuture()));
   return place;
 }
 
 absl::StatusOr<std::unique_ptr<Place>> CreateCudaPlace(Communicator& communicator, int device) {
-  MUSTER_ASSIGN_OR_RETURN(CudaParts parts, OpenCuda());
-  if (device < 0) static_cast<void>(parts.cuda->GetDevice(&device));
-  if (device >= parts.devices) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("GPU %d was asked for, but this process can use only GPUs 0 to %d (see "
-                        "CUDA_VISIBLE_DEVICES)",
-                        device, parts.devices - 1));
-  }
-  return CreateDevicePlace(communicator, std::move(parts.cuda), *parts.kernels, device);
+  const absl::StatusOr<CudaParts> opened = OpenCudaFor(&device);
+  MUSTER_RETURN_IF_ERROR(AgreeOnOutcome(communicator, opened.status(), absl::InfiniteFuture()));
+  return CreateDevicePlace(communicator, opened->cuda, *opened->kernels, device);
 }
 
 absl::StatusOr<int> CudaDevices() {

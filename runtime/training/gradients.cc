@@ -28,15 +28,7 @@ absl::StatusOr<std::unique_ptr<Gradients>> Gradients::Create(Place& place, int w
     gradients->offsets_.push_back(floats);
     floats += AlignUp(count);
   }
-  const std::vector<FoldStep>& steps = gradients->steps_;
-  for (int32_t level = 0; level < FoldLevels(steps); ++level) {
-    MUSTER_ASSIGN_OR_RETURN(auto memory, place.MakeScratch(floats));
-    gradients->levels_.push_back(std::move(memory));
-  }
-  const bool carries = std::any_of(steps.begin(), steps.end(), [](const FoldStep& step) { return step.carries > 0; });
-  if (carries) {
-    MUSTER_ASSIGN_OR_RETURN(gradients->leaf_, place.MakeScratch(floats));
-  }
+  MUSTER_RETURN_IF_ERROR(place.Agree(gradients->MakeLevels(floats), absl::Now() + options.timeout));
   MUSTER_RETURN_IF_ERROR(gradients->Recut(LastFirst(gradients->counts_.size())));
   return gradients;
 }
@@ -50,6 +42,18 @@ Gradients::Gradients(Place& place, int world_size, int rank, std::vector<int64_t
       ready_(counts_.size(), false) {}
 
 Gradients::~Gradients() { Abandon(); }
+
+absl::Status Gradients::MakeLevels(int64_t floats) {
+  for (int32_t level = 0; level < FoldLevels(steps_); ++level) {
+    MUSTER_ASSIGN_OR_RETURN(auto memory, place_.MakeScratch(floats));
+    levels_.push_back(std::move(memory));
+  }
+  const bool carries = std::any_of(steps_.begin(), steps_.end(), [](const FoldStep& step) { return step.carries > 0; });
+  if (carries) {
+    MUSTER_ASSIGN_OR_RETURN(leaf_, place_.MakeScratch(floats));
+  }
+  return absl::OkStatus();
+}
 
 absl::Status Gradients::Recut(std::span<const int32_t> order) {
   buckets_.clear();

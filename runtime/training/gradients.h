@@ -69,6 +69,7 @@ class Gradients {
   float* Row(int32_t parameter, int32_t partial) const;
   float* Target(int32_t parameter) const;  // where the fold of the current shard ends
   absl::Status StartFullBuckets();
+  absl::Status MakeLevels(int64_t floats);
 
   Place& place_;
   const std::vector<int64_t> counts_;

@@ -74,6 +74,9 @@ class Place {
   // What a pass needs to queue its own work in order: a cudaStream_t; null where it computes in the calling thread.
   virtual void* stream() const = 0;
 
+  // Collective. Before calls that all ranks must make: OK where none has met a failure of its own GPU, else AgreeOnOutcome's error.
+  virtual absl::Status Agree(const absl::Status& own, absl::Time deadline) = 0;
+
   // Collective. `head_bytes` is a multiple of 64.
   virtual absl::StatusOr<std::unique_ptr<PlaceMemory>> MakeState(int64_t head_bytes, int64_t floats) = 0;
   virtual absl::StatusOr<std::unique_ptr<PlaceMemory>> MakeScratch(int64_t floats) = 0;

@@ -139,8 +139,10 @@ TrainerImpl::TrainerImpl(std::unique_ptr<Place> place, Communicator& communicato
 
 absl::Status TrainerImpl::Init() {
   const int world_size = communicator_.world_size();
-  MUSTER_ASSIGN_OR_RETURN(state_, TrainingState::Create(*place_, world_size, counts_, MomentsOf(options_.optimizer),
-                                                        Mix(options_.seed, kRandomState)));
+  auto state =
+      TrainingState::Create(*place_, world_size, counts_, MomentsOf(options_.optimizer), Mix(options_.seed, kRandomState));
+  MUSTER_RETURN_IF_ERROR(place_->Agree(state.status(), Deadline()));
+  state_ = *std::move(state);
   for (size_t i = 0; i < specs_.size(); ++i) {
     const uint64_t key = Mix(Mix(options_.seed, kInitialValues), i);
     FillUniform(state_->host(0, 0, static_cast<int32_t>(i)), counts_[i], specs_[i].initial_range, key);

@@ -139,8 +139,9 @@ class Trainer {
   // Errors: InvalidArgument (more ranks than shards, an extent or option out of range, or options that differ between ranks:
   // the message names the option, the rank and both values), ResourceExhausted (Communicator::CreateWindow; a
   // checkpoint folder that cannot be written), FailedPrecondition (the folder holds checkpoints of another run, naming what
-  // differs; or of this one, and resume is not set; or Device::kCuda, and CudaDevices fails), DataLoss (there are checkpoints, but none is whole), and a trace file that
-  // cannot be written.
+  // differs; or of this one, and resume is not set; or Device::kCuda, and CudaDevices fails), DataLoss (there are checkpoints, but none is
+  // whole), and a trace file that cannot be written. Where one rank's GPU fails or is too small (Internal, ResourceExhausted) every rank
+  // has that error, which names it.
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(Communicator& communicator, std::vector<ParameterSpec> parameters,
                                                          const TrainerOptions& options);
   virtual ~Trainer() = default;

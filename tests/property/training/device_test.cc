@@ -206,6 +206,37 @@ TEST(DeviceTrainer, SaysWhenTheGpuIsTooSmall) {
   EXPECT_EQ(cuda.allocations(), 0);
 }
 
+// Whatever call of one rank's GPU fails while its trainer is made: all ranks hear of it from the same Create, and may try again.
+TEST(DeviceTrainer, AGpuThatFailsAtTheStartIsNamedOnAllRanks) {
+  for (const std::string method : {"MakeStream", "Allocate", "Zero", "MakeEvent", "Synchronize"}) {
+    for (const int skipped : {0, 1, 3}) {
+      std::atomic<bool> armed = true;
+      std::atomic<int> countdown = skipped;
+      std::atomic<int> failed = 0;
+      FakeCudaOptions cuda_options;
+      cuda_options.devices = 3;
+      cuda_options.fails = [&](const std::string& call, int device) {
+        return armed && device == 1 && call == method && countdown-- == 0 ? 700 : kCudaOk;
+      };
+      FakeCuda cuda(cuda_options);
+      FakeKernels kernels(cuda);
+      RunRanks(3, [&](Communicator& communicator) {
+        auto trainer = CreateOn(cuda, kernels, communicator, ToyOptions(), communicator.rank());
+        if (!trainer.ok()) {
+          ++failed;
+          EXPECT_THAT(std::string(trainer.status().message()), HasSubstr("on GPU 1: fake CUDA error 700"));
+          EXPECT_EQ(absl::StartsWith(trainer.status().message(), "rank 1: "), communicator.rank() != 1) << trainer.status();
+        }
+        ASSERT_EQ(communicator.Barrier(), absl::OkStatus());
+        armed = false;
+        trainer = CreateOn(cuda, kernels, communicator, ToyOptions(), communicator.rank());
+        EXPECT_TRUE(trainer.ok()) << trainer.status();
+      });
+      EXPECT_TRUE(failed == 3 || (failed == 0 && countdown >= 0)) << method << " after " << skipped << ": " << failed;
+    }
+  }
+}
+
 std::map<std::string, std::string> FilesIn(const std::string& folder) {
   std::map<std::string, std::string> files;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
