@@ -20,6 +20,7 @@
 #include "runtime/base/mutex.h"
 #include "runtime/base/status.h"
 #include "runtime/transport/acceptor.h"
+#include "runtime/transport/dial_plan.h"
 #include "runtime/transport/dialer.h"
 #include "runtime/transport/frame.h"
 #include "runtime/transport/handshake.h"
@@ -39,8 +40,7 @@ constexpr int kRoundsBetweenLooks = 4;
 // So many streams are asked directly while spinning; more are left to epoll.
 constexpr size_t kProbedMax = 2;
 constexpr int kEvents = 64;
-// Connections that a rank has on the way at once, and how long one counts among them: who answers late keeps the others waiting no longer.
-constexpr int kDialsYoungMax = 32;
+// How long a try counts among those on the way: who answers late keeps the others waiting no longer.
 constexpr int64_t kDialIsYoung = 200 * kMillisecond;
 
 constexpr char kBlamedRankPayload[] = "muster/blamed_rank";
@@ -76,10 +76,12 @@ class Connecting {
         acceptor_(acceptor),
         fds_(options.peers.size() * party.streams),
         gone_since_(options.peers.size(), 0) {
-    // The nearest below first: so ranks that begin together dial different peers, not all of them rank 0.
-    for (auto peer = options.peers.rbegin(); peer != options.peers.rend(); ++peer) {
-      if (peer->rank > options.rank) continue;
-      for (int stream = 0; stream < per_peer_; ++stream) dials_.emplace_back(&party, *peer, stream, options.silence_max);
+    std::vector<int> ranks;
+    for (const MeshPeer& peer : options.peers) ranks.push_back(peer.rank);
+    for (const size_t place : DialOrder(options.rank, ranks)) {
+      for (int stream = 0; stream < per_peer_; ++stream) {
+        dials_.emplace_back(&party, options.peers[place], stream, options.silence_max);
+      }
     }
   }
 
@@ -107,8 +109,9 @@ class Connecting {
     bool due = false;
     int young = 0;
     for (const Dial& dial : dials_) young += dial.IsYoung(now, kDialIsYoung) ? 1 : 0;
+    DialBudget budget(young);
     for (const Dial& dial : dials_) {
-      due = due || (!dial.open() && dial.wake() <= now && !(dial.idle() && young >= kDialsYoungMax));
+      due = due || (!dial.open() && dial.wake() <= now && !(dial.idle() && budget.is_spent()));
     }
     if (::poll(polled_.data(), polled_.size(), due ? 0 : kLookMilliseconds) < 0 && errno != EINTR) {
       return ErrnoToStatus(errno, "poll while connecting to other nodes");
@@ -116,10 +119,7 @@ class Connecting {
     for (size_t i = 0; i < dials_.size(); ++i) {
       Dial& dial = dials_[i];
       if (dial.open()) continue;
-      if (dial.idle() && dial.wake() <= now) {
-        if (young >= kDialsYoungMax) continue;
-        ++young;
-      }
+      if (dial.idle() && dial.wake() <= now && !budget.Take()) continue;
       if (absl::Status status = dial.Advance(polled_[i].revents != 0, now); !status.ok()) {
         return Blaming(dial.peer().rank, std::move(status));
       }
