@@ -13,6 +13,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "launcher/agent/nccl_files.h"
 #include "launcher/agent/network_interface.h"
 #include "launcher/agent/peer_table.h"
 #include "launcher/agent/process_state.h"
@@ -298,6 +299,7 @@ absl::StatusOr<v1::Join> Agent::Preflight() {
   join.set_usable_cores(static_cast<uint32_t>(usable_cores_));
   join.set_address(options_.address);
   if (!options_.network.source().empty()) *join.mutable_network() = options_.network;
+  if (options_.devices.ports_size() > 0) *join.mutable_devices() = options_.devices;
   join.set_master_port(options_.master_port);
   if (options_.master_port == 0) {
     MUSTER_ASSIGN_OR_RETURN(ReservedPort port, ReservedPort::Reserve());
@@ -327,6 +329,23 @@ absl::Status Agent::BeginStreams(const agent::Spawn& action) {
   return streams_->BeginGeneration(action.generation, action.prepare->restarts() == 0, ranks);
 }
 
+// What cannot be written NCCL does without.
+void Agent::PrepareNccl(const v1::Prepare& prepare) {
+  nccl_ = WorkerNccl();
+  if (options_.nccl_environment_off || (prepare.nodes() < 2 && !prepare.has_nccl())) return;
+  std::vector<std::string> environment = options_.inherited_environment;
+  environment.insert(environment.end(), options_.chosen_environment.begin(), options_.chosen_environment.end());
+  nccl_.configured = ConfiguredNcclVariables(environment);
+  if (prepare.nccl().topology_xml().empty()) return;
+  const auto file = WriteNcclTopology(options_.session_folder, prepare.nccl().topology_xml());
+  if (!file.ok()) {
+    callbacks_.log(LogLevel::kWarning,
+                   absl::StrCat("NCCL is told nothing of the PCI bus of ", options_.host, ": ", file.status().message()));
+    return;
+  }
+  nccl_.topology_file = *file;
+}
+
 absl::StatusOr<SpawnRequest> Agent::Request(const agent::Spawn& action) {
   MUSTER_RETURN_IF_ERROR(job_taken_);
   if (!has_output()) return absl::FailedPreconditionError("the coordinator never said what the job is");
@@ -335,7 +354,7 @@ absl::StatusOr<SpawnRequest> Agent::Request(const agent::Spawn& action) {
   mpi.ports = mpi_ != nullptr ? mpi_->ports() : MpiPorts{MpiNameSpace(options_.job_id, action.generation), 1, 1};
   if (mpi_ != nullptr) mpi.shared_memory_folder = mpi_->shared_memory_folder();
   mpi.more_ranks_than_cores = action.prepare->places_size() > usable_cores_;
-  MUSTER_ASSIGN_OR_RETURN(SpawnRequest request, WorkerRequest(options_, action, port_->socket_name(), mpi));
+  MUSTER_ASSIGN_OR_RETURN(SpawnRequest request, WorkerRequest(options_, action, port_->socket_name(), mpi, nccl_));
   // What the rank's last process has left is not this one's.
   error_tails_.Forget(action.place.rank());
   if (!options_.session_folder.empty()) {
@@ -360,6 +379,7 @@ void Agent::Do(agent::Spawn& action) {
     mpi_blamed_.clear();
     kills_before_ = ReadOutOfMemoryKills();
     topology_.Settle(*action.prepare);
+    PrepareNccl(*action.prepare);
     OpenMpi(action.generation);
     streams_begun_ = BeginStreams(action);
   }

@@ -24,6 +24,7 @@
 #include "launcher/agent/table/agent_table.h"
 #include "launcher/agent/topology_teller.h"
 #include "launcher/agent/worker_port.h"
+#include "launcher/agent/worker_request.h"
 #include "launcher/agent/worker_streams.h"
 #include "launcher/exchange/node_exchange.h"
 #include "launcher/guard/guard_client.h"
@@ -118,6 +119,7 @@ class Agent {
 
   absl::StatusOr<v1::Join> Preflight();
   absl::Status Begin(const agent::BeginGeneration& action);
+  void PrepareNccl(const v1::Prepare& prepare);
   absl::StatusOr<SpawnRequest> Request(const agent::Spawn& action);
   absl::Status BeginStreams(const agent::Spawn& action);
   void OnEnded(uint32_t slot, int wait_status);
@@ -148,6 +150,7 @@ class Agent {
   std::optional<OutOfMemoryKills> kills_before_;
   int usable_cores_ = 1;
   TopologyTeller topology_;
+  WorkerNccl nccl_;           // of the generation whose workers are being spawned
   uint64_t spawning_ = 0;     // the newest generation that workers were started for
   uint32_t started_ = 0;      // of it
   uint64_t incarnation_ = 0;  // greatest that a coordinator has had

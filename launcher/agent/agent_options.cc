@@ -19,6 +19,7 @@ void TakeJob(const v1::JobSpec& job, AgentOptions* options) {
     program.workers = one.workers();
   }
   if (job.has_placement()) options->placement = job.placement();
+  options->nccl_environment_off = job.nccl_environment_off();
   options->checkpoint = job.checkpoint();
   TakeStreams(job, &options->streams);
 }

@@ -30,6 +30,7 @@ struct AgentOptions {
   std::string address = "127.0.0.1";  // numeric, where other nodes reach this one
   std::string network_interface;      // that has it; empty: Agent::Create looks
   v1::NetworkPlace network;           // for Join; without a source: nothing is known
+  v1::NodeDevices devices;            // for Join; without ports: none is said
   uint32_t slots = 1;
   absl::Duration orphan_after = absl::Seconds(40);  // from ChannelLost to the end of the workers
   uint16_t master_port = 0;    // what Join offers; 0: reserve one. A port that the job has chosen is the coordinator's to say.
@@ -49,6 +50,7 @@ struct AgentOptions {
   std::vector<std::string> chosen_environment;     // over it
   std::string working_directory;                   // empty: ours
   std::optional<v1::Placement> placement;          // the coordinator is told the machine's topology then
+  bool nccl_environment_off = false;               // no variable of NCCL is set
   v1::CheckpointSettings checkpoint;               // the job's, for those that ask their Session
   std::vector<WorkerProgram> applications;         // several programs, by Place.application; empty: `program` on every rank
 

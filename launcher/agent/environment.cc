@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "launcher/agent/program_error.h"
+#include "launcher/nccl/user_choice.h"
 
 namespace muster {
 namespace {
@@ -61,6 +62,16 @@ void AddApplications(const WorkerPlace& place, Variables* variables) {
   (*variables)["OMPI_APP_CTX_NUM_PROCS"] = absl::StrJoin(workers, " ");
   (*variables)["OMPI_FIRST_RANKS"] = absl::StrJoin(first_ranks, " ");
   (*variables)["MUSTER_APPLICATION"] = absl::StrCat(place.application);
+}
+
+void AddNccl(const WorkerPlace& place, Variables* variables) {
+  std::set<std::string> said = place.nccl_configured;
+  for (const auto& [name, value] : *variables) {
+    if (absl::StartsWith(name, "NCCL_")) said.insert(name);
+  }
+  for (const auto& [name, value] : place.nccl) {
+    if (UserVariableAgainst(name, said).empty()) variables->emplace(name, value);
+  }
 }
 
 Variables PlaceVariables(const WorkerPlace& place) {
@@ -124,6 +135,7 @@ std::vector<std::string> WorkerEnvironment(const std::vector<std::string>& inher
     variables.emplace("GLOO_SOCKET_IFNAME", place.network_interface);
     variables.emplace("TP_SOCKET_IFNAME", place.network_interface);
   }
+  AddNccl(place, &variables);
   std::vector<std::string> environment;
   environment.reserve(variables.size());
   for (const auto& [name, value] : variables) environment.push_back(absl::StrCat(name, "=", value));

@@ -3,7 +3,9 @@
 #define MUSTER_LAUNCHER_AGENT_ENVIRONMENT_H_
 
 #include <cstdint>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -39,13 +41,16 @@ struct WorkerPlace {
   std::vector<uint32_t> application_workers;  // of each program, in the order of their ranks; empty: there is one
   std::string host;                           // as other nodes call it
   WorkerMpi mpi;
+  std::vector<std::pair<std::string, std::string>>
+      nccl;                               // variables for NCCL, unless the user has said something of the matter
+  std::set<std::string> nccl_configured;  // what the user, or the machine's owner, has said in files of NCCL's
 };
 
 // `inherited` and `chosen` ("NAME=value") with the place's variables over them. Of an outer launcher's variables (PMIx, PMI, and
 // what mpirun sets for Open MPI and libpmix) none is passed on. Defaults that only fill what is unset: PYTHONUNBUFFERED=1, OMP_NUM_THREADS=1 with
 // more than one worker on the node, what Open MPI needs to know (MpiDefaults), and between nodes GLOO_SOCKET_IFNAME and
 // TP_SOCKET_IFNAME: PyTorch's gloo and TensorPipe else take the address that the host's own name resolves to, which other nodes may not
-// reach (127.0.1.1 on Debian).
+// reach (127.0.1.1 on Debian). Those of `place.nccl` are such defaults too (launcher/nccl/user_choice.h).
 std::vector<std::string> WorkerEnvironment(const std::vector<std::string>& inherited, const std::vector<std::string>& chosen,
                                            const WorkerPlace& place);
 

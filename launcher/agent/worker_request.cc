@@ -13,7 +13,7 @@
 namespace muster {
 
 absl::StatusOr<SpawnRequest> WorkerRequest(const AgentOptions& options, const agent::Spawn& action,
-                                           const std::string& socket_name, const WorkerMpi& mpi) {
+                                           const std::string& socket_name, const WorkerMpi& mpi, const WorkerNccl& nccl) {
   SpawnRequest request;
   request.slot = action.place.slot();
   WorkerProgram program = ProgramOf(options, action.place.application());
@@ -44,6 +44,15 @@ absl::StatusOr<SpawnRequest> WorkerRequest(const AgentOptions& options, const ag
   for (const WorkerProgram& one : options.applications) place.application_workers.push_back(one.workers);
   place.host = options.host;
   place.mpi = mpi;
+  if (!options.nccl_environment_off) {
+    for (const v1::NcclVariable& one : action.prepare->nccl().variables()) place.nccl.push_back({one.name(), one.value()});
+    // "=" keeps NCCL from taking the name for a prefix.
+    if (place.nodes > 1 && !place.network_interface.empty()) {
+      place.nccl.push_back({"NCCL_SOCKET_IFNAME", absl::StrCat("=", place.network_interface)});
+    }
+    if (!nccl.topology_file.empty()) place.nccl.push_back({"NCCL_TOPO_FILE", nccl.topology_file});
+    place.nccl_configured = nccl.configured;
+  }
   request.env = WorkerEnvironment(options.inherited_environment, program.chosen_environment, place);
   return request;
 }

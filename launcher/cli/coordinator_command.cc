@@ -173,7 +173,7 @@ absl::StatusOr<v1::Launch> LaunchOf(CoordinatorFlags job, const std::vector<std:
   MUSTER_RETURN_IF_ERROR(SettleEndings(&job.ending));
   AddEndings(job.ending, &launch);
   MUSTER_RETURN_IF_ERROR(TakeNetwork(job.placement.order_is_chosen, &job.network));
-  *launch.mutable_network() = job.network.knowledge;
+  AddNetwork(job.network, &launch);
   launch.set_verbose(job.verbose);
   launch.set_starter(v1::Launch::NONE);
   launch.set_text(CommandText(command));

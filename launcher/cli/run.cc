@@ -214,7 +214,7 @@ absl::StatusOr<v1::Launch> MakeLaunch(const Start& start, const JobFolder& folde
   launch.set_nodes(static_cast<uint32_t>(run.nodes + run.spares));
   launch.set_spares(static_cast<uint32_t>(run.spares));
   AddHosts(run.hosts, &launch);
-  *launch.mutable_network() = run.network.knowledge;
+  AddNetwork(run.network, &launch);
   launch.set_node_network(run.node_network == "namespaces" ? v1::Launch::NAMESPACES
                           : run.node_network == "host"     ? v1::Launch::HOST
                                                            : v1::Launch::AUTO);
@@ -369,7 +369,13 @@ absl::Status Arrange(const v1::NetworkKnowledge& knowledge, std::vector<std::str
   if (!order_of) return absl::OkStatus();
   std::vector<membership::NodeOffer> offers;
   for (size_t i = 0; i < hosts->size(); ++i) {
-    offers.push_back({.node = static_cast<uint32_t>(i), .host = (*hosts)[i], .slots = 0, .topology = {}, .network = {}});
+    offers.push_back({.node = static_cast<uint32_t>(i),
+                      .host = (*hosts)[i],
+                      .slots = 0,
+                      .topology = {},
+                      .network = {},
+                      .address = {},
+                      .devices = {}});
   }
   const membership::NodeOrder order = order_of(offers, {});
   for (const std::string& note : order.notes) Say(note);

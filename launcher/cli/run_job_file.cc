@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "launcher/agent/environment.h"
+#include "launcher/cli/run_network.h"
 #include "launcher/cli/run_output.h"
 #include "launcher/placement/policy.h"
 #include "runtime/base/status.h"
@@ -121,6 +122,7 @@ absl::Status ApplyJobFile(const JobFile& job, bool hosts_given, bool topology_gi
     }
   }
   applier.Type(job.topology.label_keys, "topology.label_keys", "--label-keys");
+  applier.TypeChecked(job.nccl.environment, "nccl.environment", "--nccl-environment", CheckNcclEnvironment);
   MUSTER_RETURN_IF_ERROR(applier.status());
 
   const auto value_or_none = [](const Field<int64_t>& field) { return field ? field->value : 0; };

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "launcher/labels/network.h"
 #include "runtime/base/status.h"
 
@@ -11,9 +12,19 @@ namespace muster {
 
 void DeclareNetwork(FlagSet* flags, NetworkOptions* options) {
   DeclareTopologyFiles(flags, "--topology-file", &options->files);
+  flags->Text("--nccl-environment", "WAY", &options->nccl_environment,
+              "auto (default): workers on several nodes are told by NCCL_* variables\n"
+              "which NICs NCCL is to take, unless you say it (docs/nccl.md); off: nothing");
+  flags->Choices("--nccl-environment", {"auto", "off"});
+}
+
+absl::Status CheckNcclEnvironment(const std::string& word) {
+  if (word == "auto" || word == "off") return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--nccl-environment ", word, " is not known; write auto or off"));
 }
 
 absl::Status TakeNetwork(bool order_is_chosen, NetworkOptions* options) {
+  MUSTER_RETURN_IF_ERROR(CheckNcclEnvironment(options->nccl_environment));
   MUSTER_ASSIGN_OR_RETURN(const std::optional<LabelDialect> keys, OwnLabelKeys(options->files));
   const auto files = ReadTopologyFiles("--topology-file", options->files);
   if (!files.ok()) return absl::InvalidArgumentError(files.status().message());
@@ -27,6 +38,11 @@ absl::Status TakeNetwork(bool order_is_chosen, NetworkOptions* options) {
     file->set_text((*files)[i].text);
   }
   return absl::OkStatus();
+}
+
+void AddNetwork(const NetworkOptions& options, v1::Launch* launch) {
+  *launch->mutable_network() = options.knowledge;
+  launch->mutable_job()->set_nccl_environment_off(options.nccl_environment == "off");
 }
 
 }  // namespace muster

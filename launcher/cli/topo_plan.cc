@@ -15,6 +15,7 @@
 #include "launcher/fabric/network.h"
 #include "launcher/hosts/host_list.h"
 #include "launcher/job/write_file.h"
+#include "launcher/nccl/nccl_settings.h"
 #include "launcher/planner/compare.h"
 #include "launcher/planner/explain.h"
 #include "launcher/planner/plan.h"
@@ -129,6 +130,16 @@ Json TreeJson(const Planned& all, const ReductionTree& tree) {
           {"parents", std::move(parents)}};
 }
 
+// Why the rank is where it is, and what NCCL will be told there.
+std::vector<std::string> Explanation(const Planned& all, const PlanFlags& flags) {
+  const int rank = static_cast<int>(std::max<int64_t>(flags.rank, 0));
+  std::vector<std::string> sentences = ExplainRank(all.cluster, all.tree, all.plan, rank);
+  for (const std::string& one : ForeseeNccl(all.cluster, all.plan.ranks[At(rank)].node, flags.cluster)) {
+    sentences.push_back(absl::StrCat(one, "."));
+  }
+  return sentences;
+}
+
 std::string PlanJson(const Planned& all, const PlanFlags& flags) {
   Json json = {{"nodes", all.cluster.nodes.size()}, {"world_size", all.plan.ranks.size()}};
   Json groups = Json::object();
@@ -152,8 +163,7 @@ std::string PlanJson(const Planned& all, const PlanFlags& flags) {
     json["ranks"].push_back(std::move(one));
   }
   json["notes"] = all.notes;
-  if (flags.explain)
-    json["explanation"] = ExplainRank(all.cluster, all.tree, all.plan, static_cast<int>(std::max<int64_t>(flags.rank, 0)));
+  if (flags.explain) json["explanation"] = Explanation(all, flags);
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
@@ -257,9 +267,7 @@ int TopoPlan(const std::vector<std::string>& arguments) {
   if (options.json) {
     text = PlanJson(all, options);
   } else if (options.explain) {
-    for (const std::string& sentence :
-         ExplainRank(all.cluster, all.tree, all.plan, static_cast<int>(std::max<int64_t>(options.rank, 0))))
-      absl::StrAppend(&text, sentence, "\n");
+    for (const std::string& sentence : Explanation(all, options)) absl::StrAppend(&text, sentence, "\n");
   } else {
     text = PlanLines(all, options);
   }

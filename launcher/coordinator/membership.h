@@ -50,6 +50,8 @@ struct NodeOffer {
   uint32_t slots = 0;
   v1::NodeTopology topology;
   v1::NetworkPlace network;  // as the agent has told it
+  std::string address;       // numeric
+  v1::NodeDevices devices;   // as the agent has told them
 };
 struct Seating {
   struct Rank {
@@ -72,6 +74,15 @@ struct NodeOrder {
 };
 // Pure. `former`: nodes of the generation before in their order, which those that are left keep.
 using OrderFunction = std::function<NodeOrder(const std::vector<NodeOffer>& offers, const std::vector<uint32_t>& former)>;
+
+// What NCCL is told on each node, for a job that has GPUs and several nodes.
+struct NcclDecision {
+  std::vector<v1::NcclEnvironment> environments;  // of each offer, in their order
+  std::vector<std::string> reasons;               // what was set where and why, a sentence each
+  std::vector<std::string> notes;                 // doubts, a sentence each
+};
+// Pure. `offers`: the nodes that get ranks, in the order of their ranks.
+using NcclFunction = std::function<NcclDecision(const std::vector<NodeOffer>& offers)>;
 
 enum class State {
   kBoot,
@@ -239,6 +250,8 @@ struct Options {
   bool output_files = false;                              // an agent is counted upon once it has said OutputReady
   PlaceFunction place;                                    // none: workers are spread evenly, ranks of a node follow each other
   OrderFunction order;                                    // none: nodes are in the order of their numbers
+  NcclFunction nccl;                                      // none: NCCL is told nothing
+  bool show_nccl = false;                                 // the user asked to see it, in Placed
   absl::Duration user_grace = absl::Seconds(5);           // SIGTERM to SIGKILL when asked to stop
   absl::Duration failure_grace = absl::Milliseconds(400);  // the same after a failure
   absl::Duration step_record_every = absl::Seconds(10);
@@ -287,6 +300,7 @@ class Membership {
   uint32_t restarts() const;           // of the job
   uint32_t restarts_used() const;      // since the last new checkpoint: what max_restarts bounds
   const std::string& plan() const;     // how members() came to their order; empty: by the numbers of nodes
+  const std::vector<std::string>& nccl() const;  // what NCCL was told for members() and why, a sentence each
   const v1::Members& members() const;  // of the generation that runs, or else of the last one that was prepared
   const Evidence& evidence() const;    // of this generation
   const std::vector<v1::GenerationEnded>& failures() const;  // generations that failed before, and why

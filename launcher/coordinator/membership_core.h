@@ -207,6 +207,7 @@ class Membership::Core {
   std::vector<uint32_t> Arranged(const std::vector<uint32_t>& nodes, std::string* plan);
   absl::StatusOr<membership::Seating> ChooseSeats();
   absl::Status ChooseMembers();
+  void DecideNccl(const std::vector<uint32_t>& order, std::vector<std::string>* lines);
   void SayPlan(const std::vector<uint32_t>& former, const std::vector<uint32_t>& order, std::string plan);
   void Adopt(const v1::GenerationFormed& formed);
   v1::Prepare PrepareFor(uint32_t node, uint32_t group_rank, const std::string& key, const std::string& digest) const;
@@ -231,7 +232,9 @@ class Membership::Core {
   std::map<uint32_t, Seat> seats_;                        // by node
   std::map<uint32_t, Loss> losses_;                       // by node: nodes that went and are not back
   std::string plan_;                                      // of members_
-  std::set<std::string> notes_said_;                      // of OrderFunction: each once a job
+  std::map<uint32_t, v1::NcclEnvironment> nccl_;          // by node, of members_
+  std::vector<std::string> nccl_reasons_;
+  std::set<std::string> notes_said_;                      // of OrderFunction and NcclFunction: each once a job
   v1::Members members_;                                   // of generation_, or of the last one before it that had any
   std::set<std::pair<uint32_t, uint32_t>> endings_seen_;  // slot, spawn
   std::set<uint32_t> slots_over_;                         // ended, or never started

@@ -162,7 +162,13 @@ std::string Membership::Core::NameOfApplication(uint32_t application) const {
 
 membership::NodeOffer Membership::Core::OfferOf(uint32_t node) const {
   const Agent& agent = agents_.at(node);
-  return {node, agent.join.host(), agent.join.slots(), agent.topology.value_or(v1::NodeTopology()), agent.join.network()};
+  return {node,
+          agent.join.host(),
+          agent.join.slots(),
+          agent.topology.value_or(v1::NodeTopology()),
+          agent.join.network(),
+          agent.join.address(),
+          agent.join.devices()};
 }
 
 // `nodes` as the network wants them.
@@ -235,6 +241,7 @@ absl::Status Membership::Core::ChooseMembers() {
     entry->set_address(agent.join.address());
   }
   SayPlan(former, order, std::move(seating->plan));
+  DecideNccl(order, &seating->lines);
   for (const membership::Seating::Rank& seat : seating->ranks) {
     const auto rank = static_cast<uint32_t>(members_.places_size());
     v1::Place* place = members_.add_places();
@@ -249,6 +256,34 @@ absl::Status Membership::Core::ChooseMembers() {
   }
   if (!seating->lines.empty()) actions_.push_back(membership::Placed{std::move(seating->lines)});
   return absl::OkStatus();
+}
+
+// An event where it is not what it was.
+void Membership::Core::DecideNccl(const std::vector<uint32_t>& order, std::vector<std::string>* lines) {
+  nccl_.clear();
+  if (!options_.nccl) return;
+  std::vector<membership::NodeOffer> offers;
+  for (const uint32_t node : order) offers.push_back(OfferOf(node));
+  membership::NcclDecision decision = options_.nccl(offers);
+  MUSTER_CHECK(decision.environments.size() == order.size(), "NCCL is told something on every node");
+  for (size_t i = 0; i < order.size(); ++i) {
+    const v1::NcclEnvironment& one = decision.environments[i];
+    if (one.variables_size() > 0 || !one.topology_xml().empty()) nccl_[order[i]] = std::move(decision.environments[i]);
+  }
+  for (const std::string& note : decision.notes) {
+    if (!notes_said_.insert(note).second) continue;
+    Log(LogLevel::kWarning, note);
+    Happen("nccl", note);
+  }
+  if (decision.reasons != nccl_reasons_) {
+    for (const std::string& reason : decision.reasons) {
+      Log(LogLevel::kInfo, reason);
+      Happen("nccl", reason);
+    }
+    if (decision.reasons.empty()) Happen("nccl", "NCCL is told nothing more");
+  }
+  nccl_reasons_ = std::move(decision.reasons);
+  if (options_.show_nccl) lines->insert(lines->end(), nccl_reasons_.begin(), nccl_reasons_.end());
 }
 
 // An event where nodes that were there before stand otherwise among each other, or where the reason for the order has changed.
@@ -304,6 +339,7 @@ v1::Prepare Membership::Core::PrepareFor(uint32_t node, uint32_t group_rank, con
   const v1::Join& first = agents_.at(members_.places(0).node()).join;
   prepare.set_master_address(first.address());
   prepare.set_master_port(first.master_port());
+  if (const auto nccl = nccl_.find(node); nccl != nccl_.end()) *prepare.mutable_nccl() = nccl->second;
   for (const v1::Place& place : members_.places()) {
     if (place.node() == node) *prepare.add_places() = place;
   }

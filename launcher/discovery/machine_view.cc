@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "launcher/topology/bus_distance.h"
 
 namespace muster {
 namespace {
@@ -180,16 +181,9 @@ class Describer {
 
 PciDistance DistanceOf(const Topology::Device& one, const Topology::Device& other) {
   if (one.bus.empty() || other.bus.empty()) return PciDistance::kUnknown;
-  size_t common = 0;
-  while (common < std::min(one.bridges.size(), other.bridges.size()) && one.bridges[common] == other.bridges[common]) ++common;
-  if (common == 0) {
-    if (one.memory_nodes.empty() || other.memory_nodes.empty()) return PciDistance::kUnknown;
-    return one.memory_nodes.Intersects(other.memory_nodes) ? PciDistance::kNode : PciDistance::kSys;
-  }
-  if (common == 1) return PciDistance::kPhb;  // the first bridge is the host's
-  // One port of the switch stands between each of them and what they share; more are switches behind switches.
-  const size_t below = std::max(one.bridges.size(), other.bridges.size()) - common;
-  return below <= 1 ? PciDistance::kPix : PciDistance::kPxb;
+  if (const PciDistance distance = BusDistance(one.bridges, other.bridges); distance != PciDistance::kUnknown) return distance;
+  if (one.memory_nodes.empty() || other.memory_nodes.empty()) return PciDistance::kUnknown;
+  return one.memory_nodes.Intersects(other.memory_nodes) ? PciDistance::kNode : PciDistance::kSys;
 }
 
 MachineView DescribeMachine(const std::string& name, const Topology& machine, const NvmlView& nvml,

@@ -97,6 +97,7 @@ class Planner {
     plan_.memory = BytesText(each * Or(r.memory_bytes, kMemoryBytesDefault));
     plan_.gpus = each * Or(r.gpu, int64_t{0});
     plan_.label_keys = Or(job_.topology.label_keys, std::string());
+    plan_.nccl_environment = Or(job_.nccl.environment, std::string());
     plan_.map_by = Or(job_.placement.map_by, std::string());
     plan_.rank_by = Or(job_.placement.rank_by, std::string());
     plan_.bind_to = Or(job_.placement.bind_to, std::string());

@@ -61,6 +61,7 @@ struct Plan {
     std::string text;
   };
   std::vector<NetworkFile> network_files;  // the most trusted first
+  std::string nccl_environment;            // as --nccl-environment takes it; empty: not said
   std::string label_keys;                  // as --label-keys takes them; empty: the known ones
   std::vector<std::pair<std::string, std::string>> node_selector;
   struct Toleration {

@@ -136,6 +136,7 @@ Json RunArguments(const Plan& plan) {
     add("--topology-file", absl::StrCat(file.kind, kNetworkFolder, "/", file.name));
   }
   if (!plan.label_keys.empty()) add("--label-keys", plan.label_keys);
+  if (!plan.nccl_environment.empty()) add("--nccl-environment", plan.nccl_environment);
   if (!plan.output_marks.empty()) add("--output", plan.output_marks);
   if (!plan.output_files.empty()) add("--output-filename", plan.output_files);
   for (const auto& [name, value] : plan.env) add("-x", absl::StrCat(name, "=", value));

@@ -14,8 +14,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "launcher/discovery/node_devices.h"
 #include "launcher/process/endings.h"
 #include "launcher/process/exit_codes.h"
+#include "launcher/process/nccl_decision.h"
 #include "launcher/process/own_place.h"
 #include "launcher/process/signal_watch.h"
 #include "runtime/base/log.h"
@@ -106,6 +108,7 @@ absl::Status AgentProcess::MakeAgent() {
   agent.job_id = options_.ticket.job_id;
   agent.host = host_;
   agent.network = FindOwnPlace(options_.environment, host_);
+  agent.devices = ToMessage(ReadNodeDevices());
   agent.address = options_.address;
   agent.slots = options_.slots;
   agent.orphan_after = absl::ZeroDuration();  // waited for here, over all streams

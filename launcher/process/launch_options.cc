@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "launcher/process/endings.h"
+#include "launcher/process/nccl_decision.h"
 #include "launcher/process/node_order.h"
 #include "launcher/process/seating.h"
 #include "runtime/base/log.h"
@@ -76,6 +77,10 @@ absl::StatusOr<membership::Options> MembershipOptionsOf(const v1::Launch& launch
     MUSTER_ASSIGN_OR_RETURN(rules.place, MakePlaceFunction(launch.job().placement()));
   }
   MUSTER_ASSIGN_OR_RETURN(rules.order, MakeOrderFunction(launch.network()));
+  if (!launch.job().nccl_environment_off()) {
+    MUSTER_ASSIGN_OR_RETURN(rules.nccl, MakeNcclFunction(launch.network()));
+    rules.show_nccl = launch.job().placement().display_map();
+  }
   rules.workers_min = launch.workers_min();
   rules.max_restarts = launch.max_restarts();
   rules.output_files = !launch.job().output().file_pattern().empty();

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "launcher/labels/network.h"
 #include "launcher/planner/ring_order.h"
 #include "launcher/topology/group_tree.h"
 #include "runtime/base/status.h"
@@ -116,8 +115,7 @@ class Orderer {
 
 }  // namespace
 
-absl::StatusOr<membership::OrderFunction> MakeOrderFunction(const v1::NetworkKnowledge& knowledge) {
-  if (knowledge.order_is_chosen()) return membership::OrderFunction();
+absl::StatusOr<std::vector<NetworkSource>> SourcesOfKnowledge(const v1::NetworkKnowledge& knowledge) {
   std::optional<LabelDialect> keys;
   if (!knowledge.label_keys().empty()) {
     MUSTER_ASSIGN_OR_RETURN(keys, ParseLabelKeys(knowledge.label_keys()));
@@ -127,7 +125,12 @@ absl::StatusOr<membership::OrderFunction> MakeOrderFunction(const v1::NetworkKno
     MUSTER_ASSIGN_OR_RETURN(LabelFile parsed, ParseLabelFile(file.name()));
     files.push_back({std::move(parsed), file.text()});
   }
-  MUSTER_ASSIGN_OR_RETURN(std::vector<NetworkSource> sources, ReadNetworkFiles(files, keys ? &*keys : nullptr, ""));
+  return ReadNetworkFiles(files, keys ? &*keys : nullptr, "");
+}
+
+absl::StatusOr<membership::OrderFunction> MakeOrderFunction(const v1::NetworkKnowledge& knowledge) {
+  if (knowledge.order_is_chosen()) return membership::OrderFunction();
+  MUSTER_ASSIGN_OR_RETURN(std::vector<NetworkSource> sources, SourcesOfKnowledge(knowledge));
   auto orderer = std::make_shared<const Orderer>(std::move(sources));
   return [orderer](const std::vector<membership::NodeOffer>& offers, const std::vector<uint32_t>& former) {
     return orderer->Order(offers, former);

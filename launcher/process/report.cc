@@ -122,6 +122,7 @@ Json OfRefused(const RefusalLedger& ledger) {
 void TakeMembership(const Membership& membership, JobResult* result) {
   result->generation = membership.generation();
   result->plan = membership.plan();
+  result->nccl = membership.nccl();
   result->restarts = membership.restarts();
   result->checkpoint_step = membership.checkpoint_step() > 0 ? membership.checkpoint_step() : -1;
   result->failures = membership.failures();
@@ -156,6 +157,7 @@ std::string ReportJson(const JobResult& result) {
                        {"committed_step", OrNull(verdict.committed_step() >= 0, verdict.committed_step())},
                        {"checkpoint_step", OrNull(result.checkpoint_step >= 0, result.checkpoint_step)},
                        {"plan", OrNull(!result.plan.empty(), result.plan)},
+                       {"nccl", result.nccl},
                        {"command", result.command},
                        {"launched_from", result.host},
                        {"started", absl::FormatTime(absl::RFC3339_full, result.started, absl::UTCTimeZone())},

@@ -21,6 +21,7 @@ struct JobResult {
   int64_t restarts = 0;
   int64_t checkpoint_step = -1;               // newest on disk; -1: none
   std::string plan;                           // why ranks were in their order; empty: by the numbers of nodes
+  std::vector<std::string> nccl;              // what NCCL was told and why, a sentence each
   RefusalLedger refusals;
   std::vector<v1::GenerationEnded> failures;  // generations that failed before the last one, oldest first
   absl::Time started;

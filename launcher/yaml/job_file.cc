@@ -28,12 +28,13 @@ constexpr int64_t kStepsMax = int64_t{1} << 40;
 const std::map<std::string, std::vector<std::string>>& Fields() {
   static const auto& fields = *new std::map<std::string, std::vector<std::string>>{
       {"",
-       {"name", "command", "workers", "resources", "placement", "topology", "env", "output", "stdin", "checkpoint", "recovery", "starter",
+       {"name", "command", "workers", "resources", "placement", "topology", "nccl", "env", "output", "stdin", "checkpoint", "recovery", "starter",
         "kubernetes"}},
       {"workers", {"min", "max", "per_node"}},
       {"resources", {"cpu", "memory", "gpu"}},
       {"placement", {"map_by", "rank_by", "bind_to"}},
       {"topology", {"files", "label_keys"}},
+      {"nccl", {"environment"}},
       {"output", {"marks", "files"}},
       {"checkpoint", {"path", "every_steps", "keep"}},
       {"recovery", {"max_restarts", "spares", "last_call"}},
@@ -73,6 +74,7 @@ class Reader {
     ReadIf(top, "resources", [&](const YamlNode& node, const std::string& path) { ReadResources(node, path, &job.resources); });
     ReadIf(top, "placement", [&](const YamlNode& node, const std::string& path) { ReadPlacement(node, path, &job.placement); });
     ReadIf(top, "topology", [&](const YamlNode& node, const std::string& path) { ReadTopology(node, path, &job.topology); });
+    ReadIf(top, "nccl", [&](const YamlNode& node, const std::string& path) { ReadNccl(node, path, &job.nccl); });
     ReadIf(top, "env", [&](const YamlNode& node, const std::string& path) { job.env = Environment(node, path); });
     ReadIf(top, "output", [&](const YamlNode& node, const std::string& path) { ReadOutput(node, path, &job.output); });
     ReadIf(top, "stdin", [&](const YamlNode& node, const std::string& path) {
@@ -452,6 +454,12 @@ class Reader {
       const auto keys = Texts(value, place, "example.com/row");
       if (keys) topology->label_keys = Place(value, absl::StrJoin(keys->value, ","));
     });
+  }
+
+  void ReadNccl(const YamlNode& node, const std::string& path, JobFile::Nccl* nccl) {
+    const Section section = Open(node, path, "nccl");
+    ReadIf(section, "environment",
+           [&](const YamlNode& value, const std::string& place) { nccl->environment = Text(value, place, "auto or off"); });
   }
 
   void ReadCheckpoint(const YamlNode& node, const std::string& path, JobFile::Checkpoint* checkpoint) {

@@ -45,6 +45,9 @@ struct JobFile {
     Field<std::vector<std::string>> files;  // words of --topology-file
     Field<std::string> label_keys;          // a word of --label-keys
   };
+  struct Nccl {
+    Field<std::string> environment;  // a word of --nccl-environment
+  };
   struct Checkpoint {
     Field<std::string> path;
     Field<int64_t> every_steps, keep;  // 1 and up; both need path
@@ -91,6 +94,7 @@ struct JobFile {
   Resources resources;
   Placement placement;
   Topology topology;
+  Nccl nccl;
   Field<std::vector<std::pair<std::string, std::string>>> env;  // in the file's order
   Output output;
   Field<std::string> standard_input;  // stdin: a rank, "all" or "none"

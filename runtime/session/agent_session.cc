@@ -140,10 +140,6 @@ absl::Status AgentSession::MakeNcclWorldOrLeaveIt() {
   nccl.nccl_host_id = options_.nccl_host_id;
   nccl.local_rank = local_rank();
   nccl.host = membership_.host;
-  if (membership_.nodes > 1) {
-    const v1::PeerEntry& own = v1::PeerEntryOf(parts_->control, membership_.rank);
-    nccl.interface = InterfaceWithAddress(own.family, own.address);
-  }
   nccl.deadline = join_deadline_;
   nccl.interrupted = [this](const Communicator& control) {
     absl::Status over = WhyNativeIsOver(control);

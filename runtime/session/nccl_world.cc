@@ -1,12 +1,7 @@
 #include "runtime/session/nccl_world.h"
 
-#include <ifaddrs.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include <cstdlib>
-#include <cstring>
 #include <fstream>
 #include <utility>
 
@@ -57,22 +52,6 @@ void Say(const std::string& text) {
 
 }  // namespace
 
-std::string InterfaceWithAddress(int family, const uint8_t bytes[16]) {
-  ifaddrs* all = nullptr;
-  if (::getifaddrs(&all) != 0) return "";
-  std::string name;
-  for (const ifaddrs* one = all; one != nullptr && name.empty(); one = one->ifa_next) {
-    if (one->ifa_addr == nullptr) continue;
-    const bool is_4 = family == 4 && one->ifa_addr->sa_family == AF_INET;
-    const bool is_6 = family == 6 && one->ifa_addr->sa_family == AF_INET6;
-    const bool same = (is_4 && std::memcmp(&reinterpret_cast<const sockaddr_in*>(one->ifa_addr)->sin_addr, bytes, 4) == 0) ||
-                      (is_6 && std::memcmp(&reinterpret_cast<const sockaddr_in6*>(one->ifa_addr)->sin6_addr, bytes, 16) == 0);
-    if (same) name = one->ifa_name;
-  }
-  ::freeifaddrs(all);
-  return name;
-}
-
 bool MachineHasGpu() {
   for (const char* file : {"/dev/nvidiactl", "/dev/dxg"}) {
     if (::access(file, F_OK) == 0) return true;
@@ -90,8 +69,6 @@ absl::StatusOr<std::unique_ptr<Communicator>> MakeNcclWorld(std::unique_ptr<Comm
     return absl::FailedPreconditionError(absl::StrCat("the NCCL backend cannot be used: ", seated.message(), kOrNative));
   }
   MUSTER_RETURN_IF_ERROR(seated);
-  // NCCL reads it from the environment and nowhere else; "=" keeps it from taking the name for a prefix.
-  if (!options.interface.empty()) ::setenv("NCCL_SOCKET_IFNAME", absl::StrCat("=", options.interface).c_str(), /*overwrite=*/0);
   MUSTER_ASSIGN_OR_RETURN(nccl.ids, ExchangeNcclIds(*nccl.nccl, control, options.deadline));
   if (auto kernels = OpenCudaKernels(); kernels.ok()) nccl.kernels = *kernels;
   nccl.interrupted = std::move(options.interrupted);

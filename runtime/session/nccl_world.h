@@ -2,7 +2,6 @@
 #ifndef MUSTER_RUNTIME_SESSION_NCCL_WORLD_H_
 #define MUSTER_RUNTIME_SESSION_NCCL_WORLD_H_
 
-#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -23,16 +22,10 @@ struct NcclWorldOptions {
   std::string nccl_host_id;
   int local_rank = 0;
   std::string host;  // this node's, for messages
-  // The network interface that this rank's peers on other nodes reach it by; empty: there are none. NCCL takes it for its sockets where
-  // the user's NCCL_SOCKET_IFNAME says nothing else.
-  std::string interface;
   absl::Time deadline = absl::InfiniteFuture();
   std::function<absl::Status(const Communicator& control)> interrupted;
   std::function<void(const Failure&)> failed;
 };
-
-// The name of the interface that has the address; empty where none has. `family` is 4 or 6, the bytes as on the wire.
-std::string InterfaceWithAddress(int family, const uint8_t bytes[16]);
 
 // Whether this machine seems to have an NVIDIA GPU. Cheap; opens nothing.
 bool MachineHasGpu();

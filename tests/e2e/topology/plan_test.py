@@ -76,6 +76,14 @@ class Plan(muster_e2e.MusterCase):
         self.assertEqual(self.plan("--explain").stdout, self.plan("--rank", "0").stdout)
         self.assertIn("explanation", self.json("--explain"))
 
+    def test_explains_what_nccl_is_told(self):
+        result = self.plan("--explain", text="levels: [{name: pod, per_rail: true}]\nnodes:\n  - {name: \"n[1-2]\", labels: {pod: a}, gpus: 2,"
+                           " nics: [{name: mlx5_0, rail: 0}, {name: mlx5_1, rail: 1}]}\n")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("NCCL is told NCCL_CROSS_NIC=0: the fabric has a switch for each rail", result.stdout)
+        self.assertIn("NCCL is kept to mlx5_0, mlx5_1 (NCCL_IB_HCA) where the node has other RDMA NICs that are up.", result.stdout)
+        self.assertNotIn("NCCL_CROSS_NIC", self.plan("--explain").stdout)
+
     def test_a_part_of_the_cluster(self):
         plan = self.json("-H", "n[1-4]", "--nproc-per-node", "1")
         self.assertEqual(plan["order"], ["n1", "n3", "n2", "n4"])

@@ -126,6 +126,30 @@ TEST(Environment, GlooIsToldTheInterfaceBetweenNodesUnlessTheUserHasChosen) {
   EXPECT_FALSE(AsMap(WorkerEnvironment({}, {}, place)).contains("GLOO_SOCKET_IFNAME"));
 }
 
+TEST(Environment, NcclIsToldWhatTheUserHasNotSaid) {
+  WorkerPlace place = Place();
+  place.nccl = {{"NCCL_IB_HCA", "=mlx5_0:1"},
+                {"NCCL_CROSS_NIC", "0"},
+                {"NCCL_SOCKET_FAMILY", "AF_INET6"},
+                {"NCCL_SOCKET_IFNAME", "=eth1"}};
+  const auto told = AsMap(WorkerEnvironment({"CUDA_VISIBLE_DEVICES=3,1"}, {}, place));
+  for (const auto& [name, value] : place.nccl) EXPECT_EQ(told.at(name), value);
+  EXPECT_EQ(told.at("CUDA_VISIBLE_DEVICES"), "3,1");
+  EXPECT_FALSE(AsMap(WorkerEnvironment({}, {}, place)).contains("CUDA_VISIBLE_DEVICES"));
+  // Inherited, chosen, or in a file of NCCL's; itself or one of its kin, but not its neighbours.
+  EXPECT_EQ(AsMap(WorkerEnvironment({"NCCL_IB_HCA=^mlx5_9"}, {}, place)).at("NCCL_IB_HCA"), "^mlx5_9");
+  EXPECT_EQ(AsMap(WorkerEnvironment({}, {"NCCL_CROSS_NIC=1"}, place)).at("NCCL_CROSS_NIC"), "1");
+  EXPECT_FALSE(AsMap(WorkerEnvironment({}, {"NCCL_NET=Socket"}, place)).contains("NCCL_IB_HCA"));
+  EXPECT_EQ(AsMap(WorkerEnvironment({}, {"NCCL_NET=Socket"}, place)).at("NCCL_CROSS_NIC"), "0");
+  const auto interface = AsMap(WorkerEnvironment({}, {"NCCL_SOCKET_IFNAME=ib"}, place));
+  EXPECT_EQ(interface.at("NCCL_SOCKET_IFNAME"), "ib");
+  EXPECT_FALSE(interface.contains("NCCL_SOCKET_FAMILY"));
+  place.nccl_configured = {"NCCL_IB_HCA", "NCCL_CROSS_NIC"};
+  const auto configured = AsMap(WorkerEnvironment({}, {}, place));
+  EXPECT_FALSE(configured.contains("NCCL_IB_HCA") || configured.contains("NCCL_CROSS_NIC"));
+  EXPECT_EQ(configured.at("NCCL_SOCKET_IFNAME"), "=eth1");
+}
+
 TEST(Environment, UnderMpirunWhatItSaysOfItselfIsNotPassedOn) {
   const std::vector<std::string> settings = {"OMPI_MCA_ess=singleton", "OMPI_MCA_orte_hnp_uri=x", "ORTE_SCHIZO_DETECTION=ORTE"};
   EXPECT_EQ(AsMap(WorkerEnvironment(settings, {}, Place())).at("OMPI_MCA_ess"), "singleton");

@@ -305,6 +305,8 @@ TEST(JobFileOptions, EveryFieldIsAppliedOrSaidToHaveNoEffect) {
       {"topology.files",
        {"topology: {files: [t.conf]}",
         [](const RunOptions& o) { return o.network.files.files == std::vector<std::string>{"t.conf"}; }}},
+      {"nccl.environment",
+       {"nccl: {environment: off}", [](const RunOptions& o) { return o.network.nccl_environment == "off"; }}},
       {"topology.label_keys",
        {"topology: {label_keys: [x/a, x/b]}", [](const RunOptions& o) { return o.network.files.label_keys == "x/a,x/b"; }}},
       {"env", {"env: {A: 1}", [](const RunOptions& o) { return o.environment == std::vector<std::string>{"A=1"}; }}},

@@ -38,6 +38,8 @@ class MembershipTest : public ::testing::Test {
     options.place = place_;
     options.output_files = output_files_;
     options.order = order_;
+    options.nccl = nccl_;
+    options.show_nccl = show_nccl_;
     options.random_bytes = [](size_t bytes) { return std::string(bytes, 'k'); };
     machine_.emplace(options);
     appends_.clear();
@@ -190,6 +192,8 @@ class MembershipTest : public ::testing::Test {
   membership::PlaceFunction place_;
   bool output_files_ = false;
   membership::OrderFunction order_;
+  membership::NcclFunction nccl_;
+  bool show_nccl_ = false;
   std::vector<std::string> placed_;
 };
 
@@ -215,6 +219,54 @@ absl::StatusOr<membership::Seating> Crosswise(uint32_t workers, const std::vecto
   EXPECT_EQ(offers.size(), 2u);
   EXPECT_EQ(offers[0].topology.xml(), "machine of 0");
   return membership::Seating{{{1, 0, "4", "0"}, {0, 0, "5-6", "1"}, {1, 1, "", ""}}, {"rank 0 is there"}};
+}
+
+TEST_F(MembershipTest, EachNodeIsToldWhatItsNcclIsToKnow) {
+  std::vector<std::string> seen;
+  nccl_ = [&seen](const std::vector<membership::NodeOffer>& offers) {
+    membership::NcclDecision decision;
+    for (const membership::NodeOffer& offer : offers) {
+      seen.push_back(offer.address);
+      v1::NcclVariable* one = decision.environments.emplace_back().add_variables();
+      one->set_name("NCCL_IB_HCA");
+      one->set_value("=" + offer.host);
+    }
+    decision.environments.back().clear_variables();  // nothing
+    decision.reasons = {"a reason"};
+    decision.notes = {"a doubt"};
+    return decision;
+  };
+  order_ = [](const std::vector<membership::NodeOffer>& offers, const std::vector<uint32_t>&) {
+    membership::NodeOrder order;
+    for (const membership::NodeOffer& offer : offers) order.nodes.insert(order.nodes.begin(), offer.node);
+    return order;
+  };
+  show_nccl_ = true;
+  RunRestartable(1);
+  EXPECT_EQ(seen, (std::vector<std::string>{"10.0.0.1", "10.0.0.0"})) << "in the order of the ranks";
+  EXPECT_EQ(machine_->nccl(), std::vector<std::string>{"a reason"});
+  EXPECT_EQ(placed_, std::vector<std::string>{"a reason"});
+  EXPECT_EQ(std::count(happened_.begin(), happened_.end(), "nccl"), 2);
+  int prepares = 0;
+  for (const membership::Send& send : sent_) {
+    if (!send.message.has_prepare()) continue;
+    ++prepares;
+    EXPECT_EQ(send.message.prepare().has_nccl(), send.node == 1);
+    if (send.node == 1) EXPECT_EQ(send.message.prepare().nccl().variables(0).value(), "=node-b");
+  }
+  EXPECT_EQ(prepares, 2);
+  // The next generation is asked about anew; what has not changed is not said again.
+  Ended(1, 0, v1::Ending::SIGNALED, 9);
+  Step(membership::TimerFired{Timer::kEnd});
+  Ended(0, 1, v1::Ending::SIGNALED, 15, true);
+  Ended(0, 2, v1::Ending::SIGNALED, 15, true);
+  Cleared(0);
+  Cleared(1);
+  Durable();  // the end of generation 1
+  Durable();  // the number of generation 2
+  EXPECT_EQ(machine_->state(), State::kPreparing);
+  EXPECT_EQ(seen.size(), 4u);
+  EXPECT_EQ(std::count(happened_.begin(), happened_.end(), "nccl"), 2);
 }
 
 TEST_F(MembershipTest, RanksFollowThePlannedOrderOfNodes) {

@@ -182,7 +182,8 @@ TEST(Render, ACoordinatorWithARecordSaysWhoseItIs) {
 }
 
 TEST(Render, WhatIsKnownOfTheNetworkGoesWithTheJob) {
-  auto plan = PlanOf(absl::StrCat(kLeast, "topology: {files: [nodes.json], label_keys: [example.com/rack]}\n"));
+  auto plan = PlanOf(
+      absl::StrCat(kLeast, "topology: {files: [nodes.json], label_keys: [example.com/rack]}\nnccl: {environment: off}\n"));
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_THAT(plan->notes, ElementsAre());
   plan->network_files.push_back(MakeNetworkFile("kubernetes:", "files/no des.json", 0, "{}"));
@@ -194,7 +195,7 @@ TEST(Render, WhatIsKnownOfTheNetworkGoesWithTheJob) {
   const Json coordinator = Find(manifests, "Job", "words-coordinator")["spec"]["template"];
   EXPECT_THAT(absl::StrJoin(Arguments(coordinator), " "),
               HasSubstr("--topology-file kubernetes:/run/muster/network/0-no_des.json --topology-file "
-                        "/run/muster/network/1-topology.conf --label-keys example.com/rack --"));
+                        "/run/muster/network/1-topology.conf --label-keys example.com/rack --nccl-environment off --"));
   EXPECT_THAT(coordinator["spec"]["volumes"].dump(), HasSubstr(R"({"name":"network","configMap":{"name":"words-network"}})"));
   const Json agent = Find(manifests, "Job", "words-workers")["spec"]["template"]["spec"];
   EXPECT_THAT(agent["containers"][0]["env"].dump(), HasSubstr(R"({"name":"MUSTER_LABEL_KEYS","value":"example.com/rack"})"));

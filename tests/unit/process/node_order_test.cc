@@ -25,7 +25,7 @@ v1::NetworkKnowledge Knowledge(std::vector<std::pair<std::string, std::string>> 
 }
 std::vector<membership::NodeOffer> Offers(const std::vector<std::string>& hosts) {
   std::vector<membership::NodeOffer> offers;
-  for (const std::string& host : hosts) offers.push_back({static_cast<uint32_t>(offers.size()), host, 1, {}, {}});
+  for (const std::string& host : hosts) offers.push_back({static_cast<uint32_t>(offers.size()), host, 1, {}, {}, {}, {}});
   return offers;
 }
 membership::NodeOrder Order(const v1::NetworkKnowledge& knowledge, const std::vector<membership::NodeOffer>& offers) {

@@ -5,7 +5,6 @@
 
 #include "absl/strings/match.h"
 #include "gtest/gtest.h"
-#include "runtime/session/nccl_world.h"
 
 namespace muster {
 namespace {
@@ -42,13 +41,6 @@ TEST(SessionOptions, WorldsOfMpirunAreMpis) {
   EXPECT_EQ(options->local_rank, 1);
   EXPECT_EQ(options->local_world_size, 2);
   EXPECT_EQ(From({{"OMPI_COMM_WORLD_SIZE", "1"}})->backend, "");
-}
-
-TEST(NcclWorld, KnowsAnInterfaceByItsAddress) {
-  const uint8_t loopback[16] = {127, 0, 0, 1};
-  EXPECT_EQ(InterfaceWithAddress(4, loopback), "lo");
-  const uint8_t nobody[16] = {192, 0, 2, 77};  // for documentation
-  EXPECT_EQ(InterfaceWithAddress(4, nobody), "");
 }
 
 TEST(SessionOptions, TheBackendIsChosen) {
