@@ -180,7 +180,10 @@ class NcclCommunicator : public QueuedCommunicator<NcclCommunicator>, public Dev
     MemoryKind kind = MemoryKind::kHost;
     int device = 0;
     const int code = cuda_.KindOf(data, &kind, &device);
-    if (code != kCudaOk) return watch_.CudaFailed(code, operation);
+    if (code != kCudaOk) {
+      watch_.CudaFailed(code, operation).IgnoreError();
+      return watch_.Settled();
+    }
     *on_device = kind == MemoryKind::kDevice;
     if (!*on_device || device == options_.device) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrCat("a buffer lies on GPU ", device, ", rank ", rank(),
@@ -202,7 +205,7 @@ class NcclCommunicator : public QueuedCommunicator<NcclCommunicator>, public Dev
     const int code = cuda_.Record(flight->ready, callers_stream_);
     if (code == kCudaOk) return flight;
     watch_.GiveEvent(flight->ready);
-    MUSTER_RETURN_IF_ERROR(watch_.LookForFault(operation));
+    if (!watch_.LookForFault(operation).ok()) return watch_.Settled();
     return CallFailed("SetStream's stream", code);
   }
 

@@ -44,7 +44,8 @@ class NcclEngine {
   // Collective. Opens the stream, waits for all ranks, and has `make` begin a communicator, until NCCL says that it is there.
   absl::Status Start(absl::FunctionRef<absl::Status(NcclHandle& handle)> make);
 
-  // Takes one operation to the stream, or to its end where its data passes the host or stays there; then `flight` is finished, or followed by the watch.
+  // Takes one operation to the stream, or to its end where its data is on the host or passes it; then `flight` is finished, or followed by
+  // the watch.
   void Run(const std::shared_ptr<NcclFlight>& flight);
 
   // Looks until NCCL has nothing in progress; `code` is what beginning it returned.

@@ -1,5 +1,5 @@
-// What callers see when NCCL or CUDA fails or hangs, or the launcher says that the generation is over. Buffers are in device memory. Time is virtual, and moves only
-// while a test has it move.
+// What callers see of collectives in device memory when NCCL or CUDA fails or hangs, or the launcher says that the generation is over.
+// Time is virtual, and moves only while a test has it move.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sched.h>
