@@ -78,7 +78,7 @@ absl::Status Run(Member& member, Network& network, const Operation& operation, c
   const bool small = IsSmall(member, network, operation, traffic);
   if (small) BringSmall(member, operation, traffic);
   MUSTER_RETURN_IF_ERROR(member.Arrive());
-  member.AllowMoreTime(2 * kOuterWaitNanoseconds);
+  member.AllowMoreTime(2 * network.outer_wait_nanoseconds());
   if (!member.CallsAgree()) return NameMismatch(member, network);
   if (small) {
     MUSTER_RETURN_IF_ERROR(RunSmall(member, network, operation, traffic));

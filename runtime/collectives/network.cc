@@ -36,8 +36,8 @@ absl::Status Network::Poll(Member& member) {
   return failure.has_value() ? FailWith(member, *failure, [] { return -1; }) : absl::OkStatus();
 }
 
-int64_t Network::DeadlineOf(const Member& member) {
-  return member.deadline() == INT64_MAX ? INT64_MAX : member.deadline() - kOuterWaitNanoseconds;
+int64_t Network::DeadlineOf(const Member& member) const {
+  return member.deadline() == INT64_MAX ? INT64_MAX : member.deadline() - outer_wait_nanoseconds_;
 }
 
 absl::Status Network::FailWith(Member& member, const MeshFailure& failure, absl::FunctionRef<int()> awaited) {

@@ -20,10 +20,6 @@
 
 namespace muster {
 
-// Deadlines come at the same time on all ranks. Who waits for another node waits so much longer, and who waits for a local rank
-// that may do so twice as much: the rank that is nearest to the missing one is the first to say whom it misses.
-inline constexpr int64_t kOuterWaitNanoseconds = 50'000'000;
-
 // Memory that grows to what was once needed and is not cleared.
 class Scratch {
  public:
@@ -45,17 +41,22 @@ class Scratch {
 class Network {
  public:
   // `mesh` is null on a rank beyond the lanes.
-  Network(Nodes nodes, std::unique_ptr<Mesh> mesh) : nodes_(std::move(nodes)), mesh_(std::move(mesh)) {}
+  //
+  // Deadlines come at the same time on all ranks. Who waits for another node waits `outer_wait_nanoseconds` longer, and who waits for a
+  // local rank that may do so twice as much: the rank that is nearest to the missing one is the first to say whom it misses.
+  Network(Nodes nodes, std::unique_ptr<Mesh> mesh, int64_t outer_wait_nanoseconds)
+      : nodes_(std::move(nodes)), outer_wait_nanoseconds_(outer_wait_nanoseconds), mesh_(std::move(mesh)) {}
 
   const Nodes& nodes() const { return nodes_; }
   Mesh* mesh() const { return mesh_.get(); }
+  int64_t outer_wait_nanoseconds() const { return outer_wait_nanoseconds_; }
   // The rank on `node` that carries the same lane as this one, as the mesh and errors call it: its rank in the job.
   int PeerOn(int node, const Member& member) const { return member.JobRank(nodes_.first_rank(node) + member.rank()); }
 
   // `shards` 0: a leaf a rank.
   const NodePartials& partials(int shards);
 
-  // Between Member::Arrive, and AllowMoreTime(2 * kOuterWaitNanoseconds) after it, and the operation's end.
+  // Between Member::Arrive, and AllowMoreTime(2 * outer_wait_nanoseconds()) after it, and the operation's end.
   //
   // Moves bytes until `ready`; a failure of the mesh, or of this node meanwhile, becomes the member's. `awaited` says which
   // rank had not sent, for a deadline.
@@ -93,10 +94,11 @@ class Network {
   };
   static_assert(sizeof(Call) == 56 && sizeof(NodeCalls) == 184);
 
-  static int64_t DeadlineOf(const Member& member);
+  int64_t DeadlineOf(const Member& member) const;
   absl::Status FailWith(Member& member, const MeshFailure& failure, absl::FunctionRef<int()> awaited);
 
   const Nodes nodes_;
+  const int64_t outer_wait_nanoseconds_;
   std::map<int, NodePartials> partials_;  // by shards; never erased, so addresses stay
   NodeCalls own_calls_;
   std::vector<NodeCalls> calls_;  // by node

@@ -130,6 +130,7 @@ std::unique_ptr<Communicator> FakeNode::Join(int rank) {
   native.node_of_rank = options_.node_of_rank;
   if (options_.connect) native.mesh = options_.connect(native.rank);
   native.generation = options_.generation;
+  if (options_.outer_wait_nanoseconds > 0) native.outer_wait_nanoseconds = options_.outer_wait_nanoseconds;
   native.host = options_.host;
   native.control = control();
   native.link = links_[static_cast<size_t>(rank)].get();

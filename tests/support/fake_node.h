@@ -26,7 +26,8 @@ struct FakeNodeOptions {
   uint32_t slot_bytes = v1::kSlotBytes;
   uint32_t staging_bytes = v1::kStagingBytes;
   int64_t memory_limit_bytes = 0;
-  int offer_fails_on_rank = -1;  // whose OfferWindow returns ResourceExhausted
+  int offer_fails_on_rank = -1;        // whose OfferWindow returns ResourceExhausted
+  int64_t outer_wait_nanoseconds = 0;  // NativeOptions; 0: as usual
   std::string host = "fake-host";
 
   // Of several nodes: as in NativeOptions, this node's number, and what gives a rank of the world its mesh. `ranks` are local.

@@ -32,7 +32,8 @@ class NativeCommunicator : public QueuedCommunicator<NativeCommunicator> {
         member_(std::make_shared<Member>(place_.memory, place_.local_rank, place_.host, place_.first_rank, place_.world_size,
                                          place_.job_ranks)),
         network_(place_.is_on_several_nodes()
-                     ? std::make_unique<Network>(Nodes::Of(place_.node_of_rank, place_.rank()), std::move(place_.mesh))
+                     ? std::make_unique<Network>(Nodes::Of(place_.node_of_rank, place_.rank()), std::move(place_.mesh),
+                                                 place_.family->outer_wait_nanoseconds)
                      : nullptr),
         home_(std::make_shared<WindowHome>(WindowHome{member_, place_.link, network_.get(), place_.family})),
         progress_([this](const Operation& operation, const std::atomic<int>* callers_inside) {
@@ -227,6 +228,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> CreateNativeCommunicator(NativeOpt
   NativePlace place{.memory = options.control};
   place.family = std::make_shared<NativeFamily>();
   place.family->node_of_rank = options.node_of_rank;
+  place.family->outer_wait_nanoseconds = options.outer_wait_nanoseconds;
   place.generation = options.generation;
   place.host = std::move(options.host);
   place.link = options.link;

@@ -28,7 +28,8 @@ struct NativeOptions {
 
   // The node of each rank, by rank; ranks of a node follow each other and nodes count up from 0. Empty: all are on this one.
   std::vector<int> node_of_rank;
-  std::unique_ptr<Mesh> mesh;  // connected to MeshPeers(...); null where that is empty
+  std::unique_ptr<Mesh> mesh;                   // connected to MeshPeers(...); null where that is empty
+  int64_t outer_wait_nanoseconds = 50'000'000;  // Network; a rank that the machine delays by more is named though it had come
 };
 
 // The ranks on other nodes that `rank` exchanges data with. A vector is cut into as many lanes as the smallest node has ranks;

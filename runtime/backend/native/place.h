@@ -21,6 +21,7 @@ struct NativeFamily {
   std::vector<int> node_of_rank;  // by rank of the job; empty: all are on one node
   std::atomic<int> children{0};   // communicators made by Split that live
   std::atomic<int64_t> window_bytes{0};
+  int64_t outer_wait_nanoseconds = 0;  // network.h
 };
 
 // Counts one communicator made by Split, for its life.
