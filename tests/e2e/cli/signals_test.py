@@ -21,6 +21,8 @@ class Terminal:
         self.text = b""
         self.pid, self.master = pty.fork()
         if self.pid == 0:
+            for number in (signal.SIGINT, signal.SIGHUP):  # also where this script is started in the background, or under nohup
+                signal.signal(number, signal.SIG_DFL)
             os.execve(MUSTER, [MUSTER, *arguments], case.environment)
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         self.status = None
@@ -50,7 +52,7 @@ class Terminal:
         os.write(self.master, text.encode())
 
     def wait(self):
-        """The exit status, and the seconds it took to come."""
+        """The exit status, and the seconds it took to come: a slow machine's may be many."""
         begin = time.monotonic()
         while time.monotonic() < begin + DEADLINE:
             self.pump()
@@ -71,10 +73,12 @@ def states_of(job_id):
 KIND = "trap 'echo caught $RANK; exit 0' TERM; echo ready $MUSTER_JOB_ID; while :; do sleep 0.05; done"
 DEAF = "trap '' TERM INT HUP; echo ready $MUSTER_JOB_ID; while :; do sleep 0.05; done"
 
+NEVER = str(10 * DEADLINE)  # as a grace: whoever ends does not because it is over
+
 
 class Signals(MusterCase):
     RUN = ("run",)
-    TIMEOUT = "0.5"
+    TIMEOUT = "2"  # workers have begun by then
 
     def ready(self, terminal, workers):
         end = time.monotonic() + DEADLINE
@@ -84,45 +88,43 @@ class Signals(MusterCase):
         return terminal.text.split(b"ready ")[1].split()[0].decode()
 
     def nothing_left(self, job_id):
-        self.assertTrue(poll(lambda: not processes_of(job_id), 2), processes_of(job_id))
+        self.assertTrue(poll(lambda: not processes_of(job_id)), processes_of(job_id))
 
     def test_ctrl_c_once_ends_the_workers_kindly(self):
-        terminal = Terminal(self, *self.RUN, "-np", "3", "sh", "-c", KIND)
+        terminal = Terminal(self, *self.RUN, "--kill-grace", NEVER, "-np", "3", "sh", "-c", KIND)
         job_id = self.ready(terminal, 3)
         terminal.type("\x03")
-        status, seconds = terminal.wait()
+        status, _ = terminal.wait()
         self.assertEqual(status, 130, terminal.text)
-        self.assertLess(seconds, 4)
         self.assertEqual(terminal.text.count(b"caught"), 3, terminal.text)
         self.nothing_left(job_id)
 
-    def test_ctrl_c_once_kills_deaf_workers_after_five_seconds(self):
-        terminal = Terminal(self, *self.RUN, "-np", "2", "sh", "-c", DEAF)
+    def test_ctrl_c_once_kills_deaf_workers_when_their_time_is_over(self):
+        terminal = Terminal(self, *self.RUN, "--kill-grace", "1", "-np", "2", "sh", "-c", DEAF)
         job_id = self.ready(terminal, 2)
         terminal.type("\x03")
         status, seconds = terminal.wait()
         self.assertEqual(status, 130, terminal.text)
-        self.assertGreater(seconds, 3)  # they had their time
-        self.assertLess(seconds, 8)
+        self.assertGreater(seconds, 0.9)  # they had it
         self.assertIn(b"Ctrl-C once more", terminal.text)
         self.nothing_left(job_id)
 
     def test_ctrl_c_twice_ends_them_now(self):
-        terminal = Terminal(self, *self.RUN, "-np", "2", "sh", "-c", DEAF)
+        terminal = Terminal(self, *self.RUN, "--kill-grace", NEVER, "-np", "2", "sh", "-c", DEAF)
         job_id = self.ready(terminal, 2)
         terminal.type("\x03")
         terminal.expect("Ctrl-C once more")
         terminal.type("\x03")
-        status, seconds = terminal.wait()
+        status, _ = terminal.wait()
         self.assertEqual(status, 130, terminal.text)
-        self.assertLess(seconds, 3)
         self.nothing_left(job_id)
 
     def test_ctrl_c_reaches_those_that_left_by_setsid(self):
-        terminal = Terminal(self, *self.RUN, "-np", "2", STUBBORN)
+        terminal = Terminal(self, *self.RUN, "--kill-grace", NEVER, "-np", "2", STUBBORN)
         job_id = self.ready(terminal, 2)
         self.assertGreaterEqual(len(processes_of(job_id)), 6)
-        terminal.type("\x03\x03")
+        terminal.type("\x03")
+        terminal.expect("Ctrl-C once more")
         terminal.type("\x03")
         status, _ = terminal.wait()
         self.assertEqual(status, 130, terminal.text)
@@ -151,11 +153,11 @@ class Signals(MusterCase):
         self.assertEqual((process.returncode, out), (0, "two\n" * 2), err)
 
     def test_a_terminal_that_closes_ends_the_job(self):
-        terminal = Terminal(self, *self.RUN, "-np", "2", STUBBORN)
+        terminal = Terminal(self, *self.RUN, "--kill-grace", "0.5", "-np", "2", STUBBORN)
         job_id = self.ready(terminal, 2)
         os.close(terminal.master)
         terminal.master = os.open("/dev/null", os.O_RDONLY)
-        self.assertTrue(poll(lambda: not processes_of(job_id), 8), processes_of(job_id))
+        self.assertTrue(poll(lambda: not processes_of(job_id)), processes_of(job_id))
 
     def test_ignored_signals_stay_ignored(self):
         process = subprocess.Popen(["sh", "-c", 'trap "" HUP; exec "$0" "$@"', MUSTER, "run", "-np", "1", "sh", "-c",
@@ -190,7 +192,7 @@ class Signals(MusterCase):
             stopped = poll(lambda: os.WIFSTOPPED(os.waitpid(terminal.pid, os.WUNTRACED | os.WNOHANG)[1]))
             self.assertTrue(stopped, "muster itself does not stop")
             states = lambda: states_of(job_id)
-            self.assertTrue(poll(lambda: states() <= {"T", "D"}, 5), states())  # D: a shell whose child is stopped before its exec
+            self.assertTrue(poll(lambda: states() <= {"T", "D"}), states())  # D: a shell whose child is stopped before its exec
             os.kill(terminal.pid, signal.SIGCONT)
             terminal.type("\x03")
             self.assertEqual(terminal.wait()[0], 130)
@@ -201,7 +203,7 @@ class Signals(MusterCase):
         self.assertEqual(terminal.text.count(b"40 100"), 2, terminal.text)
 
     def test_timeout_kills_the_deaf(self):
-        process = self.start(*self.RUN, "-np", "2", "--timeout", self.TIMEOUT, STUBBORN)
+        process = self.start(*self.RUN, "-np", "2", "--timeout", self.TIMEOUT, "--kill-grace", "0.5", STUBBORN)
         job_id = process.stdout.readline().split()[1]
         _, err = process.communicate(timeout=DEADLINE)
         self.assertEqual(process.returncode, 124, err)
@@ -211,7 +213,7 @@ class Signals(MusterCase):
 class SignalsOverNodes(Signals):
     """The same with agents and coordinator in processes of their own."""
     RUN = ("run", "--nodes", "2")
-    TIMEOUT = "4"  # agents are started first
+    TIMEOUT = "5"  # agents are started first
     test_ignored_signals_stay_ignored = None  # of one worker
 
 

@@ -64,8 +64,8 @@ class HostsCase(MusterCase):
         return next(pid for pid in children_of(job.pid) if b"coordinator" in read(f"/proc/{pid}/cmdline"))
 
     def all_left(self):
-        """What is left on the hosts once everything had the time to end."""
-        poll(lambda: not self.network.left(), 20)
+        """What is left on the hosts once everything had the time to end, but not the 40 s after which an agent ends that nobody has told."""
+        poll(lambda: not self.network.left(), 30)
         return self.network.left()
 
     def clear_hosts(self):

@@ -29,7 +29,6 @@ class Pod:
         self.restarts = 0           # of its container, in place
         self.exit_codes = []        # of its container
         self.deleted_at = None      # monotonic
-        self.ended_at = None
         self.lost = False           # with its machine
         self.holder = self.process = None
 
@@ -144,7 +143,6 @@ class Pod:
             self.run_container()
             return None
         self.exit_code = code
-        self.ended_at = time.monotonic()
         self.release()
         return self.exit_code
 

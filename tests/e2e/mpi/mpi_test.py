@@ -93,10 +93,10 @@ class MpiCase(MusterCase):
 
     def nothing_left(self, job_id=None):
         if job_id:
-            self.assertTrue(poll(lambda: not processes_of(job_id), 10), "processes are left")
-        self.assertTrue(poll(lambda: not os.listdir(self.temporary), 10), os.listdir(self.temporary))
+            self.assertTrue(poll(lambda: not processes_of(job_id)), "processes are left")
+        self.assertTrue(poll(lambda: not os.listdir(self.temporary)), os.listdir(self.temporary))
         jobs = [os.path.basename(folder) for folder in self.job_folders()]
-        self.assertTrue(poll(lambda: shared_memory(jobs) <= self.shared_before, 10), shared_memory(jobs) - self.shared_before)
+        self.assertTrue(poll(lambda: shared_memory(jobs) <= self.shared_before), shared_memory(jobs) - self.shared_before)
 
 
 class World(MpiCase):
@@ -263,7 +263,7 @@ class Ends(MpiCase):
                 # And where it ends after the others have come there.
                 late = ["sh", "-c", 'if test $RANK = 2; then read line; else exec "$0" ring; fi', *words]
                 process = self.start("run", "-np", "3", "--nodes", "2", "--stdin", "2", *late, stdin=subprocess.PIPE)
-                self.assertTrue(poll(lambda: self.ranks_with_sockets() == {0, 1}, 10), self.ranks_with_sockets())
+                self.assertTrue(poll(lambda: self.ranks_with_sockets() == {0, 1}), self.ranks_with_sockets())
                 _, err = process.communicate("\n", timeout=DEADLINE)
                 self.assertEqual(process.returncode, 70, err)
                 self.assertRegex(self.words_of(err)[-1], words_of_it)
@@ -382,7 +382,7 @@ class Ends(MpiCase):
                         send(pid, signal.SIGKILL)
                     process.communicate(timeout=DEADLINE)
                     self.assertNotEqual(process.returncode, 0)
-                    self.assertTrue(poll(lambda: not processes_of(job_id), 10), "processes are left")
+                    self.assertTrue(poll(lambda: not processes_of(job_id)), "processes are left")
                     if whom == "all of muster's":
                         # Nobody was left to remove anything: the next job does.
                         self.muster("run", "-np", "1", "true")

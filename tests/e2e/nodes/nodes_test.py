@@ -313,7 +313,8 @@ class Kills(NodesCase):
 
     def test_of_the_coordinator_leaves_nothing_when_agents_find_none(self):
         # A command that has children already could not tell them from those that it inherits.
-        process = subprocess.Popen(["sh", "-c", f'sleep {DEADLINE} & exec "$0" "$@"', MUSTER, "run", "-np", "4", "--nodes", "2", STUBBORN],
+        process = subprocess.Popen(["sh", "-c", f'sleep {DEADLINE} & exec "$0" "$@"', MUSTER, "run", "-np", "4", "--nodes", "2",
+                                    "--orphan-after", "1", STUBBORN],
                                    text=True, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                    stderr=subprocess.DEVNULL)
         self.addCleanup(process.stdout.close)

@@ -1,7 +1,7 @@
 """Workers, guards, agents and whole nodes killed at random instants: the job names each cause, starts again, and ends with the
 bits of a run that nobody disturbed.
 
-MUSTER_KILLS sets how many (default 100), MUSTER_TEST_SEED what is drawn (printed when something fails)."""
+MUSTER_KILLS sets how many (default 60; scripts/soak makes many), MUSTER_TEST_SEED what is drawn (printed when something fails)."""
 import json
 import os
 import random
@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from muster_e2e import DEADLINE, MUSTER, all_pids, command_of, net_of, poll, read, send, tree_of
 from train_case import TrainCase, some_words
 
-KILLS = int(os.environ.get("MUSTER_KILLS", "100"))
+KILLS = int(os.environ.get("MUSTER_KILLS", "60"))
 SEED = int(os.environ.get("MUSTER_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 STEPS = 400
 
@@ -112,7 +112,7 @@ class Kills(TrainCase):
             for note in notes:  # each says who broke and how
                 self.assertRegex(note, r"^muster: (rank \d+|the agent|the guard process)\b.*(SIGKILL|lost|died)", context)
             restarts += len(notes)
-            left = poll(lambda: not [pid for pid in all_pids() if job.folder.encode() in read(f"/proc/{pid}/cmdline")], 5)
+            left = poll(lambda: not [pid for pid in all_pids() if job.folder.encode() in read(f"/proc/{pid}/cmdline")])
             self.assertTrue(left, f"processes are left: {context}")
         print(f"{' '.join(arguments)}: {made} kills, {restarts} restarts, {jobs} jobs", file=sys.stderr)
         self.assertGreater(restarts, kills // 4, "most kills hit nothing")

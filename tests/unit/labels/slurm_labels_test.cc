@@ -4,7 +4,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -141,17 +140,15 @@ TEST(TopologyConf, WhatCanBeCopedWithIsANoteThatSaysWhatWasTaken) {
                           "t:2: node a hangs on switch s0 (t:1) and on s1; s0 is taken"));
 }
 
-TEST(TopologyConf, FiveThousandNodesAreReadAtOnce) {
+TEST(TopologyConf, FiveThousandNodesAreRead) {
   std::string text;
   for (int leaf = 0; leaf < 160; ++leaf) {
     absl::StrAppend(&text, "SwitchName=leaf", leaf, " Nodes=n[", leaf * 32, "-", leaf * 32 + 31, "]\n");
   }
   absl::StrAppend(&text, "SwitchName=top Switches=leaf[0-159]\n");
-  const absl::Time begin = absl::Now();
   const auto set = ReadSlurmTopologyConf("t", text);
   ASSERT_TRUE(set.ok()) << set.status();
   EXPECT_EQ(set->nodes.size(), 5120u);
-  EXPECT_LT(absl::Now() - begin, absl::Seconds(1));
 }
 
 constexpr char kYaml[] = R"(---

