@@ -18,13 +18,13 @@ function(muster_room folder)
   endif()
 endfunction()
 
-# muster_test(<name> SOURCES <files...> LIBRARIES <targets...> [LABELS <labels...>] [TIMEOUT <seconds>])
+# muster_test(<name> SOURCES <files...> LIBRARIES <targets...> [LABELS <labels...>] [TIMEOUT <seconds>] [PARALLEL])
 #
 # A GoogleTest program, run as one test under ctest. Sanitizer presets run what is labelled unit or property; the thread sanitizer
 # leaves out programs that link gRPC, whose own threads it cannot see into. e2e, fault and install tests have the machine to
-# themselves while they run.
+# themselves while they run, unless they are PARALLEL.
 function(muster_test name)
-  cmake_parse_arguments(TEST "" "TIMEOUT" "SOURCES;LIBRARIES;LABELS" ${ARGN})
+  cmake_parse_arguments(TEST "PARALLEL" "TIMEOUT" "SOURCES;LIBRARIES;LABELS" ${ARGN})
   if(NOT TEST_TIMEOUT)
     set(TEST_TIMEOUT 300)
   endif()
@@ -43,7 +43,7 @@ function(muster_test name)
   if(MUSTER_SANITIZER MATCHES "thread")
     set_tests_properties(${name} PROPERTIES ENVIRONMENT TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/tsan.suppressions)
   endif()
-  if(TEST_LABELS MATCHES "e2e|fault|install")
+  if(TEST_LABELS MATCHES "e2e|fault|install" AND NOT TEST_PARALLEL)
     set_tests_properties(${name} PROPERTIES RUN_SERIAL TRUE)
   endif()
   if(TEST_LABELS MATCHES "unit|property")
