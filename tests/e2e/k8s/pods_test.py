@@ -61,8 +61,11 @@ class Undisturbed(JobCase):
         pod = self.workers.create(0)
 
         def takes_sigterm():  # before it does, the first process of a container gets none
-            blocked = [line.split()[1] for pid in pod.pids() for line in read(f"/proc/{pid}/status", "r").splitlines() if line.startswith("SigBlk:")]
-            return any(int(one, 16) & 1 << 14 for one in blocked) and read(f"/proc/{pod.pids()[0]}/comm") == b"muster\n"
+            for pid in pod.pids():
+                status = dict(line.split(":\t", 1) for line in read(f"/proc/{pid}/status", "r").splitlines() if ":\t" in line)
+                if status.get("Name") == "muster" and status["NSpid"].split()[-1] == "1":
+                    return bool(int(status["SigBlk"], 16) & 1 << 14)
+            return False
         self.wait(takes_sigterm, "muster does not start")
         pod.delete()
         self.wait(lambda: pod.exit_code is not None, "it does not end")
