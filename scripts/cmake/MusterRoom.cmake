@@ -1,7 +1,9 @@
 # muster_room(<folder> SOURCES <files...> [PUBLIC <targets...>] [PRIVATE <targets...>])
 #
 # One room is one static library. Its target is the folder's path with '/' written as '_' ("runtime/shm" is muster_runtime_shm);
-# includes are written from the top of the tree ("runtime/shm/waiter.h").
+# includes are written from the top of the tree ("runtime/shm/waiter.h"). Sanitizer presets compile without optimisation, for that is
+# soonest done; not so property tests and the rooms below, in which they would spend minutes.
+set(MUSTER_BUSY_ROOMS "^(runtime/|launcher/(fabric|planner|simulator)$)")
 function(muster_room folder)
   cmake_parse_arguments(ROOM "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
   string(REPLACE "/" "_" name ${folder})
@@ -11,6 +13,12 @@ function(muster_room folder)
     target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
                                                 $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/runtime/include>)
     target_link_libraries(${target} PUBLIC ${ROOM_PUBLIC} PRIVATE muster_options ${ROOM_PRIVATE})
+    if(MUSTER_SANITIZER AND folder MATCHES "${MUSTER_BUSY_ROOMS}")
+      target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-O1>)
+      muster_precompiled(${target} busy_room)
+    else()
+      muster_precompiled(${target} room)
+    endif()
   else()
     add_library(${target} INTERFACE)
     target_include_directories(${target} INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/runtime/include)
@@ -34,6 +42,12 @@ function(muster_test name)
   add_executable(${name} ${TEST_SOURCES})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/runtime/include)
   target_link_libraries(${name} PRIVATE ${TEST_LIBRARIES} muster_options GTest::gmock GTest::gtest_main)
+  if(MUSTER_SANITIZER AND TEST_LABELS MATCHES "property")
+    target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-O1>)
+    muster_precompiled(${name} busy_test)
+  else()
+    muster_precompiled(${name} test)
+  endif()
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND ${MUSTER_TEST_LAUNCHER} $<TARGET_FILE:${name}>)
   set_tests_properties(${name} PROPERTIES LABELS "${TEST_LABELS}" TIMEOUT ${TEST_TIMEOUT})
