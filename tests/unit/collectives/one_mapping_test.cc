@@ -107,7 +107,8 @@ TEST_P(OneMapping, AllReduceAndBroadcastOfTwoNodes) {
         mappings.push_back(Mapping::Borrow(reinterpret_cast<char*>(m.data()), static_cast<int64_t>(m.size() * sizeof(float))));
       }
       member.windows().Add(0, local, std::move(mappings));
-      Network network(Nodes::Of(node_of_rank, rank), wires.Join(rank, {(1 - node) * ranks_ + local}));
+      Network network(Nodes::Of(node_of_rank, rank), wires.Join(rank, {(1 - node) * ranks_ + local}),
+                      /*outer_wait_nanoseconds=*/50'000'000);
       std::vector<float>& own = memory_[static_cast<size_t>(rank)];
       for (int round = 0; round < kRounds; ++round) {
         std::fill_n(own.begin(), count(), static_cast<float>(rank + round));

@@ -252,7 +252,9 @@ TEST_F(MembershipTest, EachNodeIsToldWhatItsNcclIsToKnow) {
     if (!send.message.has_prepare()) continue;
     ++prepares;
     EXPECT_EQ(send.message.prepare().has_nccl(), send.node == 1);
-    if (send.node == 1) EXPECT_EQ(send.message.prepare().nccl().variables(0).value(), "=node-b");
+    if (send.node == 1) {
+      EXPECT_EQ(send.message.prepare().nccl().variables(0).value(), "=node-b");
+    }
   }
   EXPECT_EQ(prepares, 2);
   // The next generation is asked about anew; what has not changed is not said again.
