@@ -332,8 +332,11 @@ TEST_F(NcclFailure, AFaultOfTheGpuEndsTheProcess) {
 TEST_F(NcclFailure, AFaultThatNcclSeesFirstEndsTheProcess) {
   for (const bool stays : {true, false}) {
     std::atomic<bool> fault{false};
+    std::atomic<bool> is_watched{false};  // before, whoever puts the operation on the stream would see the fault first
     FakeCuda cuda({.devices = kRanks, .fails = [&](const std::string& call, int device) {
-                     return fault && device == 1 && call != "EventDone" && call != "SetDevice" ? 700 : kCudaOk;
+                     if (!fault || device != 1) return kCudaOk;
+                     if (call == "EventDone") is_watched = true;
+                     return is_watched && call != "EventDone" && call != "SetDevice" ? 700 : kCudaOk;
                    }});
     FakeNode node({.ranks = kRanks});
     FakeNccl nccl(cuda, {.runs = [&](int rank, int64_t) {
