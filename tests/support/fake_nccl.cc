@@ -320,7 +320,10 @@ class FakeNccl::Rank : public NcclApi {
     return kNcclOk;
   }
 
-  std::string ErrorText(int code) override { return absl::StrCat("fake NCCL error ", code); }
+  std::string ErrorText(int code) override {
+    if (s_.options.is_asked_for_words) s_.options.is_asked_for_words(rank_);
+    return absl::StrCat("fake NCCL error ", code);
+  }
 
  private:
   void Note(std::string call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(s_.mutex) { s_.calls[rank_].push_back(std::move(call)); }

@@ -28,6 +28,7 @@ struct FakeNcclOptions {
   std::function<int(int rank, int64_t collective)> runs;
   std::function<bool(int rank)> abort_hangs;  // until the FakeNccl is destroyed
   std::function<bool(int rank)> revoke_fails;
+  std::function<void(int rank)> is_asked_for_words;  // of an error
 };
 
 // As NCCL's, its collectives run only once all ranks have put theirs on a stream, hang where one never does, and write nothing after

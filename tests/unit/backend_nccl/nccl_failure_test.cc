@@ -332,18 +332,16 @@ TEST_F(NcclFailure, AFaultOfTheGpuEndsTheProcess) {
 TEST_F(NcclFailure, AFaultThatNcclSeesFirstEndsTheProcess) {
   for (const bool stays : {true, false}) {
     std::atomic<bool> fault{false};
-    std::atomic<bool> is_watched{false};  // before, whoever puts the operation on the stream would see the fault first
     FakeCuda cuda({.devices = kRanks, .fails = [&](const std::string& call, int device) {
-                     if (!fault || device != 1) return kCudaOk;
-                     if (call == "EventDone") is_watched = true;
-                     return is_watched && call != "EventDone" && call != "SetDevice" ? 700 : kCudaOk;
+                     return fault && device == 1 && call != "EventDone" && call != "SetDevice" ? 700 : kCudaOk;
                    }});
     FakeNode node({.ranks = kRanks});
-    FakeNccl nccl(cuda, {.runs = [&](int rank, int64_t) {
-                    if (rank != 1) return kNcclOk;
-                    fault = stays;
-                    return kNcclUnhandledCudaError;
-                  }});
+    FakeNccl nccl(cuda, {.runs = [](int rank, int64_t) { return rank == 1 ? kNcclUnhandledCudaError : kNcclOk; },
+                         // Before that, another call of CUDA would see the fault first.
+                         .is_asked_for_words =
+                             [&](int rank) {
+                               if (rank == 1) fault = stays;
+                             }});
     RunNcclRanks(cuda, nccl, node, [&](Communicator& comm) {
       DeviceBuffer data(cuda, comm.rank(), 40);
       const absl::Status status = comm.AllReduce(MakeTensor(data.data<float>(), 10), ReduceOp::kSum);
