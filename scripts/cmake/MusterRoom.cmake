@@ -51,7 +51,10 @@ function(muster_test name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND ${MUSTER_TEST_LAUNCHER} $<TARGET_FILE:${name}>)
   set_tests_properties(${name} PROPERTIES LABELS "${TEST_LABELS}" TIMEOUT ${TEST_TIMEOUT})
-  if(MUSTER_SANITIZER)  # a report in a child process counts as well
+  if(MUSTER_SANITIZER)
+    math(EXPR timeout "3 * ${TEST_TIMEOUT}")
+    set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout})
+    # A report in a child process counts as well.
     set_tests_properties(${name} PROPERTIES FAIL_REGULAR_EXPRESSION "Sanitizer: ;runtime error: ")
   endif()
   if(MUSTER_SANITIZER MATCHES "thread")
