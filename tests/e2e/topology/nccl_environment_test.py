@@ -14,7 +14,6 @@ CAN_MAKE_NETWORKS = os.geteuid() == 0 and subprocess.run(["ip", "-V"], capture_o
 
 # Puts the folder $1 over sysfs where devices are looked for, and leaves the rest as it is; then runs what follows.
 BEHIND = """set -e
-mount --make-rprivate / 2>/dev/null || true
 fake=$1; shift
 mount --rbind /sys $fake/real
 for one in $fake/real/class/*; do [ -e $fake/class/${one##*/} ] || ln -s $one $fake/class/; done
