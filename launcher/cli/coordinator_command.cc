@@ -219,6 +219,7 @@ int RunForPerson(v1::Launch launch) {
     return kExitCannotWrite;
   }
   if (fallback) Say(absl::StrCat("HOME is not set, so the job's record goes to ", (*folder)->path()));
+  (*folder)->RemoveOlder();
   launch.set_job_folder((*folder)->path());
   if (launch.verbose()) {
     SetLogSink([](LogLevel, absl::string_view line) { Say(line); });

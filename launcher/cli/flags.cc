@@ -1,6 +1,7 @@
 #include "launcher/cli/flags.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "CLI/CLI.hpp"
@@ -173,7 +174,15 @@ absl::Status FlagSet::Normalise(const std::vector<std::string>& arguments, std::
 absl::Status FlagSet::Fill(std::vector<std::string> normalised) {
   CLI::App app;
   app.set_help_flag();
+  // Those that were given: CLI11 compares each new option with all before it.
+  std::set<Flag*> given;
+  for (size_t i = 0; i < normalised.size(); ++i) {
+    Flag* const flag = Find(BareName(normalised[i]));
+    given.insert(flag);
+    if (flag->takes_value()) ++i;
+  }
   for (Flag& flag : flags_) {
+    if (!given.contains(&flag)) continue;
     const std::string name = absl::StrCat("--", BareName(flag.names[0]));
     switch (flag.kind) {
       case Kind::kSwitch:

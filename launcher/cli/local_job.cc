@@ -79,6 +79,7 @@ absl::Status LocalJob::MakeCoordinator() {
   options.membership.failure_grace = ending.failure_grace();
   options.membership.stop_signal = ending.stop_signal;
   options.record_folder = options_.job_folder;
+  options.durability = Durability::kProcess;  // with this machine's end the job is over
   Coordinator::Callbacks callbacks;
   callbacks.send = [this](uint32_t, const v1::CoordinatorMessage& message) { agent_->OnMessage(message); };
   callbacks.finished = [this](const Judgement& judgement) { OnFinished(judgement); };

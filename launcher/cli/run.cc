@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -188,6 +189,8 @@ int RunHere(const Start& start, const JobFolder& folder) {
     const bool disk = absl::IsResourceExhausted(job.status()) || absl::IsDataLoss(job.status());
     return FailJob(start, folder, disk ? kExitCannotWrite : kExitInternal, job.status());
   }
+  // In a thread, for it takes milliseconds, and only once the guard is there: no fork has another thread's locks to fear.
+  const std::jthread older([&folder] { folder.RemoveOlder(); });
   const JobResult result = (*job)->Run();
   job->reset();  // the guard has ended before we say how it went
   SayVerdict(result.judgement.verdict);
@@ -269,6 +272,7 @@ absl::Status CheckTemporaryFolder(const Start& start) {
 
 // With a coordinator in a process of its own.
 int RunRemotely(const Start& start, const JobFolder& folder) {
+  folder.RemoveOlder();
   if (const absl::Status status = CheckTemporaryFolder(start); !status.ok())
     return FailJob(start, folder, kExitCannotWrite, status);
   auto launch = MakeLaunch(start, folder);

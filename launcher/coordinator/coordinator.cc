@@ -12,7 +12,7 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Create(EventLoop* loop
   std::unique_ptr<Record> record;
   if (!options.record_folder.empty()) {
     FileSystem* const files = options.files != nullptr ? options.files : &PosixFileSystem();
-    MUSTER_ASSIGN_OR_RETURN(record, Record::Open(files, options.record_folder));
+    MUSTER_ASSIGN_OR_RETURN(record, Record::Open(files, options.record_folder, options.durability));
   }
   std::unique_ptr<Coordinator> coordinator(
       new Coordinator(loop, std::move(record), std::move(options.membership), std::move(callbacks)));

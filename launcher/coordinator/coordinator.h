@@ -24,6 +24,7 @@ namespace muster {
 struct CoordinatorOptions {
   membership::Options membership;
   std::string record_folder;    // empty: nothing is kept on disk
+  Durability durability = Durability::kPowerLoss;
   FileSystem* files = nullptr;  // null: PosixFileSystem()
 };
 

@@ -127,37 +127,24 @@ absl::Status MakeFolders(FileSystem* files, const std::string& folder) {
   return absl::IsAlreadyExists(made) ? absl::OkStatus() : made;
 }
 
-// Whether another job's record beside `folder` has an entry: the names above both were made durable before that was written.
-bool HasOlderNeighbour(FileSystem* files, const std::string& folder) {
-  const std::string parent = ParentOf(folder);
-  const auto names = files->List(parent);
-  if (!names.ok()) return false;
-  for (const std::string& name : *names) {
-    const std::string neighbour = absl::StrCat(parent, "/", name);
-    if (neighbour == folder) continue;
-    const auto bytes = files->Read(neighbour + "/record");
-    if (!bytes.ok() || bytes->empty()) continue;
-    const auto contents = Parse(*bytes, neighbour);
-    if (contents.ok() && !contents->entries.empty()) return true;
-  }
-  return false;
-}
-
 // Makes every name on the way to the record durable. A folder that may not be read was not made by us. Each fsync may wait for the
-// disk, and a job's start for each of them: what an older job has seen to is left out.
+// disk, and a job's start for each of them: those above are left out where an older job has left word that it saw to them.
 absl::Status SyncFolders(FileSystem* files, std::string folder) {
-  const bool above_is_durable = HasOlderNeighbour(files, folder);
+  const std::string word = ParentOf(folder) + "/names-are-durable";
+  const bool above_is_durable = files->Exists(word);
   for (int i = 0;; ++i) {
     const absl::Status synced = files->SyncFolder(folder);
     if (!synced.ok() && !absl::IsPermissionDenied(synced)) return synced;
-    if (folder == "/" || folder == "." || (above_is_durable && i == 1)) return absl::OkStatus();
+    if (folder == "/" || folder == "." || (above_is_durable && i == 1)) break;
     folder = ParentOf(folder);
   }
+  if (!above_is_durable) (void)files->CreateExclusive(word);  // without it the next job's start is a little slower
+  return absl::OkStatus();
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Record>> Record::Open(FileSystem* files, const std::string& folder) {
+absl::StatusOr<std::unique_ptr<Record>> Record::Open(FileSystem* files, const std::string& folder, Durability durability) {
   const std::string path = folder + "/record";
   MUSTER_RETURN_IF_ERROR(Unwritable(MakeFolders(files, folder), path));
   auto file = files->OpenForAppend(path);
@@ -166,9 +153,11 @@ absl::StatusOr<std::unique_ptr<Record>> Record::Open(FileSystem* files, const st
   if (!bytes.ok()) return Unwritable(bytes.status(), path);
   MUSTER_ASSIGN_OR_RETURN(Contents contents, Parse(*bytes, path));
   // Also when file and folders are not new: whoever made them may have died before this. An entry shows that it did not.
-  if (contents.entries.empty()) MUSTER_RETURN_IF_ERROR(Unwritable(SyncFolders(files, folder), path));
+  if (contents.entries.empty() && durability == Durability::kPowerLoss) {
+    MUSTER_RETURN_IF_ERROR(Unwritable(SyncFolders(files, folder), path));
+  }
 
-  std::unique_ptr<Record> record(new Record(path, *std::move(file)));
+  std::unique_ptr<Record> record(new Record(path, *std::move(file), durability));
   record->torn_bytes_ = bytes->size() - contents.good_bytes;
   record->next_sequence_ = contents.entries.size();
   record->entries_ = std::move(contents.entries);
@@ -180,7 +169,7 @@ absl::StatusOr<std::unique_ptr<Record>> Record::Open(FileSystem* files, const st
 absl::Status Record::Append(const v1::RecordEntry& entry) {
   if (!broken_.ok()) return broken_;
   absl::Status status = file_->Write(Frame(next_sequence_, entry.SerializeAsString()));
-  if (status.ok()) status = file_->Sync();
+  if (status.ok() && durability_ == Durability::kPowerLoss) status = file_->Sync();
   if (!status.ok()) return broken_ = Unwritable(status, path_);
   ++next_sequence_;
   return absl::OkStatus();

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -40,25 +41,6 @@ class AllSignalsBlocked {
   sigset_t before_;
 };
 
-// In the child, where other threads' locks may be held for ever: system calls only. Leaves open 0, 1, 2 and the socket as 3.
-[[noreturn]] void ExecGuard(const char* path, char* const* argv, int socket) {
-  setsid();  // before signals are let in: the terminal's are for the agent
-  for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, nullptr);
-  if (socket == guard::kSocketFd) {
-    fcntl(socket, F_SETFD, 0);
-  } else {
-    dup2(socket, guard::kSocketFd);
-  }
-  syscall(SYS_close_range, guard::kSocketFd + 1u, ~0u, 0u);
-  execv(path, argv);
-  const guard::Reply failed = {guard::ReplyType::kStartFailed, 0, errno, guard::Stage::kExecve};
-  send(guard::kSocketFd, &failed, sizeof failed, MSG_NOSIGNAL);
-  _exit(127);
-}
-
 // OK once the guard serves, with its pid in `guard_pid`; else why not, with the stage in `stage`.
 absl::Status WaitUntilReady(const std::string& path, int socket, pid_t* guard_pid, guard::Stage* stage) {
   pollfd wait = {.fd = socket, .events = POLLIN, .revents = 0};
@@ -82,7 +64,28 @@ absl::Status WaitUntilReady(const std::string& path, int socket, pid_t* guard_pi
   return absl::OkStatus();
 }
 
-absl::StatusOr<StartedGuard> Fork(const std::string& path, const std::string& session_folder, bool in_namespace) {
+// With 0, 1, 2 and the socket as 3, in a session of its own, for the terminal's signals are for the agent. 0, or the errno of a refusal.
+// (A fork would copy page tables and then page after page of ours, and the child would wait its turn for a processor.)
+int Spawn(const std::string& path, const std::vector<char*>& argv, int socket, pid_t* pid) {
+  posix_spawnattr_t attributes;
+  posix_spawn_file_actions_t files;
+  posix_spawnattr_init(&attributes);
+  posix_spawn_file_actions_init(&files);
+  sigset_t all, none;
+  sigfillset(&all);
+  sigemptyset(&none);
+  posix_spawnattr_setsigdefault(&attributes, &all);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+  int error = posix_spawn_file_actions_adddup2(&files, socket, guard::kSocketFd);
+  if (error == 0) error = posix_spawn_file_actions_addclosefrom_np(&files, guard::kSocketFd + 1);
+  if (error == 0) error = posix_spawn(pid, path.c_str(), &files, &attributes, argv.data(), environ);
+  posix_spawn_file_actions_destroy(&files);
+  posix_spawnattr_destroy(&attributes);
+  return error;
+}
+
+absl::StatusOr<StartedGuard> Start(const std::string& path, const std::string& session_folder, bool in_namespace) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return ErrnoToStatus(errno, "socketpair for the guard");
   StartedGuard started = {.socket = UniqueFd(ends[0]),
@@ -95,10 +98,9 @@ absl::StatusOr<StartedGuard> Fork(const std::string& path, const std::string& se
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
 
-  const AllSignalsBlocked blocked;
-  started.keeper = fork();
-  if (started.keeper == 0) ExecGuard(path.c_str(), argv.data(), guard_end.get());
-  if (started.keeper < 0) return ErrnoToStatus(errno, "fork the guard");
+  if (const int error = Spawn(path, argv, guard_end.get(), &started.keeper); error != 0) {
+    return ErrnoToStatus(error, absl::StrCat("start the guard ", path));
+  }
   return started;
 }
 
@@ -161,7 +163,7 @@ absl::StatusOr<std::unique_ptr<BegunGuard::Impl>> BeginGuard(const std::string& 
   begun->session_folder = session_folder;
   begun->spared = guard::Children();
   if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return ErrnoToStatus(errno, "become a subreaper");
-  MUSTER_ASSIGN_OR_RETURN(begun->started, Fork(guard_path, session_folder, true));
+  MUSTER_ASSIGN_OR_RETURN(begun->started, Start(guard_path, session_folder, true));
   return begun;
 }
 
@@ -169,7 +171,7 @@ absl::Status AwaitGuard(BegunGuard::Impl* begun) {
   bool namespace_refused = false;
   const absl::Status first = Await(begun->path, &begun->started, &namespace_refused);
   if (!namespace_refused) return first;
-  MUSTER_ASSIGN_OR_RETURN(begun->started, Fork(begun->path, begun->session_folder, false));
+  MUSTER_ASSIGN_OR_RETURN(begun->started, Start(begun->path, begun->session_folder, false));
   return Await(begun->path, &begun->started, &namespace_refused);
 }
 

@@ -42,28 +42,6 @@ void RemoveUnnamed(const fs::directory_entry& entry) {
   if (const UniqueFd lock = TryLock(path); lock) fs::remove_all(path, error);
 }
 
-// Best effort: another muster may prune at the same moment.
-void Prune(const std::string& folder) {
-  struct Job {
-    fs::file_time_type when;
-    std::string path;
-  };
-  std::vector<Job> jobs;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename().string();
-    if (absl::StartsWith(name, kUnnamed) && IsJobId(name.substr(sizeof kUnnamed - 1))) RemoveUnnamed(entry);
-    if (!IsJobId(name)) continue;
-    std::error_code no_time;
-    const auto when = entry.last_write_time(no_time);
-    if (!no_time) jobs.push_back({when, entry.path().string()});
-  }
-  std::sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) { return a.when > b.when; });
-  for (size_t i = kJobFoldersKept; i < jobs.size(); ++i) {
-    if (const UniqueFd lock = TryLock(jobs[i].path); lock) fs::remove_all(jobs[i].path, error);
-  }
-}
-
 absl::Status CannotWrite(const std::string& path, int error) {
   return ErrnoToStatus(
       error, absl::StrCat("cannot write the job's record to ", path, " (set XDG_STATE_HOME to a folder that can be written)"));
@@ -98,8 +76,28 @@ absl::StatusOr<std::unique_ptr<JobFolder>> JobFolder::Create(const std::string& 
     fs::remove_all(unlocked, error);
     return made;
   }
-  Prune(parent);
   return std::unique_ptr<JobFolder>(new JobFolder(path, std::move(lock)));
+}
+
+void JobFolder::RemoveOlder() const {
+  struct Job {
+    fs::file_time_type when;
+    std::string path;
+  };
+  std::vector<Job> jobs;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(fs::path(path_).parent_path(), error)) {
+    const std::string name = entry.path().filename().string();
+    if (absl::StartsWith(name, kUnnamed) && IsJobId(name.substr(sizeof kUnnamed - 1))) RemoveUnnamed(entry);
+    if (!IsJobId(name)) continue;
+    std::error_code no_time;
+    const auto when = entry.last_write_time(no_time);
+    if (!no_time) jobs.push_back({when, entry.path().string()});
+  }
+  std::sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) { return a.when > b.when; });
+  for (size_t i = kJobFoldersKept; i < jobs.size(); ++i) {
+    if (const UniqueFd lock = TryLock(jobs[i].path); lock) fs::remove_all(jobs[i].path, error);
+  }
 }
 
 absl::StatusOr<std::unique_ptr<JobFolder>> JobFolder::TakeUp(std::string path) {

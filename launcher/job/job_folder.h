@@ -24,8 +24,8 @@ inline constexpr int kJobFoldersKept = 20;
 // somebody runs the job. The lock belongs to all copies of its descriptor.
 class JobFolder {
  public:
-  // Makes `state_home`/muster/`job_id` (mode 0700), with this process as the one that runs the job, and removes the oldest
-  // folders of ended jobs beyond kJobFoldersKept. It gets its name when it is locked already.
+  // Makes `state_home`/muster/`job_id` (mode 0700), with this process as the one that runs the job. It gets its name when it is
+  // locked already.
   // Errors: the code of what failed; the message names the path and the remedy (XDG_STATE_HOME).
   static absl::StatusOr<std::unique_ptr<JobFolder>> Create(const std::string& state_home, const std::string& job_id);
 
@@ -36,6 +36,10 @@ class JobFolder {
   // In a process that has inherited the lock's descriptor from the one that made the folder: from now on this process is the one
   // that runs the job. Errors: InvalidArgument (`lock` is not the folder's), else the code of what failed.
   static absl::StatusOr<std::unique_ptr<JobFolder>> Adopt(std::string path, UniqueFd lock);
+
+  // Removes the oldest folders of ended jobs beyond kJobFoldersKept, as well as it can: another muster may do so at the same
+  // moment. In any thread.
+  void RemoveOlder() const;
 
   const std::string& path() const { return path_; }
   // To be inherited by a process that adopts the folder. Borrowed.

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr char kFolder[] = "/state/job";
 constexpr char kFile[] = "/state/job/record";
@@ -124,10 +126,36 @@ TEST(Record, NamesThatAnOlderJobHasMadeDurableAreNotSyncedAgain) {
   Disk disk;
   disk.folders = {"/", "/state", "/state/muster", "/state/muster/job", "/state/muster/older"};
   EXPECT_THAT(synced(disk), ElementsAre("/state/muster/job", "/state/muster", "/state", "/"));
-  disk.files["/state/muster/older/record"] = "torn";
-  EXPECT_THAT(synced(disk), ElementsAre("/state/muster/job", "/state/muster", "/state", "/")) << "it may have died before its fsyncs";
   disk.files["/state/muster/older/record"] = Bytes(1);
+  EXPECT_THAT(synced(disk), ElementsAre("/state/muster/job", "/state/muster", "/state", "/")) << "that job's may not be durable";
+  disk.files["/state/muster/names-are-durable"] = "";
   EXPECT_THAT(synced(disk), ElementsAre("/state/muster/job", "/state/muster"));
+}
+
+TEST(Record, SaysThatNamesAreDurableOnceTheyAre) {
+  RecordingFileSystem files{Disk{}};
+  ASSERT_TRUE(Record::Open(&files, "/state/muster/job").ok());
+  const std::vector<DiskOperation>& log = files.log();
+  const auto said = std::find_if(log.begin(), log.end(), [](const auto& one) { return one.path == "/state/muster/names-are-durable"; });
+  ASSERT_NE(said, log.end());
+  EXPECT_EQ(std::count_if(log.begin(), said, [](const auto& one) { return one.kind == DiskOperation::Kind::kSyncFolder; }), 4);
+}
+
+TEST(Record, OfAJobThatEndsWithTheMachineWaitsForNoDisk) {
+  RecordingFileSystem files{Disk{}};
+  {
+    auto record = Record::Open(&files, "/state/job", Durability::kProcess);
+    ASSERT_TRUE(record.ok()) << record.status();
+    ASSERT_TRUE((*record)->Append(Entry(1)).ok());
+  }
+  for (const DiskOperation& operation : files.log()) {
+    EXPECT_NE(operation.kind, DiskOperation::Kind::kSync);
+    EXPECT_NE(operation.kind, DiskOperation::Kind::kSyncFolder);
+    EXPECT_THAT(operation.path, Not(HasSubstr("names-are-durable")));
+  }
+  const auto again = Record::Open(&files, "/state/job", Durability::kProcess);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ((*again)->entries().size(), 1u);
 }
 
 TEST(Record, OnRealFiles) {

@@ -71,6 +71,7 @@ TEST_F(Job, TheNewestTwentyJobsAreKeptAndRunningOnesAnyway) {
   for (int i = 1; i <= 2 * kJobFoldersKept; ++i) {
     const auto job = JobFolder::Create(folder_, id(i));
     ASSERT_TRUE(job.ok()) << job.status();
+    (*job)->RemoveOlder();
     // Ages in the order of making, whatever the clock's grain.
     fs::last_write_time((*job)->path(), fs::file_time_type::clock::now() - std::chrono::hours(1000 - i));
   }
