@@ -15,9 +15,9 @@ namespace {
 
 constexpr char kUsage[] = R"(usage: muster status [JOB] [options]
 
-Shows on one screen how a job stands: its state and since when, its nodes and ranks, the last
-committed step and checkpoint, its restarts with their causes, connections that were refused,
-and after its end the verdict. JOB is the beginning of a job's id; without it the newest job.
+Shows on one screen how a job stands: its state and since when, its nodes and ranks, what NCCL is
+told of the network, the last committed step and checkpoint, its restarts with their causes,
+connections that were refused, and after its end the verdict. JOB is the beginning of a job's id; without it the newest job.
 
 examples
   muster status
@@ -30,8 +30,8 @@ FlagSet Declare(bool* json) {
   flags.Switch("--json", json,
                "one JSON object: job_id, command, state, since_unix_ms,\nstarted_unix_ms, workers, workers_min, workers_now,\n"
                "nodes_wanted, generation, restarts, restarts_used,\nmax_restarts, committed_step, checkpoint_step,\n"
-               "checkpoint_unix_ms, checkpoint_path, plan, output_files,\noutput_files_only, nodes[], ranks[], history[], "
-               "refusals,\nrefused[], running, folder, verdict");
+               "checkpoint_unix_ms, checkpoint_path, plan, nccl[],\nnccl_notes[], output_files, output_files_only, "
+               "nodes[], ranks[],\nhistory[], refusals, refused[], running, folder, verdict");
   return flags;
 }
 

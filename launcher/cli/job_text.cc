@@ -179,6 +179,9 @@ std::string StatusScreen(const StoredJob& job, absl::Time now, absl::TimeZone zo
                                " on ", Plural(status.nodes_wanted, "node"), ", generation ", status.generation));
   if (const std::string programs = ProgramsLine(status); !programs.empty()) line("programs", programs);
   if (!status.plan.empty()) line("network", Plain(status.plan));
+  if (!status.nccl.empty() || !status.nccl_notes.empty()) absl::StrAppend(&text, "nccl\n");
+  for (const std::string& told : status.nccl) absl::StrAppend(&text, "  ", Plain(told), "\n");
+  for (const std::string& note : status.nccl_notes) absl::StrAppend(&text, "  warning: ", Plain(note), "\n");
   line("step", StepLine(status, now));
   line("restarts", RestartsLine(status));
   const size_t skipped = status.history.size() > kRestartsShown ? status.history.size() - kRestartsShown : 0;

@@ -478,6 +478,7 @@ uint32_t Membership::restarts() const { return core_->restarts_; }
 uint32_t Membership::restarts_used() const { return core_->restarts_used_; }
 const std::string& Membership::plan() const { return core_->plan_; }
 const std::vector<std::string>& Membership::nccl() const { return core_->nccl_reasons_; }
+const std::vector<std::string>& Membership::nccl_notes() const { return core_->nccl_notes_; }
 const v1::Members& Membership::members() const { return core_->members_; }
 const std::vector<v1::GenerationEnded>& Membership::failures() const { return core_->failures_; }
 std::vector<membership::AgentStatus> Membership::agents() const { return core_->Agents(); }

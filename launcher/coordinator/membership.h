@@ -300,7 +300,8 @@ class Membership {
   uint32_t restarts() const;           // of the job
   uint32_t restarts_used() const;      // since the last new checkpoint: what max_restarts bounds
   const std::string& plan() const;     // how members() came to their order; empty: by the numbers of nodes
-  const std::vector<std::string>& nccl() const;  // what NCCL was told for members() and why, a sentence each
+  const std::vector<std::string>& nccl() const;        // what NCCL was told for members() and why, a sentence each
+  const std::vector<std::string>& nccl_notes() const;  // what is doubtful about it
   const v1::Members& members() const;  // of the generation that runs, or else of the last one that was prepared
   const Evidence& evidence() const;    // of this generation
   const std::vector<v1::GenerationEnded>& failures() const;  // generations that failed before, and why

@@ -233,7 +233,7 @@ class Membership::Core {
   std::map<uint32_t, Loss> losses_;                       // by node: nodes that went and are not back
   std::string plan_;                                      // of members_
   std::map<uint32_t, v1::NcclEnvironment> nccl_;          // by node, of members_
-  std::vector<std::string> nccl_reasons_;
+  std::vector<std::string> nccl_reasons_, nccl_notes_;
   std::set<std::string> notes_said_;                      // of OrderFunction and NcclFunction: each once a job
   v1::Members members_;                                   // of generation_, or of the last one before it that had any
   std::set<std::pair<uint32_t, uint32_t>> endings_seen_;  // slot, spawn

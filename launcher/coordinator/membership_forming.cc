@@ -287,6 +287,7 @@ void Membership::Core::DecideNccl(const std::vector<uint32_t>& order, std::vecto
     if (decision.reasons.empty()) Happen("nccl", "NCCL is told nothing more");
   }
   nccl_reasons_ = std::move(decision.reasons);
+  nccl_notes_ = std::move(decision.notes);
   if (options_.show_nccl) lines->insert(lines->end(), nccl_reasons_.begin(), nccl_reasons_.end());
 }
 

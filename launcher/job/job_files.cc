@@ -48,6 +48,14 @@ void TakeList(const Json& json, const char* name, std::vector<T>* list, TakeOne 
   }
 }
 
+void TakeTexts(const Json& json, const char* name, std::vector<std::string>* list) {
+  const auto found = json.find(name);
+  if (found == json.end() || !found->is_array()) return;
+  for (const Json& one : *found) {
+    if (one.is_string()) list->push_back(one.get<std::string>());
+  }
+}
+
 absl::StatusOr<Json> ParseObject(absl::string_view text, absl::string_view what) {
   Json json = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return absl::DataLossError(absl::StrCat(what, " holds no JSON object"));
@@ -106,6 +114,8 @@ std::string StatusJson(const JobStatus& status) {
                      {"output_files", status.output_files.empty() ? Json() : Json(status.output_files)},
                      {"output_files_only", status.output_files_only},
                      {"plan", status.plan.empty() ? Json() : Json(status.plan)},
+                     {"nccl", status.nccl},
+                     {"nccl_notes", status.nccl_notes},
                      {"nodes", std::move(nodes)},
                      {"ranks", std::move(ranks)},
                      {"history", std::move(history)},
@@ -141,6 +151,8 @@ absl::StatusOr<JobStatus> ParseStatus(absl::string_view text) {
   Take(json, "output_files", &status.output_files);
   Take(json, "output_files_only", &status.output_files_only);
   Take(json, "plan", &status.plan);
+  TakeTexts(json, "nccl", &status.nccl);
+  TakeTexts(json, "nccl_notes", &status.nccl_notes);
   TakeList(json, "nodes", &status.nodes, [](const Json& one, JobStatus::Node* node) {
     Take(one, "node", &node->node);
     Take(one, "host", &node->host);

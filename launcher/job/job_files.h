@@ -85,6 +85,8 @@ struct JobStatus {
   std::string output_files;        // pattern of the workers' own files, on their nodes; empty: none
   bool output_files_only = false;  // nothing of it is in the logs
   std::string plan;  // why ranks are in the order that they are in; empty: they follow the numbers of nodes
+  std::vector<std::string> nccl;        // what NCCL is told of the network and why, a sentence each
+  std::vector<std::string> nccl_notes;  // what is doubtful about it
   std::vector<Node> nodes;
   std::vector<Rank> ranks;
   std::vector<Restart> history;  // oldest first; the newest kHistoryMax

@@ -117,6 +117,8 @@ void JobReporter::Look() {
     status_.checkpoint_unix_ms = now;
   }
   status_.plan = membership_->plan();
+  status_.nccl = membership_->nccl();
+  status_.nccl_notes = membership_->nccl_notes();
   status_.refusals = membership_->refusals().total();
   status_.refused = RefusedOf(membership_->refusals());
   status_.nodes = NodesOf(*membership_);

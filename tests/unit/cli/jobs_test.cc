@@ -122,6 +122,8 @@ StoredJob SomeJob() {
   status.checkpoint_unix_ms = absl::ToUnixMillis(kNow) - 5'000;
   status.checkpoint_path = "/data/words";
   status.nodes = {{0, "node0", "10.77.1.1", "running"}, {1, "node1", "10.77.1.2", "running"}, {2, "node2", "", "away"}};
+  status.nccl = {"NCCL on node0, node1 is told NCCL_CROSS_NIC=0: why"};
+  status.nccl_notes = {"node node2: NIC mlx5_3 is\x1b down"};
   for (int64_t rank = 0; rank < 4; ++rank) status.ranks.push_back({rank, rank / 2, "", rank == 3 ? "ended" : "running"});
   for (uint64_t generation = 1; generation <= 7; ++generation) {
     status.history.push_back(
@@ -140,7 +142,8 @@ TEST(JobText, StatusIsOneScreenAnOperatorCanRead) {
         "restarts  2; 1 of 3 used since the newest checkpoint", "... 2 more before; muster events 4e525033",
         "22:14:10  generation 7: cause 7", "node0            10.77.1.1        running   ranks 0,1 running",
         "rank 3 ended; rank 2 running", "node2            -                away", "refused   12 connections",
-        "22:15:00  the coordinator refused a stranger"}) {
+        "22:15:00  the coordinator refused a stranger",
+        "nccl\n  NCCL on node0, node1 is told NCCL_CROSS_NIC=0: why\n  warning: node node2: NIC mlx5_3 is  down\n"}) {
     EXPECT_THAT(screen, HasSubstr(part));
   }
   EXPECT_THAT(screen, Not(HasSubstr("verdict")));
@@ -180,6 +183,7 @@ TEST(JobText, JsonHasNullWhereThereIsNothing) {
   over.verdict->json = kWell;
   EXPECT_THAT(StatusObject(over), HasSubstr("\"seconds\": 61.5"));
   EXPECT_THAT(StatusObject(SomeJob()), HasSubstr("\"verdict\": null"));
+  EXPECT_THAT(StatusObject(SomeJob()), HasSubstr("\"nccl\": [\n  \"NCCL on node0, node1 is told NCCL_CROSS_NIC=0: why\"\n ],\n \"nccl_notes\": ["));
 }
 
 TEST(JobText, NumbersAreShort) {

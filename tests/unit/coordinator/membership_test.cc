@@ -245,6 +245,7 @@ TEST_F(MembershipTest, EachNodeIsToldWhatItsNcclIsToKnow) {
   RunRestartable(1);
   EXPECT_EQ(seen, (std::vector<std::string>{"10.0.0.1", "10.0.0.0"})) << "in the order of the ranks";
   EXPECT_EQ(machine_->nccl(), std::vector<std::string>{"a reason"});
+  EXPECT_EQ(machine_->nccl_notes(), std::vector<std::string>{"a doubt"});
   EXPECT_EQ(placed_, std::vector<std::string>{"a reason"});
   EXPECT_EQ(std::count(happened_.begin(), happened_.end(), "nccl"), 2);
   int prepares = 0;

@@ -161,6 +161,8 @@ JobStatus SomeStatus() {
   status.nodes = {{0, "node0", "10.0.0.1", "up"}, {1, "node1", "10.0.0.2", "lost"}};
   status.ranks = {{0, 0, "node0", "running"}};
   status.history = {{1'700'000'000'500, 2, 40, "rank 1 (node1) was killed by SIGKILL"}};
+  status.nccl = {"NCCL on node0, node1 is told NCCL_CROSS_NIC=0: why"};
+  status.nccl_notes = {"a doubt", "another"};
   status.refused = {{1'700'000'000'700, "host b", "wrong key", "10.0.0.9:5000", 2, "host b turned away wrong key"}};
   return status;
 }
@@ -170,10 +172,12 @@ TEST_F(Job, StatusAndEventsComeBackFromTheirText) {
   ASSERT_TRUE(status.ok()) << status.status();
   EXPECT_EQ(StatusJson(*status), StatusJson(SomeStatus()));
   EXPECT_EQ(status->nodes[1].state, "lost");
+  EXPECT_EQ(status->nccl, SomeStatus().nccl);
+  EXPECT_EQ(status->nccl_notes, SomeStatus().nccl_notes);
   EXPECT_TRUE(status->agents_join);
   EXPECT_EQ(status->history[0].step, 40);
   EXPECT_EQ(status->checkpoint_step, -1);
-  EXPECT_EQ(ParseStatus("{\"state\": 7, \"workers\": \"x\", \"ranks\": [1], \"new\": {}}")->state, "starting");
+  EXPECT_EQ(ParseStatus("{\"state\": 7, \"workers\": \"x\", \"ranks\": [1], \"nccl\": [1], \"new\": {}}")->state, "starting");
   EXPECT_EQ(ParseStatus("{\"state\": \"run").status().code(), absl::StatusCode::kDataLoss);
 
   JobEvent event;
