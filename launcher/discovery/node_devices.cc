@@ -1,14 +1,21 @@
 #include "launcher/discovery/node_devices.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <tuple>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
@@ -101,18 +108,43 @@ std::vector<NodeDevices::Port> PortsOf(const fs::path& card) {
   return ports;
 }
 
+// The verbs devices of a folder by their NICs: "mlx5_0" -> "uverbs0".
+std::map<std::string, std::string> VerbsIn(const fs::path& folder) {
+  std::map<std::string, std::string> verbs;
+  for (const fs::path& one : EntriesOf(folder)) {
+    if (const std::string nic = Line(one / "ibdev"); !nic.empty()) verbs.emplace(nic, one.filename().string());
+  }
+  return verbs;
+}
+
+// As NodeDevices::Port::unusable.
+std::string WhyUnusable(const std::string& verbs, const std::string& dev) {
+  if (verbs.empty()) return "it has no uverbs device: ib_uverbs is not loaded";
+  const std::string path = absl::StrCat(dev, "/infiniband/", verbs);
+  if (::faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK, AT_EACCESS) == 0) return "";
+  if (errno == ENOENT) return absl::StrCat(path, " is not there");
+  return absl::StrCat(path, " cannot be opened: ", ::strerror(errno));
+}
+
 }  // namespace
 
-NodeDevices ReadNodeDevices(const std::string& sysfs, const std::string& topology_file) {
+NodeDevices ReadNodeDevices(const std::string& sysfs, const std::string& topology_file, const std::string& dev) {
   NodeDevices devices;
   struct Card {
     NodeDevices::Device device;
     std::vector<NodeDevices::Port> ports;
   };
   std::vector<Card> cards;
+  const std::map<std::string, std::string> verbs = VerbsIn(fs::path(sysfs) / "class/infiniband_verbs");
   for (const fs::path& folder : EntriesOf(fs::path(sysfs) / "class/infiniband")) {
     Card card = {ReadDevice(folder / "device"), PortsOf(folder)};
-    if (!card.ports.empty()) cards.push_back(std::move(card));
+    if (card.ports.empty()) continue;
+    const std::string name = folder.filename().string();
+    const auto one = verbs.find(name);
+    const std::string unusable =
+        WhyUnusable(one != verbs.end() ? one->second : VerbsIn(folder / "device/infiniband_verbs")[name], dev);
+    for (NodeDevices::Port& port : card.ports) port.unusable = unusable;
+    cards.push_back(std::move(card));
   }
   if (cards.empty()) return devices;
   std::stable_sort(cards.begin(), cards.end(), [](const Card& a, const Card& b) {

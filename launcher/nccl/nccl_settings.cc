@@ -58,6 +58,7 @@ class Decider {
     if (known_.nodes.size() < 2 || std::find(computes_.begin(), computes_.end(), true) == computes_.end()) {
       return std::move(settings_);
     }
+    NoteUnusable();
     ChooseLayer();
     for (size_t i = 0; i < known_.nodes.size(); ++i) choices_.push_back(computes_[i] ? Choose(known_.nodes[i]) : Choice());
     LevelRails();
@@ -92,6 +93,38 @@ class Decider {
     }
   }
 
+  // NCCL opens what it can, without a word, and takes TCP where that is nothing.
+  void NoteUnusable() {
+    std::vector<std::pair<std::string, std::vector<std::string>>> said;  // of which ports, and on which nodes
+    std::vector<std::string> without, with;
+    for (size_t i = 0; i < known_.nodes.size(); ++i) {
+      if (!computes_[i]) continue;
+      const NcclNode& node = known_.nodes[i];
+      std::vector<std::string> ports;
+      bool some_up = false;
+      for (const Port& port : node.devices.ports) {
+        some_up = some_up || port.is_up();
+        if (port.active && !port.is_up()) ports.push_back(absl::StrCat(PortName(port), " (", port.unusable, ")"));
+      }
+      if (!ports.empty() || some_up) (some_up ? with : without).push_back(node.host);
+      if (ports.empty()) continue;
+      std::string what = Names(ports);
+      auto one = std::find_if(said.begin(), said.end(), [&](const auto& other) { return other.first == what; });
+      if (one == said.end()) one = said.insert(said.end(), {std::move(what), {}});
+      one->second.push_back(node.host);
+    }
+    for (const auto& [what, hosts] : said) {
+      Note("RDMA ports on ", Names(hosts), " are up, and NCCL cannot use them: ", what,
+           "; give workers these devices to read and write: in a container with docker run --device /dev/infiniband, in "
+           "Kubernetes by the resource of the RDMA device plugin");
+    }
+    if (!without.empty() && !with.empty()) {
+      Note("NCCL finds no RDMA port that it can use on ", Names(without), ", and finds some on ", Names(with),
+           ": nodes that take TCP do not reach nodes that take RDMA; until it is mended, -x NCCL_IB_DISABLE=1 has all of them "
+           "take TCP");
+    }
+  }
+
   // A connection has one link layer at both ends: the one by which every node can, and then the faster.
   void ChooseLayer() {
     double least[2] = {-1, -1};
@@ -99,8 +132,9 @@ class Decider {
       if (!computes_[i]) continue;
       double sum[2] = {0, 0};
       for (const Port& port : known_.nodes[i].devices.ports) {
-        if (port.active) sum[port.ethernet ? 1 : 0] += std::max(port.bytes_per_second, 1.0);
+        if (port.is_up()) sum[port.ethernet ? 1 : 0] += std::max(port.bytes_per_second, 1.0);
       }
+      if (sum[0] + sum[1] == 0) continue;  // it has no say
       for (const int layer : {0, 1}) least[layer] = least[layer] < 0 ? sum[layer] : std::min(least[layer], sum[layer]);
     }
     ethernet_ = least[1] > least[0];
@@ -128,8 +162,8 @@ class Decider {
         if (nic.name.empty() || taken[p]) continue;
         if (nic.name != port.device && nic.name != PortName(port) && nic.name != port.interface) continue;
         known = true;
-        if (!port.active) continue;
-        up = true;
+        up = up || port.active;  // what cannot be opened is noted elsewhere
+        if (!port.is_up()) continue;
         taken[p] = true;
         choice->taken.push_back({&port, nic.rail});
       }
@@ -138,7 +172,7 @@ class Decider {
     }
     for (size_t p = 0; p < node.devices.ports.size(); ++p) {
       const Port& port = node.devices.ports[p];
-      if (!taken[p] && port.active)
+      if (!taken[p] && port.is_up())
         choice->left_out[absl::StrCat("not among the NICs of ", known_.source)].push_back(PortName(port));
     }
     std::stable_sort(choice->taken.begin(), choice->taken.end(),
@@ -157,7 +191,7 @@ class Decider {
     };
     std::vector<const Port*> left;
     for (const Port& port : devices.ports) {
-      if (!port.active) continue;
+      if (!port.is_up()) continue;
       if (port.ethernet == ethernet_) {
         left.push_back(&port);
       } else {

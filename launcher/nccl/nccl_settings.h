@@ -43,8 +43,8 @@ struct NcclSettings {
   std::vector<std::string> notes;  // doubts and what should be looked at, a sentence each; at most 17
 };
 
-// NCCL_IB_HCA      the ports of the job's NICs, exactly those: the listed ones that are up; of rails only those that every node with
-//                  GPUs has. Where nobody lists NICs, those of one link layer, behind a switch with a GPU if every GPU has such a NIC,
+// NCCL_IB_HCA      the ports of the job's NICs, exactly those: the listed ones that are up and can be opened; of rails only those
+//                  that every node with GPUs has. Where nobody lists NICs, those of one link layer, behind a switch with a GPU if every GPU has such a NIC,
 //                  and not slower than half the fastest. Not set where that leaves nothing out, for NCCL takes all ports that are up.
 // NCCL_CROSS_NIC=0 where the fabric has a switch for each rail: a ring stays on its rail.
 // NCCL_IB_MERGE_NICS=0  where two ports of one card are on different rails, which NCCL would make one NIC of.

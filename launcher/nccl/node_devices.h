@@ -24,6 +24,10 @@ struct NodeDevices {
     bool ethernet = false;        // RoCE; else InfiniBand
     double bytes_per_second = 0;  // 0: not known
     std::string interface;        // network interface, "ib0"; empty: none
+    // Why no process here can open its device, as a container may have the NIC without it: "/dev/infiniband/uverbs0 is not there".
+    // Empty: it can be opened.
+    std::string unusable;
+    bool is_up() const { return active && unusable.empty(); }  // NCCL can use it
   };
   std::vector<Device> gpus;        // NVIDIA's, in the order of the bus
   std::vector<Device> nics;        // in the order of the bus

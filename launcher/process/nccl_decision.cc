@@ -84,6 +84,7 @@ v1::NodeDevices ToMessage(const NodeDevices& devices) {
     one->set_ethernet(port.ethernet);
     one->set_mbits_per_second(static_cast<uint64_t>(port.bytes_per_second * 8 / 1e6));
     one->set_interface(port.interface);
+    one->set_unusable(port.unusable);
   }
   message.set_has_topology_file(devices.has_topology_file);
   return message;
@@ -96,7 +97,8 @@ NodeDevices FromMessage(const v1::NodeDevices& message) {
   for (const v1::RdmaPort& port : message.ports()) {
     if (port.nic() >= devices.nics.size()) continue;
     devices.ports.push_back({port.device(), static_cast<int>(port.number()), static_cast<int>(port.nic()), port.active(),
-                             port.ethernet(), static_cast<double>(port.mbits_per_second()) * 1e6 / 8, port.interface()});
+                             port.ethernet(), static_cast<double>(port.mbits_per_second()) * 1e6 / 8, port.interface(),
+                             port.unusable()});
   }
   devices.has_topology_file = message.has_topology_file();
   return devices;

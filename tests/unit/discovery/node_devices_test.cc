@@ -51,7 +51,12 @@ class NodeDevicesTest : public ::testing::Test {
     Write(folder / "link_layer", layer);
     Write(folder / "rate", rate);
   }
-  NodeDevices Read() { return ReadNodeDevices(sysfs_, sysfs_ / "topology.xml"); }
+  // `folder`: where sysfs shows it, which the class and the device do.
+  void AddVerbs(const std::string& card, const std::string& verbs, const fs::path& folder = "class/infiniband_verbs") {
+    Write(folder / verbs / "ibdev", card);
+    Write(fs::path("dev/infiniband") / verbs, "");
+  }
+  NodeDevices Read() { return ReadNodeDevices(sysfs_, sysfs_ / "topology.xml", sysfs_ / "dev"); }
 
   fs::path sysfs_;
 };
@@ -74,6 +79,8 @@ TEST_F(NodeDevicesTest, ReadsTheBusThePortsAndTheirInterfaces) {
   AddPort("mlx5_0", 2, "1: DOWN", "Ethernet", "25 Gb/sec (1X EDR)");
   AddPort("mlx5_0", 1, "4: ACTIVE", "Ethernet", "25 Gb/sec (1X EDR)");
   AddPort("mlx5_0", 3, "4: ACTIVE", "Unspecified", "25 Gb/sec (1X EDR)");
+  AddVerbs("mlx5_9", "uverbs0");
+  AddVerbs("mlx5_0", "uverbs1");
   Write("class/infiniband/mlx5_9/device/net/ib0/dev_port", "0");
   Write("class/infiniband/mlx5_0/device/net/eth0/dev_port", "0");
   Write("class/infiniband/mlx5_0/device/net/eth1/dev_port", "1");
@@ -90,6 +97,8 @@ TEST_F(NodeDevicesTest, ReadsTheBusThePortsAndTheirInterfaces) {
   EXPECT_EQ(devices.ports[0].device, "mlx5_9");
   EXPECT_EQ(devices.ports[0].interface, "ib0");
   EXPECT_TRUE(devices.ports[0].active);
+  EXPECT_EQ(devices.ports[0].unusable, "");
+  EXPECT_TRUE(devices.ports[0].is_up());
   EXPECT_FALSE(devices.ports[0].ethernet);
   EXPECT_EQ(devices.ports[0].bytes_per_second, 50e9);
   EXPECT_EQ(devices.ports[1].number, 1);
@@ -102,6 +111,33 @@ TEST_F(NodeDevicesTest, ReadsTheBusThePortsAndTheirInterfaces) {
   EXPECT_FALSE(devices.has_topology_file);
   Write("topology.xml", "<system version=\"1\"/>");
   EXPECT_TRUE(Read().has_topology_file);
+}
+
+TEST_F(NodeDevicesTest, APortIsOfUseWhereItsVerbsDeviceCanBeOpened) {
+  for (int i = 0; i < 5; ++i) {
+    const std::string bus = "0000:1" + std::to_string(i) + ":00.0", name = "mlx5_" + std::to_string(i);
+    AddPciDevice("pci0000:00", bus, "0x020700", "0x15b3");
+    AddCard(name, bus);
+    AddPort(name, 1, "4: ACTIVE", "InfiniBand", "400 Gb/sec (4X NDR)");
+  }
+  AddVerbs("mlx5_0", "uverbs3");  // their numbers are not the NICs'
+  AddVerbs("mlx5_1", "uverbs0");
+  fs::remove(sysfs_ / "dev/infiniband/uverbs0");
+  AddVerbs("mlx5_2", "uverbs1", "class/infiniband/mlx5_2/device/infiniband_verbs");
+  AddVerbs("mlx5_3", "uverbs2");
+  fs::remove(sysfs_ / "dev/infiniband/uverbs2");
+  fs::create_symlink("uverbs2", sysfs_ / "dev/infiniband/uverbs2");  // root may open all that can be
+  const NodeDevices devices = Read();
+  ASSERT_EQ(devices.ports.size(), 5u);
+  const std::string dev = sysfs_ / "dev/infiniband/uverbs";
+  std::vector<std::string> unusable;
+  for (const NodeDevices::Port& port : devices.ports) {
+    unusable.push_back(port.unusable);
+    EXPECT_EQ(port.is_up(), port.unusable.empty());
+  }
+  EXPECT_THAT(unusable,
+              ElementsAre("", dev + "0 is not there", "", dev + "2 cannot be opened: Too many levels of symbolic links",
+                          "it has no uverbs device: ib_uverbs is not loaded"));
 }
 
 TEST_F(NodeDevicesTest, WhatIsNoPciDeviceOrNotSaidIsLeftOpen) {

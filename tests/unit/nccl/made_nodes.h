@@ -36,7 +36,8 @@ inline void AddNic(NodeDevices::Device device, const std::string& name, double g
                             .active = true,
                             .ethernet = false,
                             .bytes_per_second = gbits * 1e9 / 8,
-                            .interface = "ib_" + name});
+                            .interface = "ib_" + name,
+                            .unusable = ""});
   devices->nics.push_back(std::move(device));
 }
 

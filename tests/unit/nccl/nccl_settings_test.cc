@@ -88,6 +88,56 @@ TEST(NcclSettings, ARailThatOneNodeLacksIsLeftOutOnAll) {
                                           "rails are missing, and left out on all nodes: rail 3 on node b"));
 }
 
+constexpr char kRemedy[] =
+    "; give workers these devices to read and write: in a container with docker run --device /dev/infiniband, in Kubernetes by "
+    "the resource of the RDMA device plugin";
+
+TEST(NcclSettings, APortThatCannotBeOpenedIsAsIfItWereNotThere) {
+  NcclKnowledge known = Two(RailNode("a", 4, 1), RailNode("b", 4, 1));
+  for (NcclNode& node : known.nodes) ListRails(&node, 4);
+  known.nodes[1].devices.ports[3].unusable = "/dev/infiniband/uverbs3 is not there";
+  const NcclSettings settings = DecideNccl(known);
+  EXPECT_EQ(ValueOf(settings, 0, "NCCL_IB_HCA"), "=mlx5_0:1,mlx5_1:1,mlx5_2:1") << "rail 3 is of no use to a either";
+  EXPECT_EQ(ValueOf(settings, 1, "NCCL_IB_HCA"), "=mlx5_0:1,mlx5_1:1,mlx5_2:1");
+  EXPECT_THAT(settings.notes, ElementsAre(absl::StrCat("RDMA ports on b are up, and NCCL cannot use them: mlx5_3:1 "
+                                                       "(/dev/infiniband/uverbs3 is not there)",
+                                                       kRemedy),
+                                          "rails are missing, and left out on all nodes: rail 3 on node b"));
+}
+
+TEST(NcclSettings, WhereNoPortCanBeOpenedNothingIsToldOfThem) {
+  NcclKnowledge known = Two(RailNode("a", 2, 1), RailNode("b", 2, 1));
+  for (NcclNode& node : known.nodes) {
+    for (NodeDevices::Port& port : node.devices.ports) port.unusable = "why";
+  }
+  NcclSettings settings = DecideNccl(known);
+  EXPECT_THAT(NcclReasons(known, settings), IsEmpty());
+  EXPECT_THAT(settings.notes, ElementsAre(absl::StrCat("RDMA ports on a, b are up, and NCCL cannot use them: mlx5_0:1 (why), "
+                                                       "mlx5_1:1 (why), mlx5_s0:1 (why)",
+                                                       kRemedy)))
+      << "once for nodes that are alike";
+  for (NcclNode& node : known.nodes) ListRails(&node, 2);
+  settings = DecideNccl(known);
+  EXPECT_THAT(NcclReasons(known, settings), IsEmpty());
+  EXPECT_EQ(settings.notes.size(), 1u) << "listed NICs that cannot be opened are not down";
+  for (NcclNode& node : known.nodes) node.devices.gpus.clear();
+  EXPECT_THAT(DecideNccl(known).notes, IsEmpty());
+}
+
+TEST(NcclSettings, TcpOnSomeNodesAndRdmaOnOthersIsSaid) {
+  NcclKnowledge known = Two(RailNode("a", 2, 1), RailNode("b", 2, 1));
+  for (NodeDevices::Port& port : known.nodes[0].devices.ports) port.unusable = "why";
+  for (NodeDevices::Port& port : known.nodes[1].devices.ports) port.ethernet = true;
+  const NcclSettings settings = DecideNccl(known);
+  EXPECT_EQ(ValueOf(settings, 0, "NCCL_IB_HCA"), "");
+  EXPECT_EQ(ValueOf(settings, 1, "NCCL_IB_HCA"), "=mlx5_0:1,mlx5_1:1") << "the link layer is that of nodes that have one";
+  EXPECT_THAT(settings.notes,
+              ElementsAre(HasSubstr("RDMA ports on a are up"),
+                          "NCCL finds no RDMA port that it can use on a, and finds some on b: nodes that take TCP do "
+                          "not reach nodes that take RDMA; until it is mended, -x NCCL_IB_DISABLE=1 has all of them "
+                          "take TCP"));
+}
+
 TEST(NcclSettings, NodesThatHaveNoRailInCommonAreLeftToNccl) {
   NcclKnowledge known = Two(RailNode("a", 2, 0), RailNode("b", 2, 0));
   for (NcclNode& node : known.nodes) ListRails(&node, 2);
@@ -105,7 +155,8 @@ TEST(NcclSettings, ListsNameInterfacesAndPortsToo) {
                                           .active = true,
                                           .ethernet = false,
                                           .bytes_per_second = 50e9,
-                                          .interface = ""});
+                                          .interface = "",
+                                          .unusable = ""});
   known.nodes[0].listed.nics = {{"ib_mlx5_0"}, {"mlx5_1:2"}};
   known.nodes[1].listed.nics = {{"mlx5_0"}, {"mlx5_7"}};
   const NcclSettings settings = DecideNccl(known);

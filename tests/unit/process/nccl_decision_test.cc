@@ -17,7 +17,7 @@ NodeDevices Devices() {
   devices.gpus = {{"0000:01:00.0", {"pci0000:00"}, 0, "32.0 GT/s PCIe", 16}, {"0000:02:00.0", {"pci0000:00"}, 1, "", 0}};
   for (int i = 0; i < 3; ++i) {
     devices.nics.push_back({"0000:1" + std::to_string(i) + ":00.0", {"pci0000:00", "x"}, -1, "", 0});
-    devices.ports.push_back({"mlx5_" + std::to_string(i), 1, i, true, i == 2, 25e9, "ib" + std::to_string(i)});
+    devices.ports.push_back({"mlx5_" + std::to_string(i), 1, i, true, i == 2, 25e9, "ib" + std::to_string(i), ""});
   }
   return devices;
 }
@@ -37,11 +37,14 @@ std::vector<membership::NodeOffer> Offers(size_t count) {
 }
 
 TEST(NcclDecision, DevicesTravelWhole) {
-  const v1::NodeDevices message = ToMessage(Devices());
+  NodeDevices devices = Devices();
+  devices.ports[1].unusable = "/dev/infiniband/uverbs1 is not there";
+  const v1::NodeDevices message = ToMessage(devices);
   EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(message, ToMessage(FromMessage(message))));
   const NodeDevices back = FromMessage(message);
   EXPECT_EQ(back.ports[2].device, "mlx5_2");
   EXPECT_TRUE(back.ports[2].ethernet);
+  EXPECT_EQ(back.ports[1].unusable, devices.ports[1].unusable);
   EXPECT_EQ(back.ports[2].bytes_per_second, 25e9);
   EXPECT_EQ(back.gpus[1].numa, 1);
   v1::NodeDevices wrong = message;
