@@ -130,7 +130,7 @@ absl::Status MakeFolders(FileSystem* files, const std::string& folder) {
 // Makes every name on the way to the record durable. A folder that may not be read was not made by us. Each fsync may wait for the
 // disk, and a job's start for each of them: those above are left out where an older job has left word that it saw to them.
 absl::Status SyncFolders(FileSystem* files, std::string folder) {
-  const std::string word = ParentOf(folder) + "/names-are-durable";
+  const std::string word = ParentOf(folder) + "/.names-are-durable";
   const bool above_is_durable = files->Exists(word);
   for (int i = 0;; ++i) {
     const absl::Status synced = files->SyncFolder(folder);

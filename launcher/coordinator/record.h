@@ -6,7 +6,7 @@
 // durable, so a power loss leaves at most a torn tail, which is cut off; a bad entry with a good one behind it is damage and is
 // reported. (A damaged last entry cannot be told from a torn one.)
 //
-// The folder above FOLDER also gets an empty file `names-are-durable`, once the names on the way there are.
+// The folder above FOLDER also gets an empty file `.names-are-durable`, once the names on the way there are.
 #ifndef MUSTER_LAUNCHER_COORDINATOR_RECORD_H_
 #define MUSTER_LAUNCHER_COORDINATOR_RECORD_H_
 

@@ -72,7 +72,7 @@ int Spawn(const std::string& path, const std::vector<char*>& argv, int socket, p
   posix_spawnattr_init(&attributes);
   posix_spawn_file_actions_init(&files);
   sigset_t all, none;
-  sigfillset(&all);
+  memset(&all, 0xff, sizeof all);  // sigfillset leaves out the C library's own two, which posix_spawn then has ignored
   sigemptyset(&none);
   posix_spawnattr_setsigdefault(&attributes, &all);
   posix_spawnattr_setsigmask(&attributes, &none);

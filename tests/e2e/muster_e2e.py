@@ -53,6 +53,10 @@ class MusterCase(unittest.TestCase):
         self.addCleanup(end)
         return process
 
+    def kept_jobs(self):
+        """Ids of the jobs that are kept, sorted."""
+        return sorted(name for name in os.listdir(os.path.join(self.state, "muster")) if not name.startswith("."))
+
     def words_of(self, stderr):
         """muster's own words, without the one about OMP_NUM_THREADS, and without the progress that a slow machine shows."""
         return [line for line in stderr.splitlines() if line.startswith("muster: ") and "OMP_NUM_THREADS" not in line

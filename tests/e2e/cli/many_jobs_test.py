@@ -59,8 +59,8 @@ class ManyJobs(muster_e2e.MusterCase):
 
         # One more prunes to 20, and spares the oldest, which runs.
         self.assertEqual(self.muster("run", "-np", "1", "true").returncode, 0)
-        folders = os.listdir(os.path.join(self.state, "muster"))
-        self.assertLessEqual(len(folders), 21)
+        folders = self.kept_jobs()
+        self.assertLessEqual(len(folders), 21, folders)
         self.assertIn(oldest_id, folders)
         self.assertEqual([job["job_id"] for job in self.jobs()], [oldest_id])
         self.assertEqual(oldest.communicate("baa\n", timeout=PATIENCE)[0], "baa\n")

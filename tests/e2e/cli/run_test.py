@@ -252,7 +252,7 @@ class Report(MusterCase):
     def test_twenty_jobs_are_kept(self):
         for _ in range(23):
             self.assertEqual(self.muster("run", "-np", "1", "true").returncode, 0)
-        self.assertEqual(len(os.listdir(os.path.join(self.state, "muster"))), 20)
+        self.assertEqual(len(self.kept_jobs()), 20)
 
 
 class Words(MusterCase):

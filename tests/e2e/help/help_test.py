@@ -111,7 +111,7 @@ class Completion(muster_e2e.MusterCase):
 
     def test_job_ids(self):
         self.assertEqual(self.muster("run", "-np", "1", "true").returncode, 0)
-        job = os.listdir(os.path.join(self.state, "muster"))[0]
+        job = self.kept_jobs()[0]
         self.assertEqual(self.bash("status", ""), [job[:8]])
         self.assertEqual(self.bash("logs", job[:2]), [job[:8]])
         self.assertEqual(self.bash("status", "zz"), [])

@@ -57,7 +57,7 @@ class NodesCase(MusterCase):
         self.assertEqual(job.leftovers(self.temporary), [])
 
     def job_folder(self):
-        (job,) = os.listdir(os.path.join(self.state, "muster"))
+        (job,) = self.kept_jobs()
         return os.path.join(self.state, "muster", job)
 
     def events(self):

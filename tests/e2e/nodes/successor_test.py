@@ -39,9 +39,6 @@ class Successor(MusterCase):
         shown = self.muster("status", "--json")
         return json.loads(shown.stdout) if shown.returncode == 0 else {"state": shown.stderr}
 
-    def jobs(self):
-        return sorted(os.listdir(os.path.join(self.state, "muster")))
-
     def let_go(self):
         with open(os.path.join(self.folder, "go"), "w", encoding="utf-8"):
             pass
@@ -62,12 +59,12 @@ class Successor(MusterCase):
         self.assertIn(f"goes on with job {jobs[0][:8]}, whose coordinator was lost", err)
         for agent in self.agents:
             self.assertIn("another goes on with the job at", self.end(agent, 0)[1])
-        self.assertEqual((self.starts(), self.jobs()), (before, jobs))
+        self.assertEqual((self.starts(), self.kept_jobs()), (before, jobs))
         self.assertEqual(json.loads(read(os.path.join(self.state, "muster", jobs[0], "verdict.json")))["restarts"], 0)
 
     def test_command_and_coordinator_are_killed(self):
         first = self.run_job("--same-job", "u-1")
-        before, jobs = self.started(), self.jobs()
+        before, jobs = self.started(), self.kept_jobs()
         for pid in [first.pid, *children_of(first.pid)]:
             send(pid, signal.SIGKILL)
         self.end(first, -signal.SIGKILL)
@@ -75,7 +72,7 @@ class Successor(MusterCase):
 
     def test_the_coordinator_alone_is_killed(self):
         first = self.run_job("--same-job", "u-1")
-        before, jobs = self.started(), self.jobs()
+        before, jobs = self.started(), self.kept_jobs()
         (coordinator,) = children_of(first.pid)
         send(coordinator, signal.SIGKILL)
         self.assertIn("its workers run on for the one that comes after it", self.end(first, 69)[1])
@@ -83,7 +80,7 @@ class Successor(MusterCase):
 
     def test_workers_that_end_meanwhile_are_told_of(self):
         first = self.run_job("--same-job", "u-1")
-        (job,) = self.started() and self.jobs()
+        (job,) = self.started() and self.kept_jobs()
         for pid in [first.pid, *children_of(first.pid)]:
             send(pid, signal.SIGKILL)
         self.end(first, -signal.SIGKILL)
@@ -93,11 +90,11 @@ class Successor(MusterCase):
         self.assertEqual(sorted(out.splitlines()), [f"rank {rank} is done" for rank in range(4)], err)
         for agent in self.agents:
             self.end(agent, 0)
-        self.assertEqual((len(self.starts()), self.jobs()), (4, [job]))
+        self.assertEqual((len(self.starts()), self.kept_jobs()), (4, [job]))
 
     def test_sigterm_leaves_the_job_to_the_next(self):
         first = self.run_job("--same-job", "u-1")
-        before, jobs = self.started(), self.jobs()
+        before, jobs = self.started(), self.kept_jobs()
         first.send_signal(signal.SIGTERM)
         self.assertIn("the job goes on under the coordinator that comes after this one", self.end(first, 143)[1])
         self.goes_on(before, jobs)
@@ -105,7 +102,7 @@ class Successor(MusterCase):
     def test_muster_cancel_ends_it_and_the_next_is_a_new_job(self):
         first = self.run_job("--same-job", "u-1")
         self.started()
-        (job,) = self.jobs()
+        (job,) = self.kept_jobs()
         cancelled = self.muster("cancel")
         self.assertEqual(cancelled.returncode, 0, cancelled.stderr)
         self.assertIn("interrupted (SIGINT) by muster cancel of", self.end(first, 130)[1])
@@ -113,10 +110,10 @@ class Successor(MusterCase):
             self.end(agent, 0)
         self.let_go()
         second = self.run_job("--same-job", "u-1")
-        self.assertTrue(poll(lambda: len(self.jobs()) == 2 and self.status().get("job_id") not in (None, job)))
+        self.assertTrue(poll(lambda: len(self.kept_jobs()) == 2 and self.status().get("job_id") not in (None, job)))
         second.send_signal(signal.SIGINT)
         self.end(second, 130)
-        self.assertIn(job, self.jobs())
+        self.assertIn(job, self.kept_jobs())
 
     def test_what_goes_with_agents_that_join_alone(self):
         def refused(*options):
@@ -144,7 +141,7 @@ class Successor(MusterCase):
         for agent in self.agents:
             self.assertIn("begin anew under it", self.end(agent, 0)[1])
         self.assertTrue(set(before) < set(self.starts()), (before, self.starts()))
-        self.assertEqual(len(self.jobs()), 2)
+        self.assertEqual(len(self.kept_jobs()), 2)
 
 
 if __name__ == "__main__":

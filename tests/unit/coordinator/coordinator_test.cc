@@ -118,7 +118,7 @@ TEST_F(CoordinatorTest, KeepsARecordThatTellsTheVerdictAgain) {
 
 TEST_F(CoordinatorTest, ADiskThatFillsUpEndsTheJobWith73) {
   RecordingFileSystem files;
-  files.FailFrom(8);  // two folders, the file, three folder fsyncs and the first entry fit
+  files.FailFrom(9);  // two folders, the file, three folder fsyncs, the word that names are durable and the first entry fit
   ASSERT_TRUE(Create(&files, "/state/job").ok());
   Join();
   loop_->Run();

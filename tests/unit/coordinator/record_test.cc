@@ -128,7 +128,7 @@ TEST(Record, NamesThatAnOlderJobHasMadeDurableAreNotSyncedAgain) {
   EXPECT_THAT(synced(disk), ElementsAre("/state/muster/job", "/state/muster", "/state", "/"));
   disk.files["/state/muster/older/record"] = Bytes(1);
   EXPECT_THAT(synced(disk), ElementsAre("/state/muster/job", "/state/muster", "/state", "/")) << "that job's may not be durable";
-  disk.files["/state/muster/names-are-durable"] = "";
+  disk.files["/state/muster/.names-are-durable"] = "";
   EXPECT_THAT(synced(disk), ElementsAre("/state/muster/job", "/state/muster"));
 }
 
@@ -136,7 +136,7 @@ TEST(Record, SaysThatNamesAreDurableOnceTheyAre) {
   RecordingFileSystem files{Disk{}};
   ASSERT_TRUE(Record::Open(&files, "/state/muster/job").ok());
   const std::vector<DiskOperation>& log = files.log();
-  const auto said = std::find_if(log.begin(), log.end(), [](const auto& one) { return one.path == "/state/muster/names-are-durable"; });
+  const auto said = std::find_if(log.begin(), log.end(), [](const auto& one) { return one.path == "/state/muster/.names-are-durable"; });
   ASSERT_NE(said, log.end());
   EXPECT_EQ(std::count_if(log.begin(), said, [](const auto& one) { return one.kind == DiskOperation::Kind::kSyncFolder; }), 4);
 }
@@ -151,7 +151,7 @@ TEST(Record, OfAJobThatEndsWithTheMachineWaitsForNoDisk) {
   for (const DiskOperation& operation : files.log()) {
     EXPECT_NE(operation.kind, DiskOperation::Kind::kSync);
     EXPECT_NE(operation.kind, DiskOperation::Kind::kSyncFolder);
-    EXPECT_THAT(operation.path, Not(HasSubstr("names-are-durable")));
+    EXPECT_THAT(operation.path, Not(HasSubstr(".names-are-durable")));
   }
   const auto again = Record::Open(&files, "/state/job", Durability::kProcess);
   ASSERT_TRUE(again.ok()) << again.status();
@@ -173,6 +173,7 @@ TEST(Record, OnRealFiles) {
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ((*again)->entries().size(), 1u);
   EXPECT_TRUE(PosixFileSystem().Unlink(job + "/record").ok());
+  EXPECT_TRUE(PosixFileSystem().Unlink(folder + "/deep/.names-are-durable").ok());
   for (const std::string& made : {job, folder + "/deep", folder}) EXPECT_EQ(::remove(made.c_str()), 0);
 }
 
