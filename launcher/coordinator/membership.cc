@@ -240,6 +240,10 @@ void Membership::Core::Adopt(const v1::GenerationFormed& formed) {
   formed_ = true;
   members_ = formed.members();
   committed_step_ = std::max(committed_step_, formed.committed_step());
+  plan_ = formed.plan();
+  nccl_reasons_.assign(formed.nccl().begin(), formed.nccl().end());
+  nccl_notes_.assign(formed.nccl_notes().begin(), formed.nccl_notes().end());
+  notes_said_.insert(nccl_notes_.begin(), nccl_notes_.end());
   for (const v1::Node& node : members_.nodes()) seats_[node.node()] = Seat{.host = node.host(), .returned = false};
   for (const v1::Place& place : members_.places()) {
     evidence_.members.push_back(

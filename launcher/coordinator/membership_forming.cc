@@ -381,9 +381,13 @@ void Membership::Core::NeverReady(const Event&) {
 
 void Membership::Core::RecordFormed() {
   v1::RecordEntry entry;
-  entry.mutable_generation_formed()->set_generation(generation_);
-  *entry.mutable_generation_formed()->mutable_members() = members_;
-  entry.mutable_generation_formed()->set_committed_step(committed_step_);
+  v1::GenerationFormed* formed = entry.mutable_generation_formed();
+  formed->set_generation(generation_);
+  *formed->mutable_members() = members_;
+  formed->set_committed_step(committed_step_);
+  formed->set_plan(plan_);
+  for (const std::string& reason : nccl_reasons_) formed->add_nccl(reason);
+  for (const std::string& note : nccl_notes_) formed->add_nccl_notes(note);
   Append(std::move(entry), true);
 }
 

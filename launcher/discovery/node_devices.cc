@@ -119,7 +119,7 @@ std::map<std::string, std::string> VerbsIn(const fs::path& folder) {
 
 // As NodeDevices::Port::unusable.
 std::string WhyUnusable(const std::string& verbs, const std::string& dev) {
-  if (verbs.empty()) return "it has no uverbs device: ib_uverbs is not loaded";
+  if (verbs.empty()) return "it has no uverbs device; is ib_uverbs loaded?";
   const std::string path = absl::StrCat(dev, "/infiniband/", verbs);
   if (::faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK, AT_EACCESS) == 0) return "";
   if (errno == ENOENT) return absl::StrCat(path, " is not there");

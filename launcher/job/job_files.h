@@ -82,9 +82,9 @@ struct JobStatus {
   int64_t checkpoint_step = -1;
   int64_t checkpoint_unix_ms = 0;  // when that one became known; 0: none
   std::string checkpoint_path;
-  std::string output_files;        // pattern of the workers' own files, on their nodes; empty: none
-  bool output_files_only = false;  // nothing of it is in the logs
-  std::string plan;  // why ranks are in the order that they are in; empty: they follow the numbers of nodes
+  std::string output_files;             // pattern of the workers' own files, on their nodes; empty: none
+  bool output_files_only = false;       // nothing of it is in the logs
+  std::string plan;                     // why ranks are in the order that they are in; empty: they follow the numbers of nodes
   std::vector<std::string> nccl;        // what NCCL is told of the network and why, a sentence each
   std::vector<std::string> nccl_notes;  // what is doubtful about it
   std::vector<Node> nodes;

@@ -183,7 +183,8 @@ TEST(JobText, JsonHasNullWhereThereIsNothing) {
   over.verdict->json = kWell;
   EXPECT_THAT(StatusObject(over), HasSubstr("\"seconds\": 61.5"));
   EXPECT_THAT(StatusObject(SomeJob()), HasSubstr("\"verdict\": null"));
-  EXPECT_THAT(StatusObject(SomeJob()), HasSubstr("\"nccl\": [\n  \"NCCL on node0, node1 is told NCCL_CROSS_NIC=0: why\"\n ],\n \"nccl_notes\": ["));
+  EXPECT_THAT(StatusObject(SomeJob()), HasSubstr("\"nccl\": [\n  \"NCCL on node0, node1 is told NCCL_CROSS_NIC=0: why\"\n ],\n "
+                                                 "\"nccl_notes\": [\n  \"node node2: "));
 }
 
 TEST(JobText, NumbersAreShort) {

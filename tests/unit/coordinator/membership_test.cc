@@ -539,6 +539,37 @@ TEST_F(MembershipTest, ARunningGenerationIsResumed) {
   EXPECT_EQ(machine_->generation(), 1u);
 }
 
+TEST_F(MembershipTest, WhoResumesAGenerationKnowsItsPlanAndWhatNcclWasTold) {
+  nccl_ = [](const std::vector<membership::NodeOffer>& offers) {
+    membership::NcclDecision decision;
+    decision.environments.resize(offers.size());
+    decision.reasons = {"a reason"};
+    decision.notes = {"a doubt"};
+    return decision;
+  };
+  order_ = [](const std::vector<membership::NodeOffer>& offers, const std::vector<uint32_t>&) {
+    membership::NodeOrder order;
+    for (const membership::NodeOffer& offer : offers) order.nodes.push_back(offer.node);
+    order.plan = "a plan";
+    return order;
+  };
+  RunRestartable(1);
+  Start(Written());
+  happened_.clear();
+  Durable();
+  Join(0, 2, 1);
+  Join(1, 1, 1);
+  ASSERT_EQ(machine_->state(), State::kRunning);
+  EXPECT_EQ(machine_->plan(), "a plan");
+  EXPECT_EQ(machine_->nccl(), std::vector<std::string>{"a reason"});
+  EXPECT_EQ(machine_->nccl_notes(), std::vector<std::string>{"a doubt"});
+  FailAndClear();
+  Durable();
+  RunAgain();
+  EXPECT_EQ(std::count(happened_.begin(), happened_.end(), "nccl"), 0) << "what has been said is not said again";
+  EXPECT_EQ(std::count(happened_.begin(), happened_.end(), "planned"), 0);
+}
+
 TEST_F(MembershipTest, EvidenceThatComesBeforeTheNewStartIsDurableIsKept) {
   Run();
   Start(Written());
