@@ -239,11 +239,11 @@ absl::Status Checkpoints::CommitAndPrune() {
 
 // --- Resuming ---
 
-absl::StatusOr<std::map<std::string, std::string>> Checkpoints::Resume() {
+absl::StatusOr<std::map<std::string, std::string>> Checkpoints::Resume(const absl::Status& own) {
   std::map<std::string, std::string> attributes;
   int64_t step = -1;
-  absl::Status status;
-  if (communicator_.rank() == 0) {
+  absl::Status status = own;
+  if (communicator_.rank() == 0 && own.ok()) {
     absl::StatusOr<int64_t> loaded = FindAndLoad(&attributes);
     status = loaded.status();
     if (loaded.ok()) step = *loaded;

@@ -49,9 +49,10 @@ class Checkpoints {
   ~Checkpoints();
 
   // Collective. Loads the newest complete checkpoint into the state, on every rank, and returns its attributes; none: there is
-  // nothing to resume from, and the state is untouched. Without options.resume only looks that there is none.
+  // nothing to resume from, and the state is untouched. Without options.resume only looks that there is none. `own`: what this rank has
+  // against beginning at all; the lowest rank's is the error of all, and should name it.
   // Errors: FailedPrecondition, DataLoss as Trainer::Create.
-  absl::StatusOr<std::map<std::string, std::string>> Resume();
+  absl::StatusOr<std::map<std::string, std::string>> Resume(const absl::Status& own = absl::OkStatus());
 
   // Collective. Begins to save the state in `block`. Completes the save before, if one is under way.
   absl::Status Begin(int64_t step, int block, std::map<std::string, std::string> attributes);

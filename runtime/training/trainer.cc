@@ -1,12 +1,16 @@
 #include "muster/trainer.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <numeric>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -56,6 +60,21 @@ absl::Status CheckWritable(const std::string& path) {
   return absl::OkStatus();
 }
 
+// Whether checkpoints can be written to `folder`, or it can be made: what is there of its path must be a folder to write to. Leaves no
+// trace: an operator may still make it.
+absl::Status CheckFolder(const std::string& folder) {
+  std::filesystem::path there = folder;
+  std::error_code error;
+  while (!std::filesystem::exists(there, error) && there.has_relative_path()) there = there.parent_path();
+  if (there.empty()) there = ".";
+  const bool is_folder = std::filesystem::is_directory(there, error);
+  if (is_folder && ::access(there.c_str(), W_OK | X_OK) == 0) return absl::OkStatus();
+  const int why = is_folder ? errno : ENOTDIR;
+  return absl::ResourceExhaustedError(absl::StrCat("cannot write checkpoints to ", folder, ": ", there.string(), ": ",
+                                                   ErrnoToStatus(why, "").message(),
+                                                   "; give a checkpoint folder that all ranks can write to"));
+}
+
 class TrainerImpl final : public Trainer {
  public:
   TrainerImpl(std::unique_ptr<Place> place, Communicator& communicator, std::vector<ParameterSpec> parameters,
@@ -92,7 +111,7 @@ class TrainerImpl final : public Trainer {
   int32_t first_shard() const { return FirstShard(options_.shards, communicator_.world_size(), communicator_.rank()); }
 
   absl::Status MakeCheckpoints();
-  absl::Status Resume();
+  absl::Status Resume(const absl::Status& folder);
   std::map<std::string, std::string> Attributes() const;
   absl::Status CheckpointIfDue();
   absl::StatusOr<StepResult> TryStep(const PassFunction& pass);
@@ -332,7 +351,10 @@ absl::Status TrainerImpl::Finish() {
 absl::Status TrainerImpl::MakeCheckpoints() {
   checkpoints_ = std::make_unique<Checkpoints>(communicator_, PosixFileSystem(), options_.checkpoint, options_.timeout, *state_,
                                                TensorsOf(specs_, MomentsOf(options_.optimizer)), FixedAttributes(options_));
-  return options_.checkpoint.folder.empty() ? absl::OkStatus() : Resume();
+  if (options_.checkpoint.folder.empty()) return absl::OkStatus();
+  const bool writes = options_.checkpoint.every_steps > 0;
+  return Resume(writes ? Annotate(CheckFolder(options_.checkpoint.folder), absl::StrCat("rank ", communicator_.rank()))
+                       : absl::OkStatus());
 }
 
 std::map<std::string, std::string> TrainerImpl::Attributes() const {
@@ -344,9 +366,10 @@ std::map<std::string, std::string> TrainerImpl::Attributes() const {
   return AttributesOf(place);
 }
 
-absl::Status TrainerImpl::Resume() {
+// `folder`: what this rank alone has against it.
+absl::Status TrainerImpl::Resume(const absl::Status& folder) {
   using Attributes = std::map<std::string, std::string>;
-  MUSTER_ASSIGN_OR_RETURN(const Attributes attributes, checkpoints_->Resume());
+  MUSTER_ASSIGN_OR_RETURN(const Attributes attributes, checkpoints_->Resume(folder));
   if (attributes.empty()) return absl::OkStatus();
   StateHeader& header = state_->header(state_->live());
   header.step = resumed_step_ = committed_step_ = step();

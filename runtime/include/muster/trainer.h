@@ -138,7 +138,7 @@ class Trainer {
   // Collective. Makes windows for the state (twice) and for gradients; with Device::kCuda the state is in the GPU's memory.
   // Errors: InvalidArgument (more ranks than shards, an extent or option out of range, or options that differ between ranks:
   // the message names the option, the rank and both values), ResourceExhausted (Communicator::CreateWindow; a
-  // checkpoint folder that cannot be written), FailedPrecondition (the folder holds checkpoints of another run, naming what
+  // checkpoint folder that some rank, which is named, cannot write to though every_steps is set), FailedPrecondition (the folder holds checkpoints of another run, naming what
   // differs; or of this one, and resume is not set; or Device::kCuda, and CudaDevices fails), DataLoss (there are checkpoints, but none is
   // whole), and a trace file that cannot be written. Where one rank's GPU fails or is too small (Internal, ResourceExhausted) every rank
   // has that error, which names it.

@@ -194,6 +194,27 @@ TEST_P(Checkpointed, WhatCannotBeWrittenFailsTheStepOnAllRanksAndTrainingMayGoOn
   });
 }
 
+// Where a rank's way to the folder is barred (another node's disk), nobody trains up to the first save to learn of it.
+TEST_P(Checkpointed, AFolderThatOneRankCannotWriteToIsTheSameErrorOnAllRanksAtOnce) {
+  { std::ofstream in_the_way(New(9)); }
+  for (const int barred : {0, 2}) {
+    std::vector<absl::Status> statuses(3);
+    RunOn(GetParam(), 3, [&](Communicator& communicator) {
+      const bool mine = communicator.rank() == barred;
+      const TrainerOptions options = Saving(mine ? New(9) / "below" / "it" : New(1));
+      const absl::Status status = Trainer::Create(communicator, ToyParameters(), options).status();
+      statuses[static_cast<size_t>(communicator.rank())] = absl::Status(status.code(), status.message());
+      EXPECT_TRUE(communicator.Barrier().ok()) << "the communicator stays usable";
+    });
+    EXPECT_TRUE(absl::IsResourceExhausted(statuses[0])) << statuses[0];
+    EXPECT_THAT(std::string(statuses[0].message()), testing::AllOf(testing::StartsWith(absl::StrCat("rank ", barred, ": ")),
+                                                                   HasSubstr("below/it"), HasSubstr("Not a directory")));
+    EXPECT_EQ(statuses[1], statuses[0]);
+    EXPECT_EQ(statuses[2], statuses[0]);
+  }
+  EXPECT_FALSE(fs::exists(New(1))) << "nothing was made";
+}
+
 // The program's signal handlers may rely on the program's own threads.
 thread_local bool is_ours = false;
 std::atomic<int> handled{0}, handled_elsewhere{0};
