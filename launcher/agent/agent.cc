@@ -127,6 +127,7 @@ void Agent::TellRankStates() {
     state->set_op_seq(last.op_seq);
     state->set_op(last.brief);
     state->set_op_finished(last.finished);
+    state->set_communicator(last.communicator);
     if (last.op_seq != 0 && now_ns > last.changed_ns) state->set_op_ms((now_ns - last.changed_ns) / 1'000'000);
     const pid_t session = port_->SessionProcessOf(slot);
     const pid_t pid = session > 0 ? session : worker.pid;
@@ -273,13 +274,14 @@ WorkerPort::Events Agent::PortEvents() {
   events.left = [this](uint32_t slot, uint32_t spawn) { Post(agent::WorkerLeft{slot, spawn}); };
   events.lost = [this](uint32_t slot, uint32_t spawn) { Post(agent::WorkerLost{slot, spawn}); };
   events.blamed = [this](uint32_t slot, uint32_t spawn, uint32_t blamed_rank, v1::AbortReason reason, uint64_t op_seq,
-                         std::string message) {
+                         std::string message, bool of_some_ranks) {
     Post(agent::WorkerBlamed{.slot = slot,
                              .blamed_rank = blamed_rank,
                              .reason = static_cast<uint32_t>(reason),
                              .op_seq = op_seq,
                              .message = std::move(message),
-                             .spawn = spawn});
+                             .spawn = spawn,
+                             .of_some_ranks = of_some_ranks});
   };
   events.step_committed = [this](uint32_t slot, uint32_t spawn, int64_t step, int64_t checkpoint_step) {
     if (const auto worker = workers_.find(slot); worker != workers_.end() && worker->second.spawn == spawn) {

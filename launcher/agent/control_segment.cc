@@ -87,13 +87,20 @@ void ControlSegment::MarkLeft(uint32_t local_rank) {
   RingAll();
 }
 
-v1::FlightEntry ControlSegment::LastOperation(uint32_t local_rank) const {
-  v1::FlightEntry newest = {};
+v1::SplitFlightEntry ControlSegment::LastOperation(uint32_t local_rank) const {
+  v1::SplitFlightEntry newest = {};
   if (local_rank >= local_size_) return newest;
-  for (const v1::FlightEntry& entry : AreaOf(local_rank).flight) {
+  const v1::RankArea& area = AreaOf(local_rank);
+  for (const v1::FlightEntry& entry : area.flight) {
     v1::FlightEntry copy;
     std::memcpy(&copy, &entry, sizeof copy);
-    if (copy.op_seq > newest.op_seq) newest = copy;
+    if (copy.op_seq > newest.entry.op_seq) newest.entry = copy;
+  }
+  // Each communicator counts by itself; all read one clock.
+  for (const v1::SplitFlightEntry& entry : area.split_flight) {
+    v1::SplitFlightEntry copy;
+    std::memcpy(&copy, &entry, sizeof copy);
+    if (copy.entry.op_seq != 0 && copy.communicator != 0 && copy.entry.begin_ns > newest.entry.begin_ns) newest = copy;
   }
   return newest;
 }

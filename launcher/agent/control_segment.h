@@ -39,8 +39,9 @@ class ControlSegment {
   void MarkLeft(uint32_t local_rank);
   void SetWaiting(const v1::WaitingAdvice& advice) { v1::StoreWaitingAdvice(advice, header_->waiting); }
 
-  // The newest entry of the rank's flight record; op_seq 0 if there is none.
-  v1::FlightEntry LastOperation(uint32_t local_rank) const;
+  // What the rank's flight record says of the operation that it began last, in whichever communicator (`communicator` 0: that of all
+  // ranks); op_seq 0 if there is none.
+  v1::SplitFlightEntry LastOperation(uint32_t local_rank) const;
 
  private:
   ControlSegment(UniqueFd fd, v1::ControlHeader* header, uint32_t local_size, int64_t bytes);

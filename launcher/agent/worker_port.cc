@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "launcher/agent/worker_port_impl.h"
 #include "proto/muster/v1/operation_text.h"
 #include "runtime/base/log.h"
@@ -82,10 +83,19 @@ std::optional<uint32_t> WorkerPortImpl::LocalRankOf(uint32_t slot) const {
 LastOperation WorkerPortImpl::LastOperationOf(uint32_t slot) const {
   const std::optional<uint32_t> local_rank = LocalRankOf(slot);
   if (!local_rank.has_value() || control_ == nullptr) return {};
-  const v1::FlightEntry entry = control_->LastOperation(*local_rank);
+  const v1::SplitFlightEntry last = control_->LastOperation(*local_rank);
+  const v1::FlightEntry& entry = last.entry;
   if (entry.op_seq == 0) return {};
-  return {entry.op_seq, Describe(entry.what, v1::Detail::kFull), entry.end_ns != 0, Describe(entry.what, v1::Detail::kBrief),
-          entry.end_ns != 0 ? entry.end_ns : entry.begin_ns};
+  std::string where;
+  if (last.communicator != 0) {
+    where = absl::StrFormat(" in communicator %06x of %d ranks", last.communicator & 0xffffff, last.world_size);
+  }
+  return {entry.op_seq,
+          Describe(entry.what, v1::Detail::kFull) + where,
+          entry.end_ns != 0,
+          Describe(entry.what, v1::Detail::kBrief) + where,
+          entry.end_ns != 0 ? entry.end_ns : entry.begin_ns,
+          last.communicator};
 }
 
 v1::AgentToWorker WorkerPortImpl::NewMessage() const {
@@ -363,7 +373,7 @@ void WorkerPortImpl::OnBlame(uint32_t slot, const v1::Blame& blame) {
   const uint32_t rank = blame.rank() < generation_->world_size ? blame.rank() : v1::kNoRank;
   if (known && events_.blamed) {
     events_.blamed(slot, Find(slot)->spawn, rank, static_cast<v1::AbortReason>(blame.reason()), blame.op_seq(),
-                   blame.message().substr(0, 512));
+                   blame.message().substr(0, 512), blame.of_some_ranks());
   }
 }
 

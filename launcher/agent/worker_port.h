@@ -38,10 +38,11 @@ struct LocalGeneration {
 // The last operation a worker began, read from the control memory even after its death.
 struct LastOperation {
   uint64_t op_seq = 0;      // 0: none
-  std::string description;  // "all_reduce of 4096 f32 (sum)"
+  std::string description;  // "all_reduce of 4096 f32, sum"; "barrier in communicator 9f3b21 of 2 ranks" of one made by Split
   bool finished = false;
   std::string brief;        // "all_reduce of 4096 f32"
   uint64_t changed_ns = 0;  // CLOCK_MONOTONIC: when it ended, or began where it has not
+  uint64_t communicator = 0;  // the number of one made by Split, in which `op_seq` counts; 0: that of all ranks
 };
 
 // Belongs to the loop's thread. Connections are accepted only from processes of the same user that descend from the slot's worker
@@ -57,8 +58,9 @@ class WorkerPort {
     std::function<void(uint32_t slot, uint32_t spawn)> left;  // in good order
     // The life page fired or the worker's pidfd said so; the abort word is already set and every waiter woken.
     std::function<void(uint32_t slot, uint32_t spawn)> lost;
+    // `of_some_ranks`: a communicator made by Split is broken alone.
     std::function<void(uint32_t slot, uint32_t spawn, uint32_t blamed_rank, v1::AbortReason reason, uint64_t op_seq,
-                       std::string message)>
+                       std::string message, bool of_some_ranks)>
         blamed;
     // `checkpoint_step`: of the newest checkpoint on disk, -1 for none.
     std::function<void(uint32_t slot, uint32_t spawn, int64_t step, int64_t checkpoint_step)> step_committed;

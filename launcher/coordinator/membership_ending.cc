@@ -61,11 +61,17 @@ void Membership::Core::NoteBlame(const Event& event) {
   const v1::PeerBlamed& blame = MessageOf(event).peer_blamed();
   for (const v1::PeerBlamed& known : evidence_.blames) {
     if (known.rank() == blame.rank() && known.blamed_rank() == blame.blamed_rank() && known.reason() == blame.reason() &&
-        known.op_seq() == blame.op_seq()) {
+        known.op_seq() == blame.op_seq() && known.of_some_ranks() == blame.of_some_ranks()) {
       return;
     }
   }
-  if (++blames_of_[blame.rank()] > kBlamesPerRankMax) return;
+  // With those of communicators of some ranks a program may live on: the last one counts, and they do not use up the others.
+  if (blame.of_some_ranks()) {
+    std::erase_if(evidence_.blames,
+                  [&blame](const v1::PeerBlamed& known) { return known.of_some_ranks() && known.rank() == blame.rank(); });
+  } else if (++blames_of_[blame.rank()] > kBlamesPerRankMax) {
+    return;
+  }
   evidence_.blames.push_back(blame);
   Log(LogLevel::kInfo, absl::StrCat("rank ", blame.rank(), " says: ", blame.message()));
 }

@@ -75,11 +75,15 @@ std::pair<std::string, std::string> Process(const v1::RankState& state) {
   }
 }
 
-// The newest call that somebody waits in; null: nobody waits.
-const v1::RankState* Frontier(const std::vector<v1::RankState>& states) {
+bool IsWaiting(const v1::RankState& state) {
+  return state.joined() && !state.left() && state.op_seq() != 0 && !state.op_finished();
+}
+
+// The newest call of a communicator (0: of all ranks) that somebody waits in; null: nobody waits.
+const v1::RankState* Frontier(const std::vector<v1::RankState>& states, uint64_t communicator) {
   const v1::RankState* newest = nullptr;
   for (const v1::RankState& state : states) {
-    if (!state.joined() || state.left() || state.op_seq() == 0 || state.op_finished()) continue;
+    if (!IsWaiting(state) || state.communicator() != communicator) continue;
     if (newest == nullptr || state.op_seq() > newest->op_seq()) newest = &state;
   }
   return newest;
@@ -87,10 +91,15 @@ const v1::RankState* Frontier(const std::vector<v1::RankState>& states) {
 
 std::string LastCall(const v1::RankState& state, bool one) {
   if (state.op_seq() == 0) return one ? "it has made no call yet" : "they have made no call yet";
-  return absl::StrCat(one ? "its" : "their", " last call, op ", state.op_seq(), ",");
+  const std::string call = state.communicator() == 0 ? absl::StrCat("op ", state.op_seq()) : Call(state);
+  return absl::StrCat(one ? "its" : "their", " last call, ", call, ",");
 }
 
-Sight SightOf(const v1::RankState& state, const v1::RankState* frontier, bool anybody_joined) {
+// Each communicator counts its calls. `own`: the frontier of the one in which the rank's last call was, `all`: of that of all ranks.
+Sight SightOf(const v1::RankState& state, const v1::RankState* all, const v1::RankState* own, bool anybody_joined) {
+  const bool own_is_newer = own != nullptr && state.op_seq() < own->op_seq();
+  const v1::RankState* const frontier = own_is_newer ? own : all;
+  const bool behind = own_is_newer || (all != nullptr && state.communicator() != 0);
   Sight sight;
   sight.rank = state.rank();
   const auto process = Process(state);  // of one rank, of several
@@ -108,13 +117,12 @@ Sight SightOf(const v1::RankState& state, const v1::RankState* frontier, bool an
   } else if (state.left()) {
     set(Place::kApart, "has closed its session", "have closed their sessions", true);
   } else if (state.op_seq() != 0 && !state.op_finished()) {
-    const bool behind = state.op_seq() < frontier->op_seq();
-    const char* still = behind ? "still " : "";
-    set(behind ? Place::kBehind : Place::kWaiting, absl::StrCat("is ", still, "in ", Call(state)),
+    const char* still = own_is_newer ? "still " : "";
+    set(own_is_newer ? Place::kBehind : Place::kWaiting, absl::StrCat("is ", still, "in ", Call(state)),
         absl::StrCat("are ", still, "in ", Call(state)), false);
     sight.since_ms = state.op_ms();
     sight.since = " since ";
-  } else if (frontier != nullptr && state.op_seq() < frontier->op_seq()) {
+  } else if (behind) {
     const std::string ended = state.op_seq() == 0 ? "" : absl::StrCat(" ended ", Since(state.op_ms()), " before");
     const std::string last_key = absl::StrCat(" has not called ", Call(*frontier), "; ", LastCall(state, true));
     set(Place::kBehind, absl::StrCat("has not called ", Call(*frontier), "; ", LastCall(state, true), ended),
@@ -184,16 +192,18 @@ RankSummary SummarizeRanks(const Evidence& evidence) {
   for (const v1::WorkerEnded& ended : evidence.endings) {
     if (!ended.expected() && !states.contains(ended.rank())) endings[ended.rank()] = &ended;
   }
-  const v1::RankState* frontier = Frontier(evidence.rank_states);
+  const v1::RankState* const all = Frontier(evidence.rank_states, 0);
+  const bool somebody_waits = std::any_of(evidence.rank_states.begin(), evidence.rank_states.end(), IsWaiting);
   const bool anybody_joined = std::any_of(evidence.rank_states.begin(), evidence.rank_states.end(),
                                           [](const v1::RankState& state) { return state.joined(); });
   std::map<std::pair<Place, std::string>, Bundle> by_key;
   for (const Evidence::Member& member : evidence.members) {
     Sight sight;
     if (const auto state = states.find(member.rank); state != states.end()) {
-      sight = SightOf(*state->second, frontier, anybody_joined);
+      const v1::RankState* const own = Frontier(evidence.rank_states, state->second->communicator());
+      sight = SightOf(*state->second, all, own, anybody_joined);
     } else if (const auto ended = endings.find(member.rank); ended != endings.end()) {
-      sight = SightOfEnded(*ended->second, frontier != nullptr);
+      sight = SightOfEnded(*ended->second, somebody_waits);
     } else {
       sight.place = Place::kNoAnswer;
       sight.what = sight.whats = absl::StrCat("unknown: the agent of host ", member.host, " did not answer");

@@ -1,6 +1,7 @@
 #include "launcher/coordinator/verdict.h"
 
 #include <errno.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <map>
@@ -48,6 +49,26 @@ struct Accusation {
   int exit_code = 0;  // 0: not known
 };
 
+bool CallsGone(v1::AbortReason reason) {
+  return reason == v1::AbortReason::kPeerLost || reason == v1::AbortReason::kPeerLeft || reason == v1::AbortReason::kAgentLost;
+}
+
+bool NamesACause(const v1::PeerBlamed& blame) {
+  if (blame.blamed_rank() == v1::kNoRank) return false;
+  switch (static_cast<v1::AbortReason>(blame.reason())) {
+    case v1::AbortReason::kPeerLost:
+    case v1::AbortReason::kPeerLeft:
+    case v1::AbortReason::kMismatch:
+    case v1::AbortReason::kAborted:
+    case v1::AbortReason::kDeadline:
+    case v1::AbortReason::kAgentLost:  // of the blamed rank's node
+    case v1::AbortReason::kMpi:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // The evidence, by rank.
 class Case {
  public:
@@ -69,6 +90,8 @@ class Case {
 
   bool FailedByItself(const Rank& rank) const;
   bool IsCause(const Rank& rank) const;
+  bool EndedOf(const v1::PeerBlamed& blame) const;
+  bool IsAnsweredByTheLost(const v1::PeerBlamed& blame) const;
   void AddRankCause(const Rank& rank, std::vector<Cause>& causes) const;
   Cause CauseOf(const Rank& rank) const;
   bool AccusationSaysMore(const Rank& rank) const;
@@ -110,10 +133,28 @@ bool Case::FailedByItself(const Rank& rank) const {
 bool Case::IsCause(const Rank& rank) const {
   if (FailedByItself(rank)) return true;
   if (rank.accused == nullptr) return false;
-  const bool called_gone = rank.accused->reason == v1::AbortReason::kPeerLost ||
-                           rank.accused->reason == v1::AbortReason::kPeerLeft ||
-                           rank.accused->reason == v1::AbortReason::kAgentLost;
-  return !called_gone || rank.ended == nullptr || !rank.ended->expected();
+  return !CallsGone(rank.accused->reason) || rank.ended == nullptr || !rank.ended->expected();
+}
+
+// Whether who says this of a communicator of some ranks failed of it: it ended by its own hand, before two more steps were committed (the
+// ranks of a step report it at different times).
+bool Case::EndedOf(const v1::PeerBlamed& blame) const {
+  if (!blame.of_some_ranks() || !NamesACause(blame) || evidence_.committed_step > blame.step() + 1) return false;
+  // One that only let go of the communicator, or was ended by us, is not gone.
+  const v1::WorkerEnded* const gone = ranks_.at(blame.blamed_rank()).ended;
+  if (CallsGone(static_cast<v1::AbortReason>(blame.reason())) && (gone == nullptr || gone->expected())) return false;
+  const v1::WorkerEnded* const ended = ranks_.at(blame.rank()).ended;
+  if (ended == nullptr || !IsFailure(*ended)) return false;
+  const v1::Ending& ending = ended->ending();
+  return ending.kind() == v1::Ending::EXITED || (ending.kind() == v1::Ending::SIGNALED && ending.code() == SIGABRT);
+}
+
+// Whether the rank that is called lost or gone here has failed because of the one that says so.
+bool Case::IsAnsweredByTheLost(const v1::PeerBlamed& blame) const {
+  if (blame.of_some_ranks() || !CallsGone(static_cast<v1::AbortReason>(blame.reason()))) return false;
+  return std::any_of(evidence_.blames.begin(), evidence_.blames.end(), [&](const v1::PeerBlamed& other) {
+    return other.rank() == blame.blamed_rank() && other.blamed_rank() == blame.rank() && EndedOf(other);
+  });
 }
 
 std::vector<Cause> Case::Causes() {
@@ -122,7 +163,8 @@ std::vector<Cause> Case::Causes() {
     if (FailedByItself(rank)) graph.AddRank(number);
   }
   for (const v1::PeerBlamed& blame : evidence_.blames) {
-    if (!IsFailure(blame) || !ranks_.contains(blame.rank()) || !ranks_.contains(blame.blamed_rank())) continue;
+    if (!ranks_.contains(blame.rank()) || !ranks_.contains(blame.blamed_rank())) continue;
+    if (!(IsFailure(blame) || EndedOf(blame)) || IsAnsweredByTheLost(blame)) continue;
     graph.AddBlame(blame.rank(), blame.blamed_rank());
     Accusation& accusation = accusations_[blame.blamed_rank()];
     if (accusation.reason == v1::AbortReason::kNone || blame.when_ms() < accusation.when_ms) {
@@ -354,21 +396,7 @@ bool IsFailure(const v1::WorkerEnded& ended) {
   return !ended.expected() && !(ended.ending().kind() == v1::Ending::EXITED && ended.ending().code() == 0);
 }
 
-bool IsFailure(const v1::PeerBlamed& blame) {
-  if (blame.blamed_rank() == v1::kNoRank) return false;
-  switch (static_cast<v1::AbortReason>(blame.reason())) {
-    case v1::AbortReason::kPeerLost:
-    case v1::AbortReason::kPeerLeft:
-    case v1::AbortReason::kMismatch:
-    case v1::AbortReason::kAborted:
-    case v1::AbortReason::kDeadline:
-    case v1::AbortReason::kAgentLost:  // of the blamed rank's node
-    case v1::AbortReason::kMpi:
-      return true;
-    default:
-      return false;
-  }
-}
+bool IsFailure(const v1::PeerBlamed& blame) { return !blame.of_some_ranks() && NamesACause(blame); }
 
 bool IsCurable(const Evidence& evidence) {
   if (evidence.stop || (evidence.fault && !evidence.fault->curable)) return false;

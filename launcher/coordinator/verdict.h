@@ -86,7 +86,8 @@ struct Judgement {
 // is no failure here even if the session was left open: whether somebody still needed that rank, only a blame tells.
 bool IsFailure(const v1::WorkerEnded& ended);
 
-// True if a blame shows that its communicator is broken by another rank's doing.
+// True if a blame shows that the communicators of the job are broken by another rank's doing. One of a communicator of some ranks alone
+// shows nothing by itself, since the program may go on without it: only that whom it names is the cause where who says it fails.
 bool IsFailure(const v1::PeerBlamed& blame);
 
 // True if another try may go better: not where the program cannot be started, the end was asked for, or it was a fault of ours that

@@ -267,12 +267,14 @@ void AgentLine::ReportStep(int64_t committed_step, int64_t checkpoint_step) {
   Send(&message).IgnoreError();
 }
 
-void AgentLine::ReportBlame(uint32_t rank, v1::AbortReason reason, uint64_t op_seq, const std::string& text) {
+void AgentLine::ReportBlame(uint32_t rank, v1::AbortReason reason, uint64_t op_seq, const std::string& text,
+                            bool of_some_ranks) {
   muster_v1_WorkerMessage message = NewWorkerMessage(job_id_, generation_);
   message.which_kind = muster_v1_WorkerMessage_blame_tag;
   message.kind.blame.rank = rank;
   message.kind.blame.reason = static_cast<uint32_t>(reason);
   message.kind.blame.op_seq = op_seq;
+  message.kind.blame.of_some_ranks = of_some_ranks;
   CopyText(text, message.kind.blame.message, sizeof message.kind.blame.message);
   Send(&message).IgnoreError();
 }

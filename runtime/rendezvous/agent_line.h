@@ -81,7 +81,8 @@ class AgentLine {
   // A report that cannot be sent is dropped: an agent that is gone has no use for it.
   void ReleaseWindow(uint32_t window);
   void ReportStep(int64_t committed_step, int64_t checkpoint_step = -1);
-  void ReportBlame(uint32_t rank, v1::AbortReason reason, uint64_t op_seq, const std::string& message);
+  void ReportBlame(uint32_t rank, v1::AbortReason reason, uint64_t op_seq, const std::string& message,
+                   bool of_some_ranks = false);
   // A connection of a peer that was turned away. Sent at once, but one frame a second at most, like ones together.
   void ReportRefusal(std::string what, std::string from);
   // A clean end.

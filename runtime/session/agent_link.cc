@@ -75,7 +75,8 @@ void AgentLink::ReleaseWindow(uint32_t window) {
 }
 
 void AgentLink::ReportBlame(uint32_t rank, v1::AbortReason reason, uint64_t op_seq, const std::string& message) {
-  parts_.blame(rank, reason, op_seq, message);
+  const bool of_some_ranks = number_ != 0 && !v1::EndsGeneration(reason);
+  parts_.blame({rank, static_cast<uint32_t>(reason), op_seq, message, of_some_ranks});
 }
 
 std::unique_ptr<NodeLink> AgentLink::Open(uint64_t number, std::vector<uint32_t> seats, int local_rank) {

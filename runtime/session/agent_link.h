@@ -12,6 +12,7 @@
 #include "runtime/backend/native/node_link.h"
 #include "runtime/base/mutex.h"
 #include "runtime/rendezvous/agent_line.h"
+#include "runtime/session/table/session_table.h"
 #include "runtime/session/window_inbox.h"
 #include "runtime/transport/mesh.h"
 
@@ -37,7 +38,7 @@ struct AgentLinkParts {
   v1::ControlHeader* control = nullptr;  // the generation's
   const Membership* membership = nullptr;
   std::string job_id;  // 16 bytes
-  std::function<void(uint32_t rank, v1::AbortReason reason, uint64_t op_seq, const std::string& message)> blame;
+  std::function<void(session::CollectiveFailed failed)> blame;
 };
 
 class AgentLink : public NodeLink {

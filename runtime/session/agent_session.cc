@@ -141,16 +141,13 @@ absl::Status AgentSession::MakeNcclWorldOrLeaveIt() {
   nccl.local_rank = local_rank();
   nccl.host = membership_.host;
   nccl.deadline = join_deadline_;
-  nccl.interrupted = [this](const Communicator& control) {
+  nccl.interrupted = [this](Communicator& control) {
     absl::Status over = WhyNativeIsOver(control);
     if (over.ok()) return over;
-    BlameFor(parts_->control->abort_word.load());
     MutexLock lock(mutex_);
     return break_.ok() ? over : absl::Status(break_.code(), break_.message());
   };
-  nccl.failed = [this](const Failure& failure) {
-    ReportBlame(failure.rank, failure.reason, /*op_seq=*/0, std::string(failure.status.message()));
-  };
+  nccl.failed = BlameThroughNative;
   std::unique_ptr<Communicator>& world = parts_->world;
   if (options_.backend == kNcclBackend) {
     MUSTER_ASSIGN_OR_RETURN(world, MakeNcclWorld(&world, std::move(nccl)));
@@ -194,9 +191,7 @@ absl::Status AgentSession::MakeNativeWorld() {
   parts.control = parts_->control;
   parts.membership = &membership_;
   MUSTER_ASSIGN_OR_RETURN(parts.job_id, JobIdBytes(options_.job_id));
-  parts.blame = [this](uint32_t rank, v1::AbortReason reason, uint64_t op_seq, const std::string& message) {
-    ReportBlame(rank, reason, op_seq, message);
-  };
+  parts.blame = [this](session::CollectiveFailed failed) { Step(std::move(failed)); };
   parts_->link = std::make_unique<AgentLink>(std::move(parts));
   NativeOptions native;
   native.rank = rank();
@@ -322,7 +317,8 @@ void AgentSession::Do(const session::BreakCommunicators& action) {
 }
 
 void AgentSession::Do(const session::SendBlame& action) {
-  parts_->line->ReportBlame(action.blamed_rank, static_cast<v1::AbortReason>(action.reason), action.op_seq, action.message);
+  parts_->line->ReportBlame(action.blamed_rank, static_cast<v1::AbortReason>(action.reason), action.op_seq, action.message,
+                            action.of_some_ranks);
 }
 
 void AgentSession::Do(const session::SendStep& action) { parts_->line->ReportStep(action.step, action.checkpoint_step); }

@@ -23,8 +23,8 @@ struct NcclWorldOptions {
   int local_rank = 0;
   std::string host;  // this node's, for messages
   absl::Time deadline = absl::InfiniteFuture();
-  std::function<absl::Status(const Communicator& control)> interrupted;
-  std::function<void(const Failure&)> failed;
+  std::function<absl::Status(Communicator& control)> interrupted;
+  std::function<void(Communicator& control, const Failure&)> failed;
 };
 
 // Whether this machine seems to have an NVIDIA GPU. Cheap; opens nothing.

@@ -22,7 +22,8 @@ std::vector<int> OrTheirOwn(std::vector<int> job_ranks, int world_size) {
 
 }  // namespace
 
-Member::Member(NodeMemory memory, int local_rank, std::string host, int first_rank, int world_size, std::vector<int> job_ranks)
+Member::Member(NodeMemory memory, int local_rank, std::string host, int first_rank, int world_size, std::vector<int> job_ranks,
+               SplitRecord record)
     : memory_(std::move(memory)),
       control_(memory_.own()),
       areas_(&v1::RankAreaOf(control_, 0)),
@@ -33,6 +34,7 @@ Member::Member(NodeMemory memory, int local_rank, std::string host, int first_ra
       world_size_(world_size == 0 ? ranks_ : world_size),
       job_ranks_(OrTheirOwn(std::move(job_ranks), world_size_)),
       host_(std::move(host)),
+      record_(record),
       waiter_(memory_, local_rank) {}
 
 absl::Status Member::Begin(const Operation& operation, const std::atomic<int>* callers_inside) {
@@ -49,18 +51,39 @@ absl::Status Member::Begin(const Operation& operation, const std::atomic<int>* c
 }
 
 void Member::OpenFlightRecord() {
+  if (record_.entry != nullptr) {
+    open_record_ = &record_.entry->entry;
+    if (op_seq_ == 1) TakeSplitRecord();
+    FillRecord();
+    return;
+  }
   const uint64_t next = own_.flight_next.load(std::memory_order_relaxed);
-  v1::FlightEntry& entry = own_.flight[next % v1::kFlightEntries];
-  entry.what = what_;
-  entry.begin_ns = static_cast<uint64_t>(MonotonicNanoseconds());
-  entry.end_ns = 0;
-  entry.op_seq = op_seq_;
+  open_record_ = &own_.flight[next % v1::kFlightEntries];
+  FillRecord();
   own_.flight_next.store(next + 1, std::memory_order_release);
 }
 
+void Member::FillRecord() {
+  open_record_->what = what_;
+  open_record_->begin_ns = static_cast<uint64_t>(MonotonicNanoseconds());
+  open_record_->end_ns = 0;
+  open_record_->op_seq = op_seq_;
+}
+
+// What stands there is the last operation of a communicator that is gone.
+void Member::TakeSplitRecord() {
+  open_record_->op_seq = 0;
+  record_.entry->communicator = record_.communicator;
+  record_.entry->world_size = static_cast<uint32_t>(world_size_);
+  record_.entry->rank = static_cast<uint32_t>(world_rank());
+}
+
 void Member::Finish(bool timed) {
-  v1::FlightEntry& entry = own_.flight[(own_.flight_next.load(std::memory_order_relaxed) - 1) % v1::kFlightEntries];
-  entry.end_ns = timed ? static_cast<uint64_t>(MonotonicNanoseconds()) : entry.begin_ns;
+  open_record_->end_ns = timed ? static_cast<uint64_t>(MonotonicNanoseconds()) : open_record_->begin_ns;
+}
+
+void Member::FinishFailed() {
+  if (record_.entry != nullptr && open_record_ != nullptr && open_record_->end_ns == 0) Finish(/*timed=*/true);
 }
 
 absl::Status Member::Arrive() {
@@ -221,9 +244,10 @@ Failure Member::FailureOfEnd(const v1::ControlHeader& ended, const v1::OpDescrip
   return AbortFailure(word, control_->generation, HostOf(v1::AbortRankOf(word)), text, what);
 }
 
-absl::Status Member::WhyOver() const {
+std::optional<Failure> Member::WhyOver() const {
   const v1::ControlHeader* const ended = memory_.ended();
-  return ended == nullptr ? absl::OkStatus() : FailureOfEnd(*ended, {}).status;
+  if (ended == nullptr) return std::nullopt;
+  return FailureOfEnd(*ended, {});
 }
 
 void Member::Abort(const absl::Status& reason) {

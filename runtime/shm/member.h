@@ -22,6 +22,12 @@
 
 namespace muster {
 
+// Where the operations of a communicator made by Split are recorded; of all ranks: in the flight record of their memory.
+struct SplitRecord {
+  v1::SplitFlightEntry* entry = nullptr;
+  uint64_t communicator = 0;
+};
+
 // Ranks here are local ones. The world is the communicator's, in which the ranks of a node follow each other. Whom a failure names is
 // the rank of the job, whatever it is called here: an operator knows no other.
 //
@@ -31,7 +37,7 @@ class Member {
   // `memory` outlives the member; `host` is named in errors. `first_rank` is the world's rank of local rank 0; `world_size` 0: the
   // ranks of this node are the world. `job_ranks`, by rank of the world; empty: they are the same.
   Member(NodeMemory memory, int local_rank, std::string host, int first_rank = 0, int world_size = 0,
-         std::vector<int> job_ranks = {});
+         std::vector<int> job_ranks = {}, SplitRecord record = {});
 
   int rank() const { return rank_; }
   int ranks() const { return ranks_; }
@@ -54,6 +60,8 @@ class Member {
 
   // Closes the flight record. `timed` false leaves out reading the clock, which costs a tenth of the smallest operation.
   void Finish(bool timed);
+  // After an error: closes it too, where the job may go on without this communicator.
+  void FinishFailed();
 
   // Publishes this rank's flag and waits for all. Errors: also InvalidArgument when the calls differ.
   absl::Status Exchange();
@@ -111,7 +119,7 @@ class Member {
   void Abort(const absl::Status& reason);
 
   // What the abort word says, if it says something: for who waits for other things than this. Any thread.
-  absl::Status WhyOver() const;
+  std::optional<Failure> WhyOver() const;
 
   // Why this rank's first failed operation failed; for the agent.
   const std::optional<Failure>& failure() const { return failure_; }
@@ -125,6 +133,8 @@ class Member {
   Failure FailureOfEnd(const v1::ControlHeader& ended, const v1::OpDescriptor& what) const;
   uint32_t TextDetail(const std::string& text);
   void OpenFlightRecord();
+  void FillRecord();
+  void TakeSplitRecord();
 
   const NodeMemory memory_;
   v1::ControlHeader* const control_;  // the own one of memory_
@@ -136,6 +146,8 @@ class Member {
   const int world_size_;
   const std::vector<int> job_ranks_;
   const std::string host_;
+  const SplitRecord record_;
+  v1::FlightEntry* open_record_ = nullptr;  // of the last operation
   Waiter waiter_;
   WindowMap windows_;
   uint64_t op_seq_ = 0;

@@ -53,7 +53,7 @@ class FakeNode::Link : public NodeLink {
 
   void ReportBlame(uint32_t rank, v1::AbortReason reason, uint64_t, const std::string& message) override {
     MutexLock lock(node_.mutex_);
-    node_.blames_.push_back({node_.first_rank() + seat_, rank, reason, message});
+    node_.blames_.push_back({node_.first_rank() + seat_, rank, reason, message, communicator_ != 0});
   }
 
   int64_t memory_limit_bytes() const override { return node_.options_.memory_limit_bytes; }

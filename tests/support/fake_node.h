@@ -44,6 +44,7 @@ struct FakeBlame {
   uint32_t rank = 0;
   v1::AbortReason reason = v1::AbortReason::kNone;
   std::string message;
+  bool of_some_ranks = false;  // told by the link of a communicator made by Split
 };
 
 // Any thread. Outlives the communicators it hands out.

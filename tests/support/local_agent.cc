@@ -27,13 +27,15 @@ LocalAgent::LocalAgent() : job_id_("0123456789abcdef"), loop_(EventLoop::Create(
     events.joined = [this](uint32_t slot, uint32_t spawn) { Record({Event::kJoined, slot, spawn}); };
     events.left = [this](uint32_t slot, uint32_t spawn) { Record({Event::kLeft, slot, spawn}); };
     events.lost = [this](uint32_t slot, uint32_t spawn) { Record({Event::kLost, slot, spawn}); };
-    events.blamed = [this](uint32_t slot, uint32_t spawn, uint32_t rank, v1::AbortReason reason, uint64_t, std::string message) {
+    events.blamed = [this](uint32_t slot, uint32_t spawn, uint32_t rank, v1::AbortReason reason, uint64_t, std::string message,
+                           bool of_some_ranks) {
       Record({.kind = Event::kBlamed,
               .slot = slot,
               .spawn = spawn,
               .blamed_rank = rank,
               .reason = reason,
-              .message = std::move(message)});
+              .message = std::move(message),
+              .of_some_ranks = of_some_ranks});
     };
     events.step_committed = [this](uint32_t slot, uint32_t spawn, int64_t step, int64_t checkpoint_step) {
       Record({.kind = Event::kStep, .slot = slot, .spawn = spawn, .step = step, .checkpoint_step = checkpoint_step});

@@ -39,6 +39,7 @@ class LocalAgent {
     int64_t checkpoint_step = 0;
     int wait_status = 0;
     uint64_t count = 0;  // kRefused: `message` says what
+    bool of_some_ranks = false;  // kBlamed: of a communicator made by Split
   };
 
   LocalAgent();

@@ -110,6 +110,22 @@ int RunVictim(size_t mebibytes, bool with_child, bool in_split = false) {
   while (true) ::pause();
 }
 
+// In a communicator of ranks 0 and 1, whose rank of the job 0 never comes; then it fails, or waits until it is killed.
+int RunAlone(const std::string& how) {
+  auto session = Join();
+  auto pair = session->world().Split(session->rank() < 2 ? 0 : 1, -session->rank());
+  if (!pair.ok()) return Fail(pair.status());
+  if (session->rank() != 1) {
+    Say("ready");
+    while (true) ::pause();
+  }
+  Say("ready");
+  const bool late = how == "late";
+  const absl::Status status = (*pair)->Barrier(late ? absl::Now() + absl::Milliseconds(1) : absl::InfiniteFuture());
+  Say(status.ToString());
+  return 3;
+}
+
 int RunEnd(const std::string& how, bool in_split) {
   auto session = Join();
   const auto split = in_split ? Reversed(*session) : nullptr;
@@ -196,6 +212,7 @@ int main(int argc, char** argv) {
   if (what == "victim_in_split") return RunVictim(1, false, true);
   if (what == "victim") return RunVictim(static_cast<size_t>(number(2)), false);
   if (what == "victim_with_child") return RunVictim(1, true);
+  if (what == "alone_in_split") return RunAlone(argc > 2 ? argv[2] : "");
   if (what == "end") return RunEnd(argc > 2 ? argv[2] : "", false);
   if (what == "end_in_split") return RunEnd(argc > 2 ? argv[2] : "", true);
   if (what == "rounds") return RunRounds(number(2), number(3), number(4), static_cast<unsigned>(number(5)));

@@ -57,6 +57,7 @@ class AgentTable::Core {
     bool left_unasked = false;  // it closed its session before it was asked to end
     std::set<int> signals;      // that we sent
     int blames = 0;
+    int blames_of_some_ranks = 0;  // a program may live on with them, and they must not use up the others
   };
 
   Kind KindOf(const Event& event) const;

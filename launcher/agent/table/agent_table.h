@@ -101,6 +101,7 @@ struct WorkerBlamed {
   std::string message;
   uint32_t spawn = 0;
   int exit_code = 0;  // that the blamed rank ends with; 0: not known
+  bool of_some_ranks = false;  // one communicator made by Split is broken alone
 };
 struct StepReported {
   uint32_t slot = 0;

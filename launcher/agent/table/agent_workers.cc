@@ -146,7 +146,7 @@ void AgentTable::Core::NoteLeft(const Event& event) { workers_.at(As<agent::Work
 void AgentTable::Core::NoteBlame(const Event& event) {
   const auto& blamed = As<agent::WorkerBlamed>(event);
   Worker& worker = workers_.at(blamed.slot);
-  if (++worker.blames > kBlamesPerWorkerMax) return;
+  if (++(blamed.of_some_ranks ? worker.blames_of_some_ranks : worker.blames) > kBlamesPerWorkerMax) return;
   v1::AgentMessage message = Message();
   v1::PeerBlamed* told = message.mutable_peer_blamed();
   told->set_rank(worker.place.rank());
@@ -155,6 +155,8 @@ void AgentTable::Core::NoteBlame(const Event& event) {
   told->set_op_seq(blamed.op_seq);
   told->set_message(blamed.message);
   told->set_exit_code(blamed.exit_code);
+  told->set_of_some_ranks(blamed.of_some_ranks);
+  told->set_step(step_);
   told->set_when_ms(Stamp());
   Tell(std::move(message));
 }

@@ -22,7 +22,7 @@
 namespace muster::v1 {
 
 inline constexpr uint64_t kControlMagic = 0x6c7274637274736dULL;  // "mstrctrl"
-inline constexpr uint32_t kControlVersion = 3;
+inline constexpr uint32_t kControlVersion = 4;
 inline constexpr size_t kLineBytes = 128;  // two cache lines: processors prefetch the neighbour
 inline constexpr size_t kPageBytes = 4096;
 inline constexpr int kLocalRanksMax = 256;
@@ -123,6 +123,16 @@ struct FlightEntry {
 };
 inline constexpr int kFlightEntries = 32;
 
+// The last operation in one communicator made by Split, by which threads may work at once: each has its entry, and lines of its own.
+struct alignas(kLineBytes) SplitFlightEntry {
+  FlightEntry entry;      // its op_seq counts in that communicator
+  uint64_t communicator;  // its number in the generation, the same on all its ranks; not 0
+  uint32_t world_size;    // its ranks
+  uint32_t rank;          // this one, among them
+};
+static_assert(sizeof(SplitFlightEntry) == kLineBytes);
+inline constexpr int kSplitFlightEntries = 64;
+
 struct RankArea {
   alignas(kLineBytes) std::atomic<uint32_t> doorbell;
   alignas(kLineBytes) std::atomic<uint32_t> asleep;
@@ -161,6 +171,9 @@ struct RankArea {
   // A dead worker's last operations stay readable here.
   alignas(kLineBytes) std::atomic<uint64_t> flight_next;
   FlightEntry flight[kFlightEntries];
+  // In the generation's memory, for all communicators of this rank that Split has made. An entry outlives its communicator until another
+  // one that has taken its place begins an operation.
+  SplitFlightEntry split_flight[kSplitFlightEntries];
 };
 // Where a rank of the world lives, by rank. Ranks of one node follow each other; nodes are numbered by their first rank.
 struct PeerEntry {

@@ -30,7 +30,7 @@ class NativeCommunicator : public QueuedCommunicator<NativeCommunicator> {
       : QueuedCommunicator(place.rank(), place.world_size),
         place_(std::move(place)),
         member_(std::make_shared<Member>(place_.memory, place_.local_rank, place_.host, place_.first_rank, place_.world_size,
-                                         place_.job_ranks)),
+                                         place_.job_ranks, place_.record())),
         network_(place_.is_on_several_nodes()
                      ? std::make_unique<Network>(Nodes::Of(place_.node_of_rank, place_.rank()), std::move(place_.mesh),
                                                  place_.family->outer_wait_nanoseconds)
@@ -80,7 +80,17 @@ class NativeCommunicator : public QueuedCommunicator<NativeCommunicator> {
     return std::make_unique<NativeCommunicator>(**std::move(place));
   }
 
-  absl::Status WhyOver() const { return member_->WhyOver(); }
+  // This rank waits elsewhere, for the same ranks: it fails as a call here would.
+  absl::Status WhyOver() {
+    const std::optional<Failure> failure = member_->WhyOver();
+    if (!failure.has_value()) return absl::OkStatus();
+    Blame(*failure, /*op_seq=*/0);
+    return failure->status;
+  }
+
+  void Blame(const Failure& failure, uint64_t op_seq) {
+    Report(failure.rank, failure.reason, op_seq, std::string(failure.status.message()));
+  }
 
   void Abort(absl::Status reason) override {
     member_->Abort(reason);
@@ -137,15 +147,13 @@ class NativeCommunicator : public QueuedCommunicator<NativeCommunicator> {
 
   // Called by whoever runs operations at the moment.
   void ReportFailure() {
-    const std::optional<Failure>& failure = member_->failure();
-    if (!failure.has_value()) return;
-    Report(failure->rank, failure->reason, member_->op_seq(), std::string(failure->status.message()));
+    if (member_->failure().has_value()) Blame(*member_->failure(), member_->op_seq());
+    member_->FinishFailed();
   }
 
-  // The agent hears of the first failure only, and of none that breaks a communicator of some ranks alone: the job may go on.
+  // The agent hears of the first failure only; of a communicator of some ranks, the link says that it is one.
   void Report(uint32_t blamed, v1::AbortReason reason, uint64_t op_seq, const std::string& message) {
-    if (place_.link == nullptr || !(place_.memory.is_of_all_ranks() || v1::EndsGeneration(reason))) return;
-    if (!reported_.exchange(true)) place_.link->ReportBlame(blamed, reason, op_seq, message);
+    if (place_.link != nullptr && !reported_.exchange(true)) place_.link->ReportBlame(blamed, reason, op_seq, message);
   }
 
   const pid_t owner_ = ::getpid();
@@ -240,6 +248,10 @@ absl::StatusOr<std::unique_ptr<Communicator>> CreateNativeCommunicator(NativeOpt
   return std::make_unique<NativeCommunicator>(std::move(place));
 }
 
-absl::Status WhyNativeIsOver(const Communicator& native) { return static_cast<const NativeCommunicator&>(native).WhyOver(); }
+absl::Status WhyNativeIsOver(Communicator& native) { return static_cast<NativeCommunicator&>(native).WhyOver(); }
+
+void BlameThroughNative(Communicator& native, const Failure& failure) {
+  static_cast<NativeCommunicator&>(native).Blame(failure, /*op_seq=*/0);
+}
 
 }  // namespace muster

@@ -13,6 +13,7 @@
 #include "proto/muster/v1/control_memory.h"
 #include "runtime/backend/native/node_link.h"
 #include "runtime/collectives/nodes.h"
+#include "runtime/shm/failure.h"
 #include "runtime/transport/mesh.h"
 
 namespace muster {
@@ -45,9 +46,13 @@ uint32_t StagingBytesMin(const Nodes& nodes);
 // Errors: InvalidArgument.
 absl::StatusOr<std::unique_ptr<Communicator>> CreateNativeCommunicator(NativeOptions options);
 
-// Why `native`, which CreateNativeCommunicator has made, is over, in the words of its calls' errors; OK while nothing has ended it. For
-// who waits for its ranks by other means. Any thread; never blocks.
-absl::Status WhyNativeIsOver(const Communicator& native);
+// For who waits for the ranks of `native`, which CreateNativeCommunicator or its Split has made, by other means. Any thread; never block.
+//
+// Why it is over, in the words of its calls' errors, and the agent hears whom this rank blames, as of a call; OK while nothing has ended
+// it.
+absl::Status WhyNativeIsOver(Communicator& native);
+// The agent hears of a failure of those other means, unless it has heard of one in this communicator.
+void BlameThroughNative(Communicator& native, const Failure& failure);
 
 }  // namespace muster
 

@@ -37,7 +37,8 @@ class NodeLink {
   // This rank has unmapped `window` of all members. Never blocks.
   virtual void ReleaseWindow(uint32_t window) = 0;
 
-  // Tells the agent whom (a rank of the job) a failed operation blames. Never blocks.
+  // Tells the agent whom (a rank of the job) a failed operation blames, and where this link is of a communicator of some ranks that
+  // is broken alone (v1::EndsGeneration), that the job may go on. Never blocks.
   virtual void ReportBlame(uint32_t rank, v1::AbortReason reason, uint64_t op_seq, const std::string& message) = 0;
 
   // What windows of this node may take together, and the file that says so; 0: no limit known.

@@ -3,6 +3,7 @@
 #define MUSTER_RUNTIME_BACKEND_NATIVE_PLACE_H_
 
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 
 #include "runtime/backend/native/local_control.h"
 #include "runtime/backend/native/node_link.h"
+#include "runtime/shm/member.h"
 #include "runtime/shm/node_memory.h"
 #include "runtime/shm/window_map.h"
 #include "runtime/transport/mesh.h"
@@ -20,23 +22,39 @@ namespace muster {
 struct NativeFamily {
   std::vector<int> node_of_rank;  // by rank of the job; empty: all are on one node
   std::atomic<int> children{0};   // communicators made by Split that live
+  std::atomic<uint64_t> records{0};  // v1::RankArea::split_flight: those that a communicator has, by bit
   std::atomic<int64_t> window_bytes{0};
   int64_t outer_wait_nanoseconds = 0;  // network.h
 };
 
-// Counts one communicator made by Split, for its life.
+// Counts one communicator made by Split, for its life, and gives it a place in the flight record.
 class ChildCount {
  public:
-  explicit ChildCount(std::shared_ptr<NativeFamily> family) : family_(std::move(family)), before_(family_->children++) {}
-  ~ChildCount() { --family_->children; }
+  explicit ChildCount(std::shared_ptr<NativeFamily> family)
+      : family_(std::move(family)), before_(family_->children++), record_(TakeRecord()) {}
+  ~ChildCount() {
+    if (record_ >= 0) family_->records.fetch_and(~(uint64_t{1} << record_));
+    --family_->children;
+  }
   ChildCount(const ChildCount&) = delete;
   ChildCount& operator=(const ChildCount&) = delete;
 
   int before() const { return before_; }  // others that lived when this one was counted
+  int record() const { return record_; }  // -1: all were taken
 
  private:
+  int TakeRecord() {
+    uint64_t taken = family_->records.load();
+    while (~taken != 0) {
+      const int free = std::countr_one(taken);
+      if (family_->records.compare_exchange_weak(taken, taken | uint64_t{1} << free)) return free;
+    }
+    return -1;
+  }
+
   const std::shared_ptr<NativeFamily> family_;
   const int before_;
+  const int record_;
 };
 
 struct NativePlace {
@@ -62,6 +80,10 @@ struct NativePlace {
   std::unique_ptr<Mesh> mesh;
 
   int rank() const { return first_rank + local_rank; }
+  SplitRecord record() const {
+    if (count == nullptr || count->record() < 0) return {};
+    return {&memory.seat_area(local_rank).split_flight[count->record()], number};
+  }
   bool is_on_several_nodes() const { return !node_of_rank.empty() && node_of_rank.back() > 0; }
 };
 

@@ -16,7 +16,7 @@
 namespace muster {
 
 // Communicators made by Split that one rank may have at a time.
-inline constexpr int kNativeChildrenMax = 64;
+inline constexpr int kNativeChildrenMax = v1::kSplitFlightEntries;
 
 // The nodes of `job_ranks` as collectives see them: each run of neighbours on one node is a node of its own, unless all are on one.
 // `node_of_rank` by rank of the job, empty: there is one node. Pure.

@@ -43,9 +43,9 @@ struct NcclOptions {
 
   // Why `control`, or a communicator that Split made of it, or the generation, is over, as whoever watches the processes says; OK while
   // none is. Any thread; may be null.
-  std::function<absl::Status(const Communicator& control)> interrupted;
-  // Told of calls that differ, which all ranks see for themselves; the issuing thread; may be null.
-  std::function<void(const Failure& failure)> failed;
+  std::function<absl::Status(Communicator& control)> interrupted;
+  // Told of calls that differ, which all ranks see for themselves; `control` as above. The issuing thread; may be null.
+  std::function<void(Communicator& control, const Failure& failure)> failed;
   // A line for a person; any thread; may be null.
   std::function<void(const std::string& line)> warn;
 

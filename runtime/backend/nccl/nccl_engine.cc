@@ -158,7 +158,7 @@ absl::Status NcclEngine::Announce(const NcclFlight& flight, NcclRoute* route) {
   const Failure mismatch = MismatchFailure(DifferentCalls(calls, job_ranks));
   const bool first = !watch_.is_broken();
   watch_.Break(mismatch.status, /*tell=*/false);  // all have seen it
-  if (first && options_.failed) options_.failed(mismatch);
+  if (first && options_.failed) options_.failed(control_, mismatch);
   return mismatch.status;
 }
 

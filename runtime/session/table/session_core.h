@@ -65,7 +65,7 @@ class SessionTable::Core {
   session::Options options_;
   State state_ = State::kConnecting;
   uint64_t generation_ = 0;
-  bool blamed_ = false;  // one blame a generation: what follows is its consequence
+  bool blamed_ = false;  // one blame of all ranks a generation: what follows is its consequence
   session::Actions actions_;
 };
 

@@ -143,9 +143,10 @@ void SessionTable::Core::FailLate(const Event&) {
 void SessionTable::Core::NoteGeneration(const Event& event) { generation_ = As<session::GenerationBegun>(event).generation; }
 
 void SessionTable::Core::Blame(const Event& event) {
-  blamed_ = true;
   const auto& failed = As<session::CollectiveFailed>(event);
-  actions_.push_back(session::SendBlame{failed.blamed_rank, failed.reason, failed.op_seq, failed.message});
+  blamed_ = !failed.of_some_ranks;
+  actions_.push_back(
+      session::SendBlame{failed.blamed_rank, failed.reason, failed.op_seq, failed.message, failed.of_some_ranks});
 }
 
 void SessionTable::Core::TellStep(const Event& event) {

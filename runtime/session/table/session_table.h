@@ -46,12 +46,13 @@ struct GenerationOver {
   std::string message;
 };
 struct SocketClosed {};
-// A collective failed: the communicator of this generation is broken.
+// A collective failed: the communicators of this generation are broken, or one alone.
 struct CollectiveFailed {
   uint32_t blamed_rank = 0;
   uint32_t reason = 0;
   uint64_t op_seq = 0;
   std::string message;
+  bool of_some_ranks = false;  // one made by Split is broken alone; each says so once
 };
 struct StepCommitted {
   int64_t step = 0;
@@ -98,6 +99,7 @@ struct SendBlame {
   uint32_t reason = 0;
   uint64_t op_seq = 0;
   std::string message;
+  bool of_some_ranks = false;
 };
 struct SendStep {
   int64_t step = 0;

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "tests/support/fake_node.h"
 
 namespace muster::test {
@@ -203,7 +204,65 @@ TEST(DeadlineInASplit, NamesTheRankOfTheJobThatHadNotArrived) {
     }
     EXPECT_TRUE(world.Barrier().ok());
   });
-  EXPECT_TRUE(node.blames().empty()) << "the job goes on";
+  // The agent hears whom it waited for, and that the job may go on.
+  ASSERT_EQ(node.blames().size(), 1u);
+  EXPECT_EQ(node.blames()[0].reporter, 2);
+  EXPECT_EQ(node.blames()[0].rank, 3u);
+  EXPECT_EQ(node.blames()[0].reason, v1::AbortReason::kDeadline);
+  EXPECT_TRUE(node.blames()[0].of_some_ranks);
+}
+
+TEST(LeaveInASplit, WhoHasDestroyedItIsBlamed) {
+  FakeNode node({.ranks = 4});
+  RunRanks(node, [](Communicator& world) {
+    auto split = world.Split(world.rank() < 2 ? 0 : 1, -world.rank());
+    ASSERT_TRUE(split.ok()) << split.status();
+    ASSERT_TRUE((*split)->Barrier().ok());
+    if (world.rank() == 3) split->reset();
+    if (world.rank() == 2) {
+      EXPECT_TRUE(absl::IsUnavailable((*split)->Barrier()));
+    }
+    EXPECT_TRUE(world.Barrier().ok());
+  });
+  ASSERT_EQ(node.blames().size(), 1u);
+  EXPECT_EQ(node.blames()[0].reporter, 2);
+  EXPECT_EQ(node.blames()[0].rank, 3u);
+  EXPECT_EQ(node.blames()[0].reason, v1::AbortReason::kPeerLeft);
+}
+
+// Threads of a rank that are in several communicators at once have entries of their own; one that has failed is over.
+TEST(FlightRecordOfASplit, StandsInTheGenerationsMemory) {
+  FakeNode node({.ranks = 3});
+  RunRanks(node, [](Communicator& world) {
+    std::vector<float> values(5000);
+    auto reversed = world.Split(0, -world.rank());
+    auto pair = world.Split(world.rank() == 0 ? 0 : 1, 0);
+    ASSERT_TRUE(reversed.ok() && pair.ok());
+    for (int i = 0; i < 40; ++i) ASSERT_TRUE((*reversed)->AllReduce(MakeTensor(values.data(), 5000), ReduceOp::kSum).ok());
+    ASSERT_TRUE((*pair)->Broadcast(MakeTensor(values.data(), 7), 0).ok());
+    if (world.rank() == 1) {
+      EXPECT_TRUE(absl::IsDeadlineExceeded((*pair)->Barrier(absl::Now() + absl::Milliseconds(1))));
+    }
+    ASSERT_TRUE(world.Barrier().ok());
+  });
+  std::vector<uint64_t> numbers;
+  for (uint32_t rank = 0; rank < 3; ++rank) {
+    const v1::RankArea& area = v1::RankAreaOf(node.control(), rank);
+    const v1::SplitFlightEntry& reversed = area.split_flight[0];
+    EXPECT_EQ(reversed.entry.op_seq, 40u);
+    EXPECT_EQ(reversed.entry.what.count, 5000);
+    EXPECT_LT(reversed.entry.begin_ns, reversed.entry.end_ns);
+    EXPECT_EQ(reversed.world_size, 3u);
+    EXPECT_EQ(reversed.rank, 2 - rank);
+    numbers.push_back(reversed.communicator);
+    const v1::SplitFlightEntry& pair = area.split_flight[1];
+    EXPECT_EQ(pair.world_size, rank == 0 ? 1u : 2u);
+    EXPECT_NE(pair.communicator, reversed.communicator);
+    EXPECT_EQ(pair.entry.what.kind, rank == 1 ? v1::OpKind::kBarrier : v1::OpKind::kBroadcast);
+    EXPECT_NE(pair.entry.end_ns, 0u) << "rank " << rank;
+  }
+  EXPECT_EQ(numbers, std::vector<uint64_t>(3, numbers[0])) << "the same on all ranks, so that they can be compared";
+  EXPECT_NE(numbers[0], 0u);
 }
 
 // Ranks of two nodes in turn: each is a node of its own, and the message names host and rank as the job does.

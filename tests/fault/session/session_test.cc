@@ -96,6 +96,36 @@ TEST(Death, KillOfALargeProcess) { KillOne({"victim", "1024"}, "1 GiB resident")
 TEST(Death, KillWhileAForkedChildLivesOn) { KillOne({"victim_with_child"}, "with a child"); }
 TEST(Death, KillReachesThoseInACommunicatorMadeBySplit) { KillOne({"victim_in_split"}, "in a split", "block_in_split"); }
 
+// The agent reads what a killed worker was doing in a communicator made by Split, whose memory is not the agent's.
+TEST(Death, LeavesARecordOfACallInASplit) {
+  LocalAgent agent;
+  for (const uint32_t slot : {0u, 2u}) agent.Start(slot, Worker({"alone_in_split"}));
+  const pid_t doomed = agent.Start(1, Worker({"alone_in_split"}));
+  agent.Begin(3);
+  for (uint32_t slot = 0; slot < 3; ++slot) ASSERT_EQ(agent.Line(slot), "ready");
+  LastOperation last;
+  const auto look = [&](WorkerPort& port) { last = port.LastOperationOf(1); };
+  while (last.communicator == 0) agent.Do(look);  // it has called
+  ASSERT_EQ(::kill(doomed, SIGKILL), 0);
+  agent.Await(Event::kLost, 1);
+  agent.Do(look);
+  EXPECT_TRUE(absl::StartsWith(last.description, "barrier in communicator ")) << last.description;
+  EXPECT_TRUE(absl::EndsWith(last.description, " of 2 ranks")) << last.description;
+  EXPECT_EQ(last.op_seq, 1u);
+  EXPECT_FALSE(last.finished);
+}
+
+TEST(Deadline, InASplitIsBlamedOnTheRankOfTheJob) {
+  LocalAgent agent;
+  for (uint32_t slot = 0; slot < 3; ++slot) agent.Start(slot, Worker({"alone_in_split", "late"}));
+  agent.Begin(3);
+  const Event blamed = agent.Await(Event::kBlamed, 1);
+  EXPECT_EQ(blamed.blamed_rank, 0u);
+  EXPECT_EQ(blamed.reason, v1::AbortReason::kDeadline);
+  EXPECT_TRUE(blamed.of_some_ranks);
+  EXPECT_TRUE(absl::StrContains(blamed.message, "rank 0 (test-host) had not arrived")) << blamed.message;
+}
+
 // Rank 1 ends without leaving in the middle of the job.
 void EndInMidJob(const std::string& how, bool is_lost, const std::string& where = "") {
   LocalAgent agent;

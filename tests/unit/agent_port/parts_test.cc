@@ -114,8 +114,8 @@ TEST(ControlSegment, KeepsTheFirstAbortWordAndTheNewestOperation) {
   const std::string job_id(16, 'j');
   auto segment = ControlSegment::Create(3, job_id, 2, 2);
   ASSERT_TRUE(segment.ok()) << segment.status();
-  EXPECT_EQ((*segment)->LastOperation(0).op_seq, 0u);
-  EXPECT_EQ((*segment)->LastOperation(99).op_seq, 0u);
+  EXPECT_EQ((*segment)->LastOperation(0).entry.op_seq, 0u);
+  EXPECT_EQ((*segment)->LastOperation(99).entry.op_seq, 0u);
   (*segment)->Abort(v1::PackAbort(v1::AbortReason::kPeerLost, 1, 9));
   (*segment)->Abort(v1::PackAbort(v1::AbortReason::kGenerationOver, v1::kNoRank, 0));
   (*segment)->MarkLeft(99);  // nobody's

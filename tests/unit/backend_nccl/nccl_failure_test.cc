@@ -151,6 +151,49 @@ TEST_F(NcclFailure, AnAsynchronousErrorReachesAllRanks) {
   EXPECT_EQ(node_.blames()[0].rank, 1u);
 }
 
+// The agent hears of a communicator of some ranks as of that of all, whichever of its parts fails: whom it blames is a rank of the job.
+TEST_F(NcclFailure, AnErrorInACommunicatorOfSomeRanksIsBlamedOnTheRankOfTheJob) {
+  std::atomic<bool> fails{false};
+  Run({.runs = [&](int rank, int64_t) { return rank == 1 && fails ? kNcclInternalError : kNcclOk; }}, [&](Communicator& world) {
+    auto some = world.Split(world.rank() == 0 ? kNoColor : 0, -world.rank());
+    ASSERT_TRUE(some.ok()) << some.status();
+    if (world.rank() != 0) {
+      DeviceBuffer data(cuda_, world.rank(), 400);
+      EXPECT_TRUE((*some)->AllReduce(MakeTensor(data.data<float>(), 100), ReduceOp::kSum).ok());
+      if (world.rank() == 1) fails = true;
+      EXPECT_FALSE((*some)->AllReduce(MakeTensor(data.data<float>(), 100), ReduceOp::kSum).ok());
+    }
+    EXPECT_TRUE(world.Barrier().ok());
+  });
+  ASSERT_FALSE(node_.blames().empty());
+  bool by_the_other = false;
+  for (const FakeBlame& blame : node_.blames()) {
+    EXPECT_EQ(blame.rank, 1u) << "said by rank " << blame.reporter;
+    EXPECT_TRUE(blame.of_some_ranks);
+    by_the_other = by_the_other || blame.reporter == 2;
+  }
+  EXPECT_TRUE(by_the_other);
+}
+
+TEST_F(NcclFailure, ALateRankOfACommunicatorOfSomeRanksIsBlamed) {
+  Run({}, [this](Communicator& world) {
+    auto some = world.Split(world.rank() == 0 ? kNoColor : 0, -world.rank());
+    ASSERT_TRUE(some.ok()) << some.status();
+    if (world.rank() == 1) {
+      DeviceBuffer data(cuda_, 1, 400);
+      const absl::Status status =
+          (*some)->AllReduce(MakeTensor(data.data<float>(), 100), ReduceOp::kSum, absl::Now() + absl::Milliseconds(5));
+      EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
+    }
+    EXPECT_TRUE(world.Barrier().ok());
+  });
+  ASSERT_EQ(node_.blames().size(), 1u);
+  EXPECT_EQ(node_.blames()[0].reporter, 1);
+  EXPECT_EQ(node_.blames()[0].rank, 2u);
+  EXPECT_EQ(node_.blames()[0].reason, v1::AbortReason::kDeadline);
+  EXPECT_TRUE(node_.blames()[0].of_some_ranks);
+}
+
 // NCCL knows that a peer is gone, and the launcher, some looks later, which.
 TEST_F(NcclFailure, ALostPeerIsNamedByTheLauncher) {
   std::atomic<bool> reset{false};
@@ -172,7 +215,7 @@ TEST_F(NcclFailure, ALostPeerIsNamedByTheLauncher) {
       },
       [&](int rank, NcclOptions& options) {
         if (rank != 0) return;
-        options.interrupted = [&](const Communicator& control) {
+        options.interrupted = [&](Communicator& control) {
           if (reset && ++looks == 1000) node_.Kill(2);
           return WhyNativeIsOver(control);
         };

@@ -53,6 +53,25 @@ TEST(RankSummary, TheOneThatHasNotCalledComesFirst) {
   EXPECT_THAT(summary.groups[1].ranks, ElementsAre(0, 1, 2, 3, 5));
 }
 
+// Communicators count for themselves: op 7 of one made by Split is not older than op 120 of all ranks.
+TEST(RankSummary, CallsOfACommunicatorOfSomeRanksAreComparedWithItsOwn) {
+  Where where(4);
+  for (const uint32_t rank : {2u, 3u}) {
+    where.of(rank).set_communicator(0x9f3b21);
+    where.of(rank).set_op("barrier in communicator 9f3b21 of 2 ranks");
+    where.of(rank).set_op_seq(7);
+  }
+  EXPECT_EQ(where.Summary().odd_rank, -1);
+  EXPECT_THAT(where.Summary().sentence, HasSubstr("ranks 2, 3 are in barrier in communicator 9f3b21 of 2 ranks (op 7) since"));
+  where.of(3).set_op_seq(6);
+  where.of(3).set_op_finished(true);
+  EXPECT_EQ(where.Summary().odd_rank, 3);
+  EXPECT_THAT(
+      where.Summary().sentence,
+      StartsWith("rank 3 on host a has not called barrier in communicator 9f3b21 of 2 ranks (op 7); its last call, barrier in "
+                 "communicator 9f3b21 of 2 ranks (op 6), ended 12 s before"));
+}
+
 TEST(RankSummary, EqualRanksAreOneGroupAndNobodyIsOdd) {
   Where where(3);
   EXPECT_EQ(where.Summary().sentence, "ranks 0-2 are in all_reduce of 4096 f32 (op 120) since 12 s");

@@ -49,6 +49,12 @@ class Told {
     evidence_.blames.push_back(blame);
     return *this;
   }
+  // Of the blame that was told last.
+  Told& OfSomeRanks(int64_t step = -1) {
+    evidence_.blames.back().set_of_some_ranks(true);
+    evidence_.blames.back().set_step(step);
+    return *this;
+  }
   Told& NotStarted(uint32_t slot, v1::Ending::Kind kind, int code, const std::string& detail) {
     Evidence::SpawnFailure failure;
     failure.slot = slot;
@@ -71,6 +77,38 @@ TEST(Verdict, AllWell) {
   EXPECT_EQ(judgement.verdict.sentence(), "");
   EXPECT_EQ(judgement.verdict.rank(), -1);
   EXPECT_THAT(judgement.causes, IsEmpty());
+}
+
+TEST(Verdict, WhoWasLateInACommunicatorOfSomeRanksIsNamedWhereItsPeerFailedOfIt) {
+  Told told(4);
+  told.Blames(2, 3, AbortReason::kDeadline, "rank 3 (a) had not arrived").OfSomeRanks();
+  told.Ended(2, v1::Ending::EXITED, 1, 1001);
+  for (const uint32_t other : {0, 1, 3}) told.Blames(other, 2, AbortReason::kPeerLost).ByUs(other);
+  const v1::Verdict verdict = told.Judged().verdict;
+  EXPECT_EQ(verdict.rank(), 3);
+  EXPECT_EQ(verdict.failure_class(), "never arrived");
+  EXPECT_THAT(verdict.sentence(), HasSubstr("(rank 3 (a) had not arrived)"));
+}
+
+TEST(Verdict, ACommunicatorOfSomeRanksThatTheJobLivesOnWithoutIsNoFailure) {
+  Told well(2);
+  well.Blames(0, 1, AbortReason::kDeadline).OfSomeRanks();
+  EXPECT_FALSE(IsFailure(well.evidence().blames.back()));
+  EXPECT_EQ(well.Ended(0, v1::Ending::EXITED, 0).Ended(1, v1::Ending::EXITED, 0).Judged().verdict.exit_code(), 0);
+
+  // Steps were committed since, or what ended it was something else.
+  Told later(2);
+  later.Blames(0, 1, AbortReason::kDeadline).OfSomeRanks(/*step=*/5).Ended(0, v1::Ending::EXITED, 3).ByUs(1);
+  later.evidence().committed_step = 7;
+  EXPECT_EQ(later.Judged().verdict.rank(), 0);
+  later.evidence().committed_step = 6;
+  EXPECT_EQ(later.Judged().verdict.rank(), 1);
+  Told let_go(2);
+  let_go.Blames(0, 1, AbortReason::kPeerLeft).OfSomeRanks().Ended(0, v1::Ending::EXITED, 3).ByUs(1);
+  EXPECT_EQ(let_go.Judged().verdict.rank(), 0) << "rank 1 had only destroyed that communicator";
+  Told fault(2);
+  fault.Blames(0, 1, AbortReason::kDeadline).OfSomeRanks().Ended(0, v1::Ending::SIGNALED, 11).ByUs(1);
+  EXPECT_EQ(fault.Judged().verdict.rank(), 0);
 }
 
 TEST(Verdict, TheKilledRankIsNamedThoseThatBlameItAreCounted) {

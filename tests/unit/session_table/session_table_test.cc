@@ -75,6 +75,20 @@ TEST_F(SessionTableTest, OnlyTheFirstFailureIsBlamed) {
   EXPECT_TRUE(Last<session::SendBlame>().empty());
 }
 
+TEST_F(SessionTableTest, FailuresOfSomeRanksAreToldUntilOneOfAll) {
+  Join();
+  for (const uint64_t op_seq : {40u, 41u}) {
+    Step(session::CollectiveFailed{2, 6, op_seq, "had not arrived", true});
+    ASSERT_EQ(Last<session::SendBlame>().size(), 1u);
+    EXPECT_TRUE(Last<session::SendBlame>()[0].of_some_ranks);
+  }
+  Step(session::CollectiveFailed{1, 1, 42, "lost"});
+  ASSERT_EQ(Last<session::SendBlame>().size(), 1u);
+  EXPECT_FALSE(Last<session::SendBlame>()[0].of_some_ranks);
+  Step(session::CollectiveFailed{2, 6, 43, "had not arrived", true});
+  EXPECT_TRUE(Last<session::SendBlame>().empty()) << "it follows from the other";
+}
+
 TEST_F(SessionTableTest, AGenerationThatIsOverBreaksEveryCall) {
   Join();
   Step(session::GenerationOver{6, "old news"});
