@@ -17,7 +17,8 @@ constexpr char kUsage[] = R"(usage: muster status [JOB] [options]
 
 Shows on one screen how a job stands: its state and since when, its nodes and ranks, what NCCL is
 told of the network, the last committed step and checkpoint, its restarts with their causes,
-connections that were refused, and after its end the verdict. JOB is the beginning of a job's id; without it the newest job.
+connections that were refused, and after its end the verdict. JOB is the beginning of a job's
+id; without it the newest job.
 
 examples
   muster status
