@@ -89,7 +89,7 @@ class MpiCase(MusterCase):
 
     def job_folders(self):
         home = os.path.join(self.state, "muster")
-        return [os.path.join(home, name) for name in os.listdir(home)] if os.path.isdir(home) else []
+        return [os.path.join(home, name) for name in self.kept_jobs()] if os.path.isdir(home) else []
 
     def nothing_left(self, job_id=None):
         if job_id:
