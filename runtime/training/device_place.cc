@@ -223,8 +223,9 @@ class DevicePlace final : public Place {
 
   absl::Status Spread(PlaceMemory& memory, int64_t count, absl::Time deadline) override {
     MUSTER_RETURN_IF_ERROR(shared_.communicator.Broadcast(MakeTensor(memory.host(), count), 0, deadline));
-    MUSTER_RETURN_IF_ERROR(shared_.stream.Copy(memory.data(), memory.host(), count));
-    return Finish();
+    absl::Status copied = shared_.stream.Copy(memory.data(), memory.host(), count);
+    if (copied.ok()) copied = Finish();
+    return Agree(copied, deadline);  // the next call is one that all ranks make
   }
 
   absl::Status Zero(float* memory, int64_t count) override { return shared_.stream.Zero(memory, count); }

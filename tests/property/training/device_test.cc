@@ -237,6 +237,43 @@ TEST(DeviceTrainer, AGpuThatFailsAtTheStartIsNamedOnAllRanks) {
   }
 }
 
+// The same of a checkpoint that is loaded.
+TEST(DeviceTrainer, AGpuThatFailsWhileACheckpointIsLoadedIsNamedOnAllRanks) {
+  const std::string folder = absl::StrCat(testing::TempDir(), "/muster_device_resume_", getpid());
+  std::filesystem::remove_all(folder);
+  TrainerOptions options = ToyOptions();
+  options.checkpoint.folder = folder;
+  options.checkpoint.every_steps = 1;
+  FakeCuda whole;
+  RunRanks(3, [&](Communicator& communicator) {
+    const auto result = TrainOnDevice(whole, communicator, options, 2);
+    ASSERT_TRUE(result.ok()) << result.status();
+  });
+  options.checkpoint.resume = true;
+  std::atomic<bool> loading = false;
+  std::atomic<int> failed = 0;
+  FakeCudaOptions cuda_options;
+  cuda_options.devices = 3;
+  cuda_options.fails = [&](const std::string& call, int device) { return device == 1 && call == "Copy" && loading ? 700 : kCudaOk; };
+  FakeCuda cuda(cuda_options);
+  FakeKernels kernels(cuda);
+  RunRanks(3, [&](Communicator& communicator) {
+    loading = true;
+    auto trainer = CreateOn(cuda, kernels, communicator, options, communicator.rank());
+    if (!trainer.ok()) ++failed;
+    EXPECT_THAT(std::string(trainer.status().message()), HasSubstr("on GPU 1: fake CUDA error 700"));
+    EXPECT_EQ(absl::StartsWith(trainer.status().message(), "rank 1: "), communicator.rank() != 1) << trainer.status();
+    ASSERT_EQ(communicator.Barrier(), absl::OkStatus());
+    loading = false;
+    ASSERT_EQ(communicator.Barrier(), absl::OkStatus());
+    trainer = CreateOn(cuda, kernels, communicator, options, communicator.rank());
+    ASSERT_TRUE(trainer.ok()) << trainer.status();
+    EXPECT_EQ((*trainer)->step(), 2);
+  });
+  EXPECT_EQ(failed, 3);
+  std::filesystem::remove_all(folder);
+}
+
 std::map<std::string, std::string> FilesIn(const std::string& folder) {
   std::map<std::string, std::string> files;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
