@@ -189,7 +189,7 @@ int RunHere(const Start& start, const JobFolder& folder) {
     const bool disk = absl::IsResourceExhausted(job.status()) || absl::IsDataLoss(job.status());
     return FailJob(start, folder, disk ? kExitCannotWrite : kExitInternal, job.status());
   }
-  // In a thread, for it takes milliseconds, and only once the guard is there: no fork has another thread's locks to fear.
+  // Takes milliseconds: ranks start meanwhile.
   const std::jthread older([&folder] { folder.RemoveOlder(); });
   const JobResult result = (*job)->Run();
   job->reset();  // the guard has ended before we say how it went
